@@ -1,0 +1,13 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    // The end-to-end suite wants clusters, and the stand-in is a package of its own.
+    exclude: ["node_modules/**", "test/e2e/**", "test/standin/**"],
+    // Evaluates every stack once, for all files.
+    globalSetup: ["test/support/plans.ts"],
+    // A file that starts processes may wait for two slow cores.
+    testTimeout: 30_000,
+  },
+});
