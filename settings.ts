@@ -1,0 +1,739 @@
+/**
+ * Configuration -> {@link Settings}.
+ *
+ * Everything a stack says is read, defaulted and checked here, before any resource exists, and ALL faults of a
+ * stack come out as one error. Components get plain values from here; none of them reads `pulumi.Config`.
+ */
+import * as fs from "node:fs";
+import * as net from "node:net";
+import * as path from "node:path";
+import * as pulumi from "@pulumi/pulumi";
+import { parse as parseYaml } from "yaml";
+import * as z from "zod";
+import { identityFaults, identityFingerprint } from "./lib/identity";
+import { images as publishedImages, charts as publishedCharts } from "./versions";
+import type { ChartName, ChartReference, ImageName } from "./versions";
+
+/** The two sites. `dev` is a third stack, for trying things out on any cluster; it is never a site of a pair. */
+export const siteNames = ["home", "vps"] as const;
+export type SiteName = (typeof siteNames)[number];
+export const stackNames = [...siteNames, "dev"] as const;
+export type StackName = (typeof stackNames)[number];
+
+/**
+ * Values that must be equal on both sites. They stand in `Pulumi.yaml`; a stack file of a site may not hold one,
+ * since Pulumi would let it win without a word.
+ */
+export const sharedKeys = [
+  "apex",
+  "webHost",
+  "owner",
+  "ownerEmail",
+  "activeSite",
+  "epoch",
+  "founder",
+  "generations",
+] as const;
+
+/** Secrets every stack must hold, the same in every stack. The first group is the identity of the server. */
+export const identityKeys = [
+  "secretKeyBase",
+  "vapidPrivateKey",
+  "vapidPublicKey",
+  "activeRecordPrimaryKey",
+  "activeRecordDeterministicKey",
+  "activeRecordKeyDerivationSalt",
+] as const;
+export const requiredSecrets = [
+  ...identityKeys,
+  "databasePassword",
+  "ownerPassword",
+  "vaultAccessKeyId",
+  "vaultSecretAccessKey",
+  "mediaAccessKeyId",
+  "mediaSecretAccessKey",
+] as const;
+/** Secrets a stack may hold. They are not declared in `Pulumi.yaml`: a declared secret is a required one. */
+export const optionalSecrets = ["smtpPassword"] as const;
+export type SecretKey = (typeof requiredSecrets)[number] | (typeof optionalSecrets)[number];
+
+// ---------------------------------------------------------------- building blocks
+
+/** A rule's message says what is allowed; the way to mend it is added when faults are printed. */
+const allowed = (what: string) => ({ error: () => what });
+
+const hostName = z
+  .string(allowed("a host name such as ramble.moe"))
+  .regex(
+    /^(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/,
+    "a lower-case host name such as ramble.moe, without scheme, port or path",
+  );
+const httpUrl = z
+  .string(allowed("a URL such as https://s3.example.net"))
+  .regex(/^https?:\/\/[A-Za-z0-9.[\]:-]+(\/[^?#\s]*)?$/, "a URL such as https://s3.example.net, without query");
+const kubeName = z
+  .string(allowed("a Kubernetes name"))
+  .regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, "a Kubernetes name: lower-case letters, digits, - and .");
+const label = z
+  .string(allowed("a Kubernetes name of at most 63 characters"))
+  .regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, "at most 63 lower-case letters, digits and -");
+// S3's own rule. A two-letter name fails late and only in a sidecar's log (facts/proved-on-the-lab.md), hence here.
+const bucketName = z
+  .string(allowed("a bucket name"))
+  .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, "3 to 63 lower-case letters, digits, . and -");
+const quantity = z
+  .string(allowed("a Kubernetes quantity such as 10Gi"))
+  .regex(/^[1-9][0-9]*(Mi|Gi|Ti)$/, "a Kubernetes quantity such as 10Gi");
+const ipAddress = z
+  .string(allowed("an IP address or a host name"))
+  .refine((v) => net.isIP(v) !== 0 || hostName.safeParse(v).success, "an IP address or a host name");
+const cidr = z
+  .string(allowed("an address range such as 192.168.1.0/24"))
+  .refine(
+    (v) => z.cidrv4().safeParse(v).success || z.cidrv6().safeParse(v).success,
+    "an address range such as 192.168.1.0/24",
+  );
+const imageReference = z
+  .string(allowed("an image reference"))
+  .regex(
+    /^[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)+:[A-Za-z0-9._-]+(@sha256:[0-9a-f]{64})?$/,
+    "host/path:tag[@sha256:digest]",
+  );
+const positive = (what: string) => z.int(allowed(what)).positive(what);
+const oneOf = <const T extends readonly [string, ...string[]]>(values: T) =>
+  z.enum(values, { error: () => `one of ${values.join(", ")}` });
+
+/** An object whose unknown keys are faults, and whose absence names what it must hold. */
+const object = <T extends z.core.$ZodLooseShape>(shape: T) =>
+  z.strictObject(shape, {
+    error: (issue) =>
+      issue.code === "unrecognized_keys"
+        ? `only ${Object.keys(shape).join(", ")}`
+        : `an object with ${Object.keys(shape).join(", ")}`,
+  });
+
+/** An object with any of the given names as its keys. */
+const byName = <const Name extends string, T extends z.ZodType>(names: readonly Name[], value: T, what: string) =>
+  z.partialRecord(z.enum(names), value, {
+    error: (issue: { code: string }) => (issue.code === "unrecognized_keys" ? `one of ${names.join(", ")}` : what),
+  });
+
+// ---------------------------------------------------------------- the schema, one entry a key
+
+const bucket = object({
+  endpoint: httpUrl,
+  region: z.string(allowed("a region such as us-east-1")).min(1).default("us-east-1"),
+  bucket: bucketName,
+});
+
+const schema = {
+  // Shared by both sites (Pulumi.yaml).
+  apex: hostName,
+  webHost: hostName,
+  owner: z
+    .string(allowed("a Mastodon user name"))
+    .regex(/^[A-Za-z0-9_]{1,30}$/, "1 to 30 letters, digits and _ (Mastodon's rule for user names)"),
+  ownerEmail: z.string(allowed("an e-mail address")).regex(/^[^@\s]+@[^@\s]+\.[^@\s]+$/, "an e-mail address"),
+  activeSite: oneOf(stackNames),
+  epoch: positive("a whole number of 1 or more"),
+  founder: oneOf(stackNames),
+  generations: byName(stackNames, positive("a whole number of 1 or more"), "an object such as {home: 1, vps: 1}"),
+
+  // One stack's own.
+  cluster: object({
+    context: z
+      .string(allowed("the name of a context in your kubeconfig"))
+      .min(1, "the name of a context in your kubeconfig"),
+    kubeconfig: z.string(allowed("a path")).min(1, "a path").optional(),
+    uid: z
+      .string(allowed("the UID of the cluster's kube-system namespace"))
+      .regex(/^[0-9a-f-]{36}$/, "the UID of the cluster's kube-system namespace")
+      .optional(),
+  }),
+  namespace: label.default("homestead"),
+  storage: object({
+    kind: oneOf(["nfs", "local"]),
+    databases: kubeName,
+    media: kubeName.optional(),
+  }),
+  sizes: object({
+    database: quantity.default("10Gi"),
+    queue: quantity.default("2Gi"),
+    objectStore: quantity.default("10Gi"),
+    media: quantity.default("50Gi"),
+  }).prefault({}),
+  objectStore: oneOf(["external", "embedded"]).default("external"),
+  vault: bucket,
+  media: bucket.extend({ publicUrl: httpUrl.optional() }),
+  ingress: object({
+    address: ipAddress,
+    namespace: label.default("kube-system"),
+    labels: z
+      .record(z.string(), z.string(allowed("a label's value")), allowed("labels of the Traefik pods"))
+      .default({ "app.kubernetes.io/name": "traefik" }),
+  }),
+  certificates: z.discriminatedUnion(
+    "kind",
+    [
+      object({
+        kind: z.literal("issuer"),
+        name: kubeName,
+        issuerKind: oneOf(["ClusterIssuer", "Issuer"]).default("ClusterIssuer"),
+        ca: z.string().optional(),
+      }),
+      object({
+        kind: z.literal("acme"),
+        email: z.string(allowed("an e-mail address")).regex(/^[^@\s]+@[^@\s]+$/, "an e-mail address"),
+        server: httpUrl.default("https://acme-v02.api.letsencrypt.org/directory"),
+      }),
+      object({ kind: z.literal("selfSigned") }),
+    ],
+    { error: () => "an object whose kind is issuer, acme or selfSigned" },
+  ),
+  blog: z
+    .discriminatedUnion(
+      "kind",
+      [
+        object({ kind: z.literal("folder"), path: z.string(allowed("a folder")).min(1, "a folder") }),
+        object({
+          kind: z.literal("image"),
+          image: imageReference,
+          port: positive("a port").max(65535, "a port").default(8080),
+        }),
+      ],
+      { error: () => "an object whose kind is folder or image" },
+    )
+    .prefault({ kind: "folder", path: "blog" }),
+  dns: z
+    .discriminatedUnion(
+      "kind",
+      [
+        object({ kind: z.literal("manual") }),
+        object({
+          kind: z.literal("command"),
+          command: z.string(allowed("a shell command")).min(1, "a shell command"),
+          ttl: positive("seconds").default(60),
+        }),
+      ],
+      { error: () => "an object whose kind is manual or command" },
+    )
+    .prefault({ kind: "manual" }),
+  smtp: z
+    .discriminatedUnion(
+      "kind",
+      [
+        object({ kind: z.literal("none") }),
+        object({
+          kind: z.literal("server"),
+          host: ipAddress,
+          port: positive("a port").max(65535, "a port").default(587),
+          from: z.string(allowed("an e-mail address")).regex(/^[^@\s]+@[^@\s]+$/, "an e-mail address"),
+          tls: oneOf(["starttls", "tls", "none"]).default("starttls"),
+          auth: oneOf(["none", "plain", "login", "cram_md5"]).default("none"),
+          username: z.string(allowed("a user name")).optional(),
+        }),
+      ],
+      { error: () => "an object whose kind is none or server" },
+    )
+    .prefault({ kind: "none" }),
+  registrations: oneOf(["single", "approval", "invitation"]).default("single"),
+  locale: z
+    .string(allowed("a language tag"))
+    .regex(/^[a-z]{2,3}(-[A-Z]{2})?$/, "a language tag such as en or pt-BR")
+    .default("en"),
+  operators: object({
+    certManager: oneOf(["install", "existing"]).default("install"),
+    cloudNativePg: oneOf(["install", "existing"]).default("install"),
+    barmanPlugin: oneOf(["install", "existing"]).default("install"),
+  }).prefault({}),
+  network: object({
+    families: z
+      .array(oneOf(["IPv4", "IPv6"]), allowed("a list of IPv4 and IPv6"))
+      .min(1, "a list of IPv4 and IPv6")
+      .default(["IPv4"]),
+    privateEgress: z.array(cidr, allowed("a list of address ranges")).default([]),
+  }).prefault({}),
+  verification: object({ from: oneOf(["here", "cluster"]).default("here") }).prefault({}),
+  restore: object({
+    to: z
+      .string(allowed("a moment such as 2026-11-22T10:00:00Z"))
+      // Postgres reads a moment without a zone as the server's own time, which is nobody's intention.
+      .regex(
+        /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/,
+        "a moment with its zone, such as 2026-11-22T10:00:00Z",
+      )
+      .optional(),
+    from: z
+      .string(allowed("an archive's name such as home-g1"))
+      .regex(/^(home|vps|dev)-g[1-9][0-9]*$/, "an archive's name such as home-g1")
+      .optional(),
+  }).prefault({}),
+  archiveInterval: positive("seconds, 1 to 3600").max(3600, "seconds, 1 to 3600").default(15),
+  images: byName(Object.keys(publishedImages) as ImageName[], imageReference, "an object of image references").default(
+    {},
+  ),
+  charts: byName(
+    Object.keys(publishedCharts) as ChartName[],
+    object({
+      repository: httpUrl.optional(),
+      version: z.string(allowed("a chart version")).optional(),
+      path: z.string(allowed("a folder")).optional(),
+    }),
+    "an object of chart references",
+  ).default({}),
+} as const satisfies Record<string, z.ZodType>;
+
+export type ConfigKey = keyof typeof schema;
+/** Every key of the project's configuration, secrets apart. `Pulumi.yaml` and the README's table must list the same. */
+export const configKeys = Object.keys(schema) as ConfigKey[];
+
+const all = z.object(schema);
+type Parsed = z.output<typeof all>;
+
+/** Active: federates. Standby: its databases follow, Mastodon has no replicas. Computed once, here. */
+export type Role = "active" | "standby";
+
+/** How a site's database begins (design, decision 3). */
+export type Beginning =
+  | { kind: "initdb" }
+  /** `archive` is the server name of the archive recovered from, such as `home-g1`; `site` owns it. `to` is a moment. */
+  | { kind: "recovery"; site: StackName; archive: string; to?: string };
+
+/** A stack's decisions as plain values. Only the secrets are outputs, so that they stay marked as secret. */
+export interface Settings extends Omit<Parsed, "images" | "charts"> {
+  /** The stack's name, which is the site's name. */
+  site: StackName;
+  role: Role;
+  /** How often this site's database was begun; part of its archive's name. */
+  generation: number;
+  /** How this site's database begins if its cluster is empty. */
+  beginning: Beginning;
+  /** The other site of the pair; none for `dev`. */
+  otherSite?: SiteName;
+  /** Every image, as published or as the stack overrides it. */
+  images: Record<ImageName, string>;
+  /** Every chart, as published or as the stack overrides it. */
+  charts: Record<ChartName, ChartReference>;
+  secrets: Record<(typeof requiredSecrets)[number], pulumi.Output<string>> &
+    Partial<Record<(typeof optionalSecrets)[number], pulumi.Output<string>>>;
+  /** First 16 hex digits of a SHA-256 over the identity; says nothing about it, but tells two identities apart. */
+  fingerprint: string;
+}
+
+// ---------------------------------------------------------------- faults
+
+/** One thing that is wrong with a stack's configuration. */
+export interface Fault {
+  /** The key, with its path inside an object: `homestead:vault.bucket`. */
+  key: string;
+  /** The offending value as it stands; secrets are never shown. */
+  value: string;
+  /** What would be accepted. */
+  allowed: string;
+  /** How to mend it: a command where there is one. */
+  mend: string;
+}
+
+/** All faults of one stack, as one error without a stack trace. */
+export class SettingsError extends pulumi.RunError {
+  constructor(
+    readonly site: string,
+    readonly faults: Fault[],
+  ) {
+    super(formatFaults(site, faults));
+  }
+}
+
+/** The text a person sees: one paragraph a fault. */
+export function formatFaults(stack: string, faults: Fault[]): string {
+  const lines = faults.map((f) => `  ${f.key}: ${f.value}\n    allowed: ${f.allowed}\n    mend:    ${f.mend}`);
+  const n = faults.length === 1 ? "1 fault" : `${faults.length} faults`;
+  return `${n} in the configuration of stack '${stack}'; nothing was changed.\n${lines.join("\n")}`;
+}
+
+const show = (value: unknown): string => {
+  const text = value === undefined ? "(not set)" : JSON.stringify(value);
+  return text.length > 120 ? `${text.slice(0, 117)}...` : text;
+};
+
+const isShared = (key: string) => (sharedKeys as readonly string[]).includes(key.split(/[.[]/)[0] ?? "");
+
+const setCommand = (stack: string, key: string, secret = false): string => {
+  if (isShared(key)) return `edit ${key} in Pulumi.yaml`;
+  const nested = /[.[]/.test(key) ? "--path " : "";
+  return `pulumi config set ${secret ? "--secret " : ""}${nested}'homestead:${key}' ${secret ? "" : "<value> "}--stack ${stack}`;
+};
+
+/** The nearest known key, for a misspelt one. */
+export function nearest(key: string, known: readonly string[]): string | undefined {
+  const distance = (a: string, b: string): number => {
+    let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+    for (let i = 1; i <= a.length; i++) {
+      const next = [i];
+      for (let j = 1; j <= b.length; j++) {
+        next.push(
+          Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)),
+        );
+      }
+      row = next;
+    }
+    return row[b.length] ?? Infinity;
+  };
+  const ranked = known
+    .map((k) => ({ k, d: distance(key.toLowerCase(), k.toLowerCase()) }))
+    .sort((x, y) => x.d - y.d)[0];
+  return ranked && ranked.d <= Math.max(2, Math.floor(key.length / 3)) ? ranked.k : undefined;
+}
+
+// ---------------------------------------------------------------- reading
+
+/** What {@link parseSettings} needs to know of the world; tests give it, the program reads it from Pulumi. */
+export interface RawConfiguration {
+  stack: string;
+  /** `project:key` -> text, as `pulumi.runtime.allConfig()` gives it. */
+  config: Record<string, string>;
+  /** Keys of `config` that the stack holds encrypted; their values are never shown. */
+  secretKeys?: readonly string[];
+  /** Stack file name -> its parsed `config:` section, for the rules that concern files. */
+  stackFiles?: Record<string, Record<string, unknown>>;
+  /** Folder that relative paths (blog, charts) start from. */
+  folder?: string;
+}
+
+/** Reads the running stack's configuration. @throws SettingsError with all faults. */
+export function readSettings(): Settings {
+  const folder = __dirname;
+  const stackFiles: Record<string, Record<string, unknown>> = {};
+  for (const stack of stackNames) {
+    const file = path.join(folder, `Pulumi.${stack}.yaml`);
+    if (fs.existsSync(file)) {
+      const parsed = parseYaml(fs.readFileSync(file, "utf8")) as { config?: Record<string, unknown> } | null;
+      stackFiles[stack] = parsed?.config ?? {};
+    }
+  }
+  const config = pulumi.runtime.allConfig();
+  // Not in the SDK's declarations. Should it go away, every value counts as secret.
+  const { isConfigSecret } = pulumi.runtime as { isConfigSecret?: (key: string) => boolean };
+  return parseSettings({
+    stack: pulumi.getStack(),
+    config,
+    secretKeys: Object.keys(config).filter((key) => isConfigSecret?.(key) ?? true),
+    stackFiles,
+    folder,
+  });
+}
+
+/** The buckets' keys in clear, for the checks that ask the stores before any resource exists. */
+export function bucketKeys(): Record<"vault" | "media", { accessKeyId: string; secretAccessKey: string }> {
+  const config = pulumi.runtime.allConfig();
+  const keys = (name: string) => ({
+    accessKeyId: config[`homestead:${name}AccessKeyId`] ?? "",
+    secretAccessKey: config[`homestead:${name}SecretAccessKey`] ?? "",
+  });
+  return { vault: keys("vault"), media: keys("media") };
+}
+
+/** Parses, defaults and checks. @throws SettingsError with all faults at once. */
+export function parseSettings(raw: RawConfiguration): Settings {
+  const faults: Fault[] = [];
+  const { stack } = raw;
+  // A key can be set as a secret that need not be one, or be a misspelt secret.
+  const shown = (key: string, value: unknown) =>
+    value === "[secret]" || (value !== undefined && raw.secretKeys?.includes(`homestead:${key.split(/[.[]/)[0] ?? ""}`))
+      ? "[secret]"
+      : show(value);
+  const fault = (key: string, value: unknown, what: string, mend?: string) =>
+    faults.push({
+      key: key.startsWith("kubernetes:") ? key : `homestead:${key}`,
+      value: shown(key, value),
+      allowed: what,
+      mend: mend ?? setCommand(stack, key),
+    });
+
+  if (!(stackNames as readonly string[]).includes(stack)) {
+    faults.push({
+      key: "stack",
+      value: show(stack),
+      allowed: `one of ${stackNames.join(", ")}`,
+      mend: "pulumi stack select home",
+    });
+    throw new SettingsError(stack, faults);
+  }
+  const site = stack as StackName;
+
+  const { values, secrets } = collect(raw, fault);
+  const parsed = all.safeParse(values);
+  if (!parsed.success) for (const issue of parsed.error.issues) report(stack, issue, values, fault);
+
+  for (const key of requiredSecrets) {
+    if (!secrets[key]) fault(key, undefined, "a secret", secretMend(stack, key));
+  }
+  for (const f of identityFaults(secrets)) fault(f.key, "[secret]", f.allowed, secretMend(stack, f.key));
+  fileFaults(raw, fault);
+
+  ruleFaults(site, parsed.success ? parsed.data : readable(values), secrets, fault, raw.folder ?? __dirname);
+  if (parsed.success && faults.length === 0) return decide(site, parsed.data, secrets);
+  throw new SettingsError(stack, faults);
+}
+
+type Report = (key: string, value: unknown, what: string, mend?: string) => void;
+
+const secretMend = (stack: string, key: string): string =>
+  (identityKeys as readonly string[]).includes(key) || key === "databasePassword" || key === "ownerPassword"
+    ? `npx homestead identity create (a new server) or copy it from the other stack: pulumi config get homestead:${key} --stack <other> | pulumi config set --secret homestead:${key} --stack ${stack}`
+    : setCommand(stack, key, true);
+
+/** The keys that are right by themselves, so that a fault elsewhere does not hide what is wrong between them. */
+function readable(values: Record<string, unknown>): Partial<Parsed> {
+  const each = configKeys.map((key) => [key, schema[key].safeParse(values[key])] as const);
+  return Object.fromEntries(each.flatMap(([key, result]) => (result.success ? [[key, result.data]] : [])));
+}
+
+/** Splits the raw texts into plain values (JSON where the schema wants structure) and secrets; names unknown keys. */
+function collect(raw: RawConfiguration, fault: Report) {
+  const values: Record<string, unknown> = {};
+  const secrets: Partial<Record<SecretKey, string>> = {};
+  const secretNames: readonly string[] = [...requiredSecrets, ...optionalSecrets];
+  const known = [...configKeys, ...secretNames];
+  for (const [full, text] of Object.entries(raw.config)) {
+    const [project, key = ""] = full.split(/:(.*)/s);
+    if (project !== "homestead") continue;
+    if (secretNames.includes(key)) secrets[key as SecretKey] = text;
+    else if ((configKeys as string[]).includes(key)) values[key] = fromText(text, schema[key as ConfigKey]);
+    else {
+      const near = nearest(key, known);
+      const value = secretNames.includes(near ?? "") ? "[secret]" : text;
+      fault(
+        key,
+        value,
+        `a key of this project${near ? `; did you mean ${near}?` : " (README, Configuration)"}`,
+        `pulumi config rm 'homestead:${key}' --stack ${raw.stack}`,
+      );
+    }
+  }
+  return { values, secrets };
+}
+
+/** Pulumi hands every value over as text. Text that the schema would take as it is stays text. */
+function fromText(text: string, rule: z.ZodType): unknown {
+  if (rule.safeParse(text).success) return text;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return text;
+  }
+}
+
+/** Turns one of zod's issues into one of ours. */
+function report(stack: string, issue: z.core.$ZodIssue, values: Record<string, unknown>, fault: Report): void {
+  const removeCommand = (key: string) =>
+    isShared(key) ? `remove ${key} from Pulumi.yaml` : `pulumi config rm --path 'homestead:${key}' --stack ${stack}`;
+  const where = (parts: PropertyKey[]) =>
+    parts.map((p, i) => (typeof p === "number" ? `[${p}]` : `${i ? "." : ""}${String(p)}`)).join("");
+  const at = (parts: PropertyKey[]) =>
+    parts.reduce<unknown>((v, p) => (v as Record<PropertyKey, unknown> | undefined)?.[p], values);
+  if (issue.code === "unrecognized_keys") {
+    for (const key of issue.keys) {
+      const path = [...issue.path, key];
+      fault(where(path), at(path), issue.message, removeCommand(where(path)));
+    }
+    return;
+  }
+  if (issue.code === "invalid_union" && issue.path.length > 0 && typeof at(issue.path) === "object") {
+    fault(where([...issue.path, "kind"]), at([...issue.path, "kind"]), issue.message);
+    return;
+  }
+  fault(where(issue.path), at(issue.path), issue.message);
+}
+
+/** Rules about the stack files themselves: shared values, strict mode, one cluster named by two stacks. */
+function fileFaults(raw: RawConfiguration, fault: Report): void {
+  const files = raw.stackFiles ?? {};
+  for (const site of siteNames) {
+    for (const key of sharedKeys) {
+      const value = files[site]?.[`homestead:${key}`];
+      if (value !== undefined) {
+        fault(
+          key,
+          value,
+          `nothing in Pulumi.${site}.yaml: both sites must agree on it, so it stands in Pulumi.yaml only`,
+          `pulumi config rm 'homestead:${key}' --stack ${site}`,
+        );
+      }
+    }
+  }
+  const own = files[raw.stack];
+  if (!own) return;
+  if (String(own["kubernetes:strictMode"]) !== "true") {
+    fault(
+      "kubernetes:strictMode",
+      own["kubernetes:strictMode"],
+      '"true": nothing may ever go to a default cluster',
+      `pulumi config set kubernetes:strictMode true --stack ${raw.stack}`,
+    );
+  }
+  const cluster = (name: string) =>
+    files[name]?.["homestead:cluster"] as { context?: string; kubeconfig?: string; uid?: string } | undefined;
+  const mine = cluster(raw.stack);
+  for (const other of siteNames) {
+    const theirs = cluster(other);
+    if (other === raw.stack || !mine || !theirs) continue;
+    if (mine.context === theirs.context && mine.kubeconfig === theirs.kubeconfig) {
+      fault("cluster.context", mine.context, `a context of this stack's own: '${other}' uses this one`);
+    }
+    if (mine.uid !== undefined && mine.uid === theirs.uid)
+      fault("cluster.uid", mine.uid, `this cluster's own UID: '${other}' has this one`);
+  }
+}
+
+/** Rules that concern more than one key. */
+function ruleFaults(
+  site: StackName,
+  s: Partial<Parsed>,
+  secrets: Partial<Record<SecretKey, string>>,
+  fault: Report,
+  folder: string,
+): void {
+  if (s.webHost !== undefined && s.apex === s.webHost) {
+    fault("webHost", s.webHost, "a host other than the apex: the blog is on the apex, Mastodon on the web host");
+  }
+  if (site === "dev") {
+    if (s.activeSite !== undefined && s.activeSite !== "dev")
+      fault(
+        "activeSite",
+        s.activeSite,
+        "dev, in the stack dev",
+        "pulumi config set homestead:activeSite dev --stack dev",
+      );
+    if (s.founder !== undefined && s.founder !== "dev")
+      fault("founder", s.founder, "dev, in the stack dev", "pulumi config set homestead:founder dev --stack dev");
+  } else {
+    if (s.activeSite === "dev") fault("activeSite", s.activeSite, "home or vps");
+    if (s.founder === "dev") fault("founder", s.founder, "home or vps");
+    for (const name of siteNames)
+      if (s.generations && s.generations[name] === undefined)
+        fault(`generations.${name}`, undefined, "a whole number of 1 or more");
+    if (s.objectStore === "embedded") {
+      fault(
+        "objectStore",
+        s.objectStore,
+        "external: a vault inside the cluster that it is to rescue is none (the stack dev may)",
+      );
+    }
+  }
+  if (s.objectStore === "embedded") {
+    if (s.verification?.from === "here") {
+      fault(
+        "verification.from",
+        s.verification.from,
+        "cluster, since an embedded object store is reached only from there",
+      );
+    }
+    if (
+      secrets.vaultAccessKeyId !== secrets.mediaAccessKeyId ||
+      secrets.vaultSecretAccessKey !== secrets.mediaSecretAccessKey
+    ) {
+      fault(
+        "mediaAccessKeyId",
+        "[secret]",
+        "the vault's keys for both buckets, since the embedded object store knows one pair",
+        setCommand(site, "mediaAccessKeyId", true),
+      );
+    }
+  }
+  if (s.vault && s.media && s.vault.bucket === s.media.bucket && s.vault.endpoint === s.media.endpoint) {
+    fault("media.bucket", s.media.bucket, "a bucket other than the vault's: media is public, the vault is private");
+  }
+  if (s.smtp?.kind === "server") {
+    if (s.smtp.auth !== "none") {
+      if (!s.smtp.username) fault("smtp.username", s.smtp.username, `a user name, since smtp.auth is ${s.smtp.auth}`);
+      if (!secrets.smtpPassword)
+        fault(
+          "smtpPassword",
+          undefined,
+          `a secret, since smtp.auth is ${s.smtp.auth}`,
+          `pulumi config set --secret homestead:smtpPassword --stack ${site}`,
+        );
+    } else if (s.smtp.username) {
+      fault("smtp.auth", s.smtp.auth, "plain, login or cram_md5, since smtp.username is set");
+    }
+  }
+  if (s.blog?.kind === "folder" && !fs.existsSync(path.resolve(folder, s.blog.path, "index.html"))) {
+    fault("blog.path", s.blog.path, "a folder with an index.html");
+  }
+  const own = archiveName(site, s.generations?.[site] ?? 1);
+  if (s.restore?.from === own) {
+    fault(
+      "restore.from",
+      s.restore.from,
+      `an archive other than ${own}, which this database writes: raise generations.${site} first`,
+    );
+  }
+  for (const [name, chart] of Object.entries(s.charts ?? {})) {
+    if (chart.path !== undefined && (chart.repository !== undefined || chart.version !== undefined)) {
+      fault(`charts.${name}.path`, chart.path, "a path alone, or a repository and a version");
+    }
+    if (chart.path !== undefined && !fs.existsSync(path.resolve(folder, chart.path, "Chart.yaml"))) {
+      fault(`charts.${name}.path`, chart.path, "a folder with a Chart.yaml");
+    }
+  }
+}
+
+/** Everything is right: derive what the components are told. */
+function decide(site: StackName, s: Parsed, secrets: Partial<Record<SecretKey, string>>): Settings {
+  const generation = s.generations[site] ?? 1;
+  const otherSite = site === "dev" ? undefined : siteNames.find((name) => name !== site);
+  const beginning = beginningOf(site, s, generation, otherSite);
+  const wrapped = Object.fromEntries(Object.entries(secrets).map(([key, value]) => [key, pulumi.secret(value)]));
+  return {
+    ...s,
+    site,
+    role: s.activeSite === site ? "active" : "standby",
+    generation,
+    beginning,
+    ...(otherSite ? { otherSite } : {}),
+    images: { ...publishedImages, ...s.images },
+    charts: Object.fromEntries(
+      (Object.keys(publishedCharts) as ChartName[]).map((name) => {
+        const override = s.charts[name];
+        return [
+          name,
+          override?.path !== undefined ? { path: override.path } : { ...publishedCharts[name], ...override },
+        ];
+      }),
+    ) as Record<ChartName, ChartReference>,
+    secrets: wrapped as Settings["secrets"],
+    fingerprint: fingerprintOf(secrets),
+  };
+}
+
+/** The name of a site's archive in the vault: an archive is never written over, so each beginning gets a new one. */
+export const archiveName = (site: StackName, generation: number): string => `${site}-g${generation}`;
+
+/**
+ * How the database begins on an empty cluster. Only the founder's first generation may start from nothing; in
+ * every other case an archive exists somewhere, and starting afresh would fork the server's identity.
+ */
+function beginningOf(site: StackName, s: Parsed, generation: number, otherSite: SiteName | undefined): Beginning {
+  if (site === s.founder && generation === 1) return { kind: "initdb" };
+  const moment = s.restore.to !== undefined ? { to: s.restore.to } : {};
+  if (s.restore.from !== undefined) {
+    const owner = s.restore.from.slice(0, s.restore.from.indexOf("-")) as StackName;
+    return { kind: "recovery", site: owner, archive: s.restore.from, ...moment };
+  }
+  // A standby follows the active site. An active site that was begun before continues its own archive; one that
+  // never was (a cold VPS taking over) can only continue the other's.
+  const from = s.activeSite !== site ? s.activeSite : generation > 1 ? site : (otherSite ?? site);
+  return {
+    kind: "recovery",
+    site: from,
+    archive: archiveName(from, from === site ? generation - 1 : (s.generations[from] ?? 1)),
+    ...moment,
+  };
+}
+
+function fingerprintOf(secrets: Partial<Record<SecretKey, string>>): string {
+  return identityFingerprint(
+    Object.fromEntries(identityKeys.map((k) => [k, secrets[k] ?? ""])) as Record<(typeof identityKeys)[number], string>,
+  );
+}
