@@ -1,0 +1,245 @@
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import { labels } from "../lib/pods";
+import { revisionOf } from "../lib/revision";
+import type { Settings } from "../settings";
+import { streamingService, webService } from "./mastodon";
+
+export interface IngressArgs extends Pick<Settings, "apex" | "webHost" | "certificates"> {
+  namespace: pulumi.Input<string>;
+  /** Hosts beside apex and web host that the certificate is for (an embedded media host). */
+  otherHosts: string[];
+}
+
+/** Secret with the certificate for every host of ours. */
+export const certificateSecret = "web-tls";
+/** TLS options of our routes; Traefik wants namespace-name. */
+export const tlsOptions = "modern";
+
+export function middleware(
+  parent: pulumi.Resource,
+  child: string,
+  name: string,
+  namespace: pulumi.Input<string>,
+  spec: Record<string, unknown>,
+) {
+  return new k8s.apiextensions.CustomResource(
+    child,
+    {
+      apiVersion: "traefik.io/v1alpha1",
+      kind: "Middleware",
+      metadata: { name, namespace, labels: labels("ingress") },
+      spec,
+    },
+    { parent },
+  );
+}
+
+/** A route of Traefik's. `entryPoint` web is HTTP, websecure is HTTPS. */
+export function route(
+  parent: pulumi.Resource,
+  child: string,
+  name: string,
+  namespace: pulumi.Input<string>,
+  entryPoint: "web" | "websecure",
+  routes: Record<string, unknown>[],
+  dependsOn: pulumi.Resource[] = [],
+) {
+  return new k8s.apiextensions.CustomResource(
+    child,
+    {
+      apiVersion: "traefik.io/v1alpha1",
+      kind: "IngressRoute",
+      metadata: { name, namespace, labels: labels("ingress") },
+      spec: {
+        entryPoints: [entryPoint],
+        routes: routes.map((r) => ({ kind: "Rule", ...r })),
+        ...(entryPoint === "websecure"
+          ? { tls: { secretName: certificateSecret, options: { name: tlsOptions, namespace } } }
+          : {}),
+      },
+    },
+    { parent, dependsOn },
+  );
+}
+
+/** A router needs a service behind it even where a middleware answers; this is Traefik's own for that. */
+export const noService = [{ kind: "TraefikService", name: "noop@internal" }];
+
+/** Certificate, TLS, the way from HTTP to HTTPS, and the web host's routes. None of it depends on Mastodon being up. */
+export class Ingress extends pulumi.ComponentResource {
+  /** The authority's certificate (PEM) where it is one of ours or was given; empty where the world knows it. */
+  public readonly authority: pulumi.Output<string>;
+  /** Changes with anything a visitor could notice. */
+  public readonly revision: pulumi.Output<string>;
+
+  constructor(name: string, args: IngressArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("homestead:index:Ingress", name, {}, opts);
+    const issuer = this.issuer(name, args);
+    const certificate = this.certificate(name, args, issuer.ref, issuer.dependsOn);
+    this.revision = revisionOf([
+      certificate,
+      this.tls(name, args),
+      ...this.toHttps(name, args),
+      ...this.webHost(name, args),
+    ]);
+    this.authority = this.authorityOf(name, args, certificate);
+    this.registerOutputs({ authority: this.authority, revision: this.revision });
+  }
+
+  private issuer(name: string, { certificates, namespace }: IngressArgs) {
+    const make = (child: string, issuer: string, spec: Record<string, unknown>, dependsOn: pulumi.Resource[] = []) =>
+      new k8s.apiextensions.CustomResource(
+        `${name}-${child}`,
+        {
+          apiVersion: "cert-manager.io/v1",
+          kind: "Issuer",
+          metadata: {
+            name: issuer,
+            namespace,
+            labels: labels("ingress"),
+            annotations: { "pulumi.com/waitFor": "condition=Ready" },
+          },
+          spec,
+        },
+        { parent: this, dependsOn },
+      );
+    switch (certificates.kind) {
+      case "issuer":
+        return { ref: { name: certificates.name, kind: certificates.issuerKind }, dependsOn: [] };
+      case "acme":
+        return {
+          ref: { name: "acme", kind: "Issuer" },
+          dependsOn: [
+            make("acme", "acme", {
+              acme: {
+                email: certificates.email,
+                server: certificates.server,
+                privateKeySecretRef: { name: "acme-account" },
+                solvers: [{ http01: { ingress: { ingressClassName: "traefik" } } }],
+              },
+            }),
+          ],
+        };
+      case "selfSigned": {
+        const root = make("self-signed", "self-signed", { selfSigned: {} });
+        const authority = new k8s.apiextensions.CustomResource(
+          `${name}-authority`,
+          {
+            apiVersion: "cert-manager.io/v1",
+            kind: "Certificate",
+            metadata: {
+              name: "authority",
+              namespace,
+              labels: labels("ingress"),
+              annotations: { "pulumi.com/waitFor": "condition=Ready" },
+            },
+            spec: {
+              isCA: true,
+              commonName: "homestead authority",
+              secretName: "authority-tls",
+              duration: "87600h",
+              privateKey: { algorithm: "ECDSA", size: 256 },
+              issuerRef: { name: "self-signed", kind: "Issuer", group: "cert-manager.io" },
+            },
+          },
+          { parent: this, dependsOn: [root] },
+        );
+        const issuer = make("authority-issuer", "authority", { ca: { secretName: "authority-tls" } }, [authority]);
+        return { ref: { name: "authority", kind: "Issuer" }, dependsOn: [issuer] };
+      }
+    }
+  }
+
+  private certificate(
+    name: string,
+    args: IngressArgs,
+    issuerRef: { name: string; kind: string },
+    dependsOn: pulumi.Resource[],
+  ) {
+    return new k8s.apiextensions.CustomResource(
+      `${name}-certificate`,
+      {
+        apiVersion: "cert-manager.io/v1",
+        kind: "Certificate",
+        metadata: {
+          name: "web",
+          namespace: args.namespace,
+          labels: labels("ingress"),
+          annotations: { "pulumi.com/waitFor": "condition=Ready", "pulumi.com/timeoutSeconds": "900" },
+        },
+        spec: {
+          secretName: certificateSecret,
+          dnsNames: [args.apex, args.webHost, ...args.otherHosts],
+          privateKey: { algorithm: "ECDSA", size: 256, rotationPolicy: "Always" },
+          issuerRef: { ...issuerRef, group: "cert-manager.io" },
+        },
+      },
+      { parent: this, dependsOn },
+    );
+  }
+
+  private tls(name: string, { namespace }: IngressArgs) {
+    return new k8s.apiextensions.CustomResource(
+      `${name}-tls-options`,
+      {
+        apiVersion: "traefik.io/v1alpha1",
+        kind: "TLSOption",
+        metadata: { name: tlsOptions, namespace, labels: labels("ingress") },
+        spec: { minVersion: "VersionTLS12" },
+      },
+      { parent: this },
+    );
+  }
+
+  private toHttps(name: string, { namespace, apex, webHost, otherHosts }: IngressArgs) {
+    const redirect = middleware(this, `${name}-https-redirect`, "to-https", namespace, {
+      redirectScheme: { scheme: "https", permanent: true },
+    });
+    const hosts = [apex, webHost, ...otherHosts].map((host) => `Host(\`${host}\`)`).join(" || ");
+    const http = route(
+      this,
+      `${name}-http`,
+      "http",
+      namespace,
+      "web",
+      [{ match: hosts, middlewares: [{ name: redirect.metadata.name }], services: noService }],
+      [redirect],
+    );
+    return [redirect, http];
+  }
+
+  private webHost(name: string, { namespace, webHost }: IngressArgs) {
+    const hsts = middleware(this, `${name}-security-headers`, "security-headers", namespace, {
+      headers: { stsSeconds: 31536000, contentTypeNosniff: true },
+    });
+    const middlewares = [{ name: hsts.metadata.name }];
+    const webRoute = route(
+      this,
+      `${name}-web-host`,
+      "web-host",
+      namespace,
+      "websecure",
+      [
+        {
+          match: `Host(\`${webHost}\`) && PathPrefix(\`/api/v1/streaming\`)`,
+          middlewares,
+          services: [streamingService],
+        },
+        { match: `Host(\`${webHost}\`)`, middlewares, services: [webService] },
+      ],
+      [hsts],
+    );
+    return [hsts, webRoute];
+  }
+
+  private authorityOf(name: string, args: IngressArgs, certificate: pulumi.CustomResource): pulumi.Output<string> {
+    if (args.certificates.kind === "issuer") return pulumi.output(args.certificates.ca ?? "");
+    if (args.certificates.kind === "acme") return pulumi.output("");
+    // Unknown until the certificate is there, so that a first preview does not look for what is yet to be made.
+    const id = pulumi.all([args.namespace, certificate.id]).apply(([namespace]) => `${namespace}/authority-tls`);
+    const secret = k8s.core.v1.Secret.get(`${name}-authority-secret`, id, { parent: this });
+    // A certificate is public; only the key beside it is not, and that never leaves the Secret's own output.
+    return pulumi.unsecret(secret.data.apply((data) => Buffer.from(data["tls.crt"] ?? "", "base64").toString()));
+  }
+}

@@ -1,0 +1,176 @@
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import { labels } from "../lib/pods";
+import type { Settings } from "../settings";
+
+/** `site` is written on the namespace, so that another stack refuses the cluster. */
+export interface IsolationArgs extends Pick<Settings, "site" | "namespace" | "ingress" | "network"> {
+  /** Adopts what an earlier `destroy` left on purpose; see {@link Isolation}. */
+  kept: k8s.Provider;
+}
+
+type Policy = k8s.types.input.networking.v1.NetworkPolicySpec;
+type Peer = k8s.types.input.networking.v1.NetworkPolicyPeer;
+
+/** The Jobs of Mastodon's chart: their pods carry no label but the Job's name. */
+export const chartJobs = [
+  "mastodon-db-prepare",
+  "mastodon-db-pre-migrate",
+  "mastodon-db-migrate",
+  "mastodon-deploy-search",
+];
+
+/** Not the internet: RFC 1918, carrier-grade NAT, loopback, link-local with the clouds' metadata address, multicast. */
+const privateRanges = [
+  "10.0.0.0/8",
+  "172.16.0.0/12",
+  "192.168.0.0/16",
+  "100.64.0.0/10",
+  "127.0.0.0/8",
+  "169.254.0.0/16",
+  "224.0.0.0/4",
+];
+const privateRanges6 = ["::1/128", "fc00::/7", "fe80::/10", "ff00::/8"];
+
+const pods = (...names: string[]) => ({
+  podSelector: { matchExpressions: [{ key: "app.kubernetes.io/name", operator: "In", values: names }] },
+});
+const jobs = {
+  podSelector: { matchExpressions: [{ key: "batch.kubernetes.io/job-name", operator: "In", values: chartJobs }] },
+};
+const postgres = { podSelector: { matchLabels: { "cnpg.io/cluster": "postgres" } } };
+const inNamespace = (name: string, podLabels?: Record<string, string>): Peer => ({
+  namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": name } },
+  ...(podLabels ? { podSelector: { matchLabels: podLabels } } : {}),
+});
+const tcp = (...ports: number[]) => ports.map((port) => ({ protocol: "TCP", port }));
+const internet: Record<Settings["network"]["families"][number], Peer> = {
+  IPv4: { ipBlock: { cidr: "0.0.0.0/0", except: privateRanges } },
+  IPv6: { ipBlock: { cidr: "::/0", except: privateRanges6 } },
+};
+
+/** Every allowance of the namespace, one entry a part. Whatever is not here is denied. */
+export function policies(args: Pick<IsolationArgs, "ingress" | "network">): Record<string, Policy> {
+  const traefik = inNamespace(args.ingress.namespace, args.ingress.labels);
+  const outside = [
+    ...args.network.families.map((family) => internet[family]),
+    ...args.network.privateEgress.map((cidr) => ({ ipBlock: { cidr } })),
+  ];
+  const mastodonClients = [pods("mastodon", "mastodon-owner"), jobs];
+  const mastodonEgress: Policy["egress"] = [
+    { to: [postgres], ports: tcp(5432) },
+    { to: [pods("valkey", "valkey-cache")], ports: tcp(6379) },
+    { to: [pods("object-store")], ports: tcp(7070) },
+  ];
+  return {
+    "default-deny": { podSelector: {}, policyTypes: ["Ingress", "Egress"] },
+    dns: {
+      podSelector: {},
+      policyTypes: ["Egress"],
+      egress: [{ to: [inNamespace("kube-system")], ports: [{ protocol: "UDP", port: 53 }, ...tcp(53)] }],
+    },
+    postgres: {
+      podSelector: postgres.podSelector,
+      policyTypes: ["Ingress", "Egress"],
+      ingress: [
+        { from: mastodonClients, ports: tcp(5432) },
+        // The operator asks the instance for its status and steers it; backups run through it too.
+        { from: [inNamespace("cnpg-system")], ports: tcp(8000, 5432) },
+        { from: [postgres], ports: tcp(5432, 8000) },
+      ],
+      egress: [
+        { to: [postgres, pods("object-store")], ports: tcp(5432, 8000, 7070) },
+        // The vault, and the API server, whose address no policy can name; the instance manager needs both.
+        { to: outside },
+        { ports: tcp(443, 6443) },
+      ],
+    },
+    valkey: {
+      podSelector: pods("valkey", "valkey-cache").podSelector,
+      policyTypes: ["Ingress"],
+      ingress: [{ from: mastodonClients, ports: tcp(6379) }],
+    },
+    mastodon: {
+      podSelector: { matchLabels: { "app.kubernetes.io/name": "mastodon" } },
+      policyTypes: ["Ingress", "Egress"],
+      ingress: [{ from: [traefik], ports: tcp(3000, 4000) }],
+      egress: [...mastodonEgress, { to: outside }],
+    },
+    "mastodon-jobs": { podSelector: jobs.podSelector, policyTypes: ["Egress"], egress: mastodonEgress },
+    "mastodon-owner": {
+      podSelector: { matchLabels: labels("mastodon-owner") },
+      policyTypes: ["Egress"],
+      egress: mastodonEgress,
+    },
+    blog: {
+      podSelector: { matchLabels: labels("blog") },
+      policyTypes: ["Ingress"],
+      ingress: [{ from: [traefik] }],
+    },
+    "object-store": {
+      podSelector: { matchLabels: labels("object-store") },
+      policyTypes: ["Ingress"],
+      ingress: [
+        { from: [postgres, pods("mastodon", "object-store-buckets", "verification"), traefik], ports: tcp(7070) },
+      ],
+    },
+    "object-store-buckets": {
+      podSelector: { matchLabels: labels("object-store-buckets") },
+      policyTypes: ["Egress"],
+      egress: [{ to: [pods("object-store")], ports: tcp(7070) }],
+    },
+    verification: {
+      podSelector: { matchLabels: labels("verification") },
+      policyTypes: ["Egress"],
+      egress: [{ to: [traefik, ...outside] }, { to: [pods("object-store")], ports: tcp(7070) }],
+    },
+    // cert-manager answers an ACME server's question from a pod in this namespace.
+    acme: {
+      podSelector: { matchLabels: { "acme.cert-manager.io/http01-solver": "true" } },
+      policyTypes: ["Ingress"],
+      ingress: [{ from: [traefik], ports: tcp(8089) }],
+    },
+  };
+}
+
+/**
+ * The namespace, enforcing Pod Security "restricted", with default-deny network policies around it.
+ *
+ * The namespace outlives a `destroy`, since it holds the data; the next `up` adopts it, hence `kept`, a provider
+ * that takes over what exists. Nothing else uses that provider but the database.
+ */
+export class Isolation extends pulumi.ComponentResource {
+  /** Name of the namespace, to be used by everything in it: it is there, and its policies are. */
+  public readonly namespace: pulumi.Output<string>;
+
+  constructor(name: string, args: IsolationArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("homestead:index:Isolation", name, {}, opts);
+    const namespace = new k8s.core.v1.Namespace(
+      `${name}-namespace`,
+      {
+        metadata: {
+          name: args.namespace,
+          labels: {
+            "app.kubernetes.io/part-of": "homestead",
+            "homestead/site": args.site,
+            "pod-security.kubernetes.io/enforce": "restricted",
+            "pod-security.kubernetes.io/warn": "restricted",
+          },
+        },
+      },
+      { parent: this, provider: args.kept, retainOnDelete: true },
+    );
+    const made = Object.entries(policies(args)).map(
+      ([policy, spec]) =>
+        new k8s.networking.v1.NetworkPolicy(
+          `${name}-${policy}`,
+          { metadata: { name: policy, namespace: namespace.metadata.name, labels: labels(policy) }, spec },
+          { parent: this },
+        ),
+    );
+    this.namespace = pulumi
+      .all([namespace.metadata.name, pulumi.all(made.map((policy) => policy.id))])
+      .apply(([n]) => n);
+    this.registerOutputs({ namespace: this.namespace });
+  }
+}

@@ -1,0 +1,329 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import { chartArgs } from "../lib/charts";
+import { digest } from "../lib/digest";
+import { imageParts, labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
+import { reportFailedJobs } from "../lib/failed-jobs";
+import type { Role, Settings } from "../settings";
+import { chartJobs } from "./isolation";
+import { s3Values } from "./media";
+import { database } from "./postgres";
+
+export interface MastodonArgs {
+  namespace: pulumi.Input<string>;
+  /** Decisions, as `settings.ts` made them. */
+  settings: Pick<
+    Settings,
+    | "apex"
+    | "webHost"
+    | "owner"
+    | "ownerEmail"
+    | "registrations"
+    | "locale"
+    | "role"
+    | "media"
+    | "smtp"
+    | "network"
+    | "images"
+    | "charts"
+    | "secrets"
+    | "cluster"
+  >;
+  /** Secret with `username` and `password`; its being there says that the database accepts connections. */
+  postgres: { host: pulumi.Input<string>; secretName: pulumi.Input<string> };
+  valkey: {
+    host: pulumi.Input<string>;
+    cacheHost: pulumi.Input<string>;
+    secretName: pulumi.Input<string>;
+    password: pulumi.Input<string>;
+  };
+  media: { secretName: pulumi.Input<string> };
+}
+
+/** Fixed: Services, ConfigMaps and hook Jobs of the chart are called after it, and routes and policies name them. */
+export const releaseName = "mastodon";
+export const webService = { name: `${releaseName}-web`, port: 3000 } as const;
+export const streamingService = { name: `${releaseName}-streaming`, port: 4000 } as const;
+/** uid of the official images' user. */
+const user = 991;
+
+/**
+ * All of Mastodon's queues (docs.joinmastodon.org, "Scaling up your server"; `fasp` since 4.4). A queue nobody works
+ * on stops federation without a word. `scheduler` belongs to exactly one process.
+ */
+export const queues = ["default,8", "push,6", "ingress,4", "mailers,2", "pull", "scheduler", "fasp"];
+
+type ValueArgs = Omit<MastodonArgs, "namespace" | "settings" | "valkey"> & {
+  settings: Omit<MastodonArgs["settings"], "secrets" | "charts" | "cluster">;
+  valkey: Omit<MastodonArgs["valkey"], "password">;
+  /** Changes when a Secret that the pods read does. */
+  secretsDigest: pulumi.Input<string>;
+};
+
+/** Values of the official chart. */
+export function mastodonValues(args: ValueArgs) {
+  const { settings } = args;
+  const image = imageParts(settings.images.mastodon);
+  const streaming = imageParts(settings.images["mastodon-streaming"]);
+  const replicas = replicasOf(settings.role);
+  const redis = { existingSecret: args.valkey.secretName, existingSecretKeys: { password: "password" } };
+  return {
+    image: { repository: image.name, tag: image.tag },
+    mastodon: {
+      localDomain: settings.apex,
+      webDomain: settings.webHost,
+      locale: settings.locale,
+      singleUserMode: settings.registrations === "single",
+      // The owner is made by a Job of ours: the chart's leaves the account unapproved and the password in a log.
+      createAdmin: { enabled: false },
+      hooks: {
+        // A standby's database is read-only; its schema comes with the WAL.
+        dbPrepare: { enabled: settings.role === "active" },
+        dbMigrate: { enabled: settings.role === "active" },
+        deploySearch: { enabled: false },
+        s3Upload: { enabled: false },
+      },
+      secrets: { existingSecret: "mastodon-identity" },
+      web: {
+        replicas,
+        // One process with five threads: a single user's server gains nothing by a second one (≈ 300 MB each).
+        workers: "0",
+        minThreads: "5",
+        maxThreads: "5",
+        resources: resources("100m", "512Mi", "1280Mi"),
+        updateStrategy: rolling,
+      },
+      sidekiq: {
+        // Helm takes a crashing Sidekiq for a good one, unless it is asked for the file that Sidekiq makes when it works.
+        extraEnvVars: { MASTODON_SIDEKIQ_READY_FILENAME: "sidekiq_process_has_started_and_will_begin_processing_jobs" },
+        readinessProbe: { enabled: true, initialDelaySeconds: 5, periodSeconds: 5, failureThreshold: 60 },
+        workers: [
+          { name: "all-queues", replicas, queues, concurrency: 10, resources: resources("100m", "384Mi", "1Gi") },
+        ],
+      },
+      streaming: {
+        replicas,
+        workers: 1,
+        image: { repository: streaming.name, tag: streaming.tag },
+        resources: resources("20m", "96Mi", "384Mi"),
+        updateStrategy: rolling,
+      },
+      s3: s3Values(settings.media, args.media.secretName),
+      smtp: smtpValues(settings.smtp),
+      extraEnvVars: {
+        // Access is the bucket's affair: many stores know no ACLs per object, and answer 400 to one. An empty text is
+        // what Mastodon wants then; the chart cannot say it by its own key.
+        S3_PERMISSION: "",
+        ...(settings.network.privateEgress.length > 0
+          ? { ALLOWED_PRIVATE_ADDRESSES: settings.network.privateEgress.join(",") }
+          : {}),
+      },
+    },
+    // Not the chart's HTTPRoute, which it would make by default and which needs the Gateway API's definitions.
+    ingress: { enabled: false },
+    httproute: { enabled: false },
+    postgresql: {
+      hostname: args.postgres.host,
+      port: database.port,
+      database: database.name,
+      existingSecret: args.postgres.secretName,
+    },
+    redis: {
+      hostname: args.valkey.host,
+      ...redis,
+      cache: { enabled: true, hostname: args.valkey.cacheHost, ...redis },
+    },
+    elasticsearch: { enabled: false },
+    podSecurityContext: restrictedPod(user),
+    // The image writes to tmp/ and, at boot, to its own folders; the chart offers no way to mount them apart.
+    securityContext: { ...restrictedContainer, readOnlyRootFilesystem: false },
+    // Rolling on a changed ConfigMap comes from the chart; rolling on a changed Secret from us. The chart's third
+    // reason, its revision number, would restart everything at every upgrade that changes nothing.
+    revisionPodAnnotation: false,
+    podAnnotations: { "homestead/secrets": args.secretsDigest },
+  };
+}
+
+/** One at a time, and the new one ready before the old one goes. The chart's 25 % means the same at one replica. */
+const rolling = { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } };
+
+/** Mastodon runs on the active site and nowhere else. */
+export const replicasOf = (role: Role): number => (role === "active" ? 1 : 0);
+
+/** The `mastodon.smtp` values. The Secret is always there: the chart cannot do without. */
+export function smtpValues(smtp: Settings["smtp"]) {
+  const existingSecret = "mastodon-smtp";
+  if (smtp.kind === "none") {
+    // Rails' "test" method takes a mail and sends it nowhere. `smtp` would retry for days.
+    return {
+      deliveryMethod: "test",
+      server: "localhost",
+      port: 25,
+      authMethod: "none",
+      fromAddress: "nobody@localhost",
+      existingSecret,
+    };
+  }
+  return {
+    deliveryMethod: "smtp",
+    server: smtp.host,
+    port: smtp.port,
+    fromAddress: smtp.from,
+    authMethod: smtp.auth,
+    enableStartTls: smtp.tls === "starttls" ? "always" : "never",
+    tls: smtp.tls === "tls",
+    opensslVerifyMode: smtp.tls === "none" ? "none" : "peer",
+    existingSecret,
+  };
+}
+
+/** Mastodon itself: the official chart, fed by Secrets of ours, and the owner's account. */
+export class Mastodon extends pulumi.ComponentResource {
+  /** Changes with every upgrade of the release. */
+  public readonly revision: pulumi.Output<string>;
+
+  constructor(name: string, args: MastodonArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("homestead:index:Mastodon", name, {}, opts);
+    const secrets = this.secrets(name, args);
+    const release = this.release(name, args, secrets);
+    if (args.settings.role === "active") this.owner(name, args, release);
+    this.revision = release.status.apply((status) => String(status.revision));
+    this.registerOutputs({ revision: this.revision });
+  }
+
+  private secrets(name: string, { namespace, settings }: MastodonArgs): k8s.core.v1.Secret[] {
+    const { secrets, smtp } = settings;
+    const secret = (suffix: string, stringData: Record<string, pulumi.Input<string>>) =>
+      new k8s.core.v1.Secret(
+        `${name}-${suffix}`,
+        { metadata: { name: `mastodon-${suffix}`, namespace, labels: labels("mastodon-secrets") }, stringData },
+        { parent: this },
+      );
+    return [
+      // The chart's names of the keys.
+      secret("identity", {
+        "secret-key-base": secrets.secretKeyBase,
+        "vapid-private-key": secrets.vapidPrivateKey,
+        "vapid-public-key": secrets.vapidPublicKey,
+        "are-primary-key": secrets.activeRecordPrimaryKey,
+        "are-deterministic-key": secrets.activeRecordDeterministicKey,
+        "are-derivation-salt": secrets.activeRecordKeyDerivationSalt,
+      }),
+      secret("smtp", {
+        username: smtp.kind === "server" ? (smtp.username ?? "") : "",
+        password: smtp.kind === "server" ? (secrets.smtpPassword ?? "") : "",
+      }),
+      secret("owner", { password: secrets.ownerPassword }),
+    ];
+  }
+
+  private release(name: string, args: MastodonArgs, dependsOn: pulumi.Resource[]) {
+    const { settings } = args;
+    const { secrets } = settings;
+    const secretsDigest = pulumi.unsecret(
+      pulumi
+        .all([
+          secrets.secretKeyBase,
+          secrets.vapidPrivateKey,
+          secrets.vapidPublicKey,
+          secrets.activeRecordPrimaryKey,
+          secrets.activeRecordDeterministicKey,
+          secrets.activeRecordKeyDerivationSalt,
+          secrets.databasePassword,
+          secrets.mediaAccessKeyId,
+          secrets.mediaSecretAccessKey,
+          secrets.smtpPassword ?? "",
+          args.valkey.password,
+        ])
+        .apply((values) => digest(JSON.stringify(values))),
+    );
+    return new k8s.helm.v3.Release(
+      `${name}-release`,
+      {
+        ...chartArgs("mastodon", settings.charts.mastodon),
+        name: releaseName,
+        namespace: args.namespace,
+        values: mastodonValues({ ...args, secretsDigest }),
+        atomic: true,
+        // The first start makes the schema, and a slow disk makes that long.
+        timeout: 1800,
+        maxHistory: 5,
+      },
+      {
+        parent: this,
+        dependsOn,
+        hooks: { onError: [reportFailedJobs(settings.cluster, args.namespace, chartJobs)] },
+      },
+    );
+  }
+
+  /** Idempotent, and never changes the password of an account that is there: not bound to a first install. */
+  private owner(name: string, args: MastodonArgs, release: k8s.helm.v3.Release): void {
+    const { namespace, settings } = args;
+    const script = fs.readFileSync(path.join(__dirname, "owner-account.rb"), "utf8");
+    const meta = { name: "mastodon-owner", namespace, labels: labels("mastodon-owner") };
+    const configMap = new k8s.core.v1.ConfigMap(
+      `${name}-owner-script`,
+      { metadata: meta, data: { "owner-account.rb": script } },
+      { parent: this },
+    );
+    const from = (variable: string, secretName: pulumi.Input<string>, key: string) => ({
+      name: variable,
+      valueFrom: { secretKeyRef: { name: secretName, key } },
+    });
+    new k8s.batch.v1.Job(
+      `${name}-owner-account`,
+      {
+        metadata: meta,
+        spec: {
+          backoffLimit: 3,
+          activeDeadlineSeconds: 900,
+          template: {
+            metadata: { labels: labels("mastodon-owner"), annotations: { "homestead/script": digest(script) } },
+            spec: {
+              restartPolicy: "Never",
+              automountServiceAccountToken: false,
+              enableServiceLinks: false,
+              securityContext: restrictedPod(user),
+              containers: [
+                {
+                  name: "owner",
+                  // The reason of a failure then stands in the update's error.
+                  terminationMessagePolicy: "FallbackToLogsOnError",
+                  image: settings.images.mastodon,
+                  command: ["bin/rails", "runner", "/homestead/owner-account.rb"],
+                  envFrom: [{ configMapRef: { name: `${releaseName}-env` } }],
+                  env: [
+                    { name: "OWNER_USERNAME", value: settings.owner },
+                    { name: "OWNER_EMAIL", value: settings.ownerEmail },
+                    { name: "OWNER_REGISTRATIONS", value: settings.registrations === "approval" ? "approved" : "none" },
+                    from("OWNER_PASSWORD", "mastodon-owner", "password"),
+                    from("SECRET_KEY_BASE", "mastodon-identity", "secret-key-base"),
+                    from("VAPID_PRIVATE_KEY", "mastodon-identity", "vapid-private-key"),
+                    from("VAPID_PUBLIC_KEY", "mastodon-identity", "vapid-public-key"),
+                    from("ACTIVE_RECORD_ENCRYPTION_PRIMARY_KEY", "mastodon-identity", "are-primary-key"),
+                    from("ACTIVE_RECORD_ENCRYPTION_DETERMINISTIC_KEY", "mastodon-identity", "are-deterministic-key"),
+                    from("ACTIVE_RECORD_ENCRYPTION_KEY_DERIVATION_SALT", "mastodon-identity", "are-derivation-salt"),
+                    from("DB_USER", args.postgres.secretName, "username"),
+                    from("DB_PASS", args.postgres.secretName, "password"),
+                    from("REDIS_PASSWORD", args.valkey.secretName, "password"),
+                    from("CACHE_REDIS_PASSWORD", args.valkey.secretName, "password"),
+                    from("AWS_ACCESS_KEY_ID", args.media.secretName, "access-key-id"),
+                    from("AWS_SECRET_ACCESS_KEY", args.media.secretName, "secret-access-key"),
+                  ],
+                  resources: resources("100m", "384Mi", "1Gi"),
+                  securityContext: { ...restrictedContainer, readOnlyRootFilesystem: false },
+                  volumeMounts: [{ name: "script", mountPath: "/homestead", readOnly: true }],
+                },
+              ],
+              volumes: [{ name: "script", configMap: { name: configMap.metadata.name } }],
+            },
+          },
+        },
+      },
+      { parent: this, dependsOn: [release], deleteBeforeReplace: true },
+    );
+  }
+}

@@ -1,0 +1,245 @@
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import { labels, resources } from "../lib/pods";
+import { archiveName, siteNames } from "../settings";
+import type { Settings } from "../settings";
+
+export interface PostgresArgs extends Pick<
+  Settings,
+  | "site"
+  | "activeSite"
+  | "otherSite"
+  | "generations"
+  | "beginning"
+  | "images"
+  | "storage"
+  | "sizes"
+  | "vault"
+  | "archiveInterval"
+  | "secrets"
+> {
+  namespace: pulumi.Input<string>;
+  /** Adopts what an earlier `destroy` left on purpose. */
+  kept: k8s.Provider;
+}
+
+/** Names and owner are always given, so the role that Mastodon logs in with exists by construction. */
+export const database = { name: "mastodon", owner: "mastodon", host: "postgres-rw", port: 5432 } as const;
+const plugin = "barman-cloud.cloudnative-pg.io";
+const storeName = (site: string) => `pg-${site}`;
+
+/** The archives this stack knows of: its own, and the other site's. The same list on both sites. */
+function archives(args: Pick<PostgresArgs, "site" | "otherSite" | "generations">) {
+  const sites = args.otherSite ? siteNames : [args.site];
+  return sites.map((site) => ({
+    site,
+    store: storeName(site),
+    server: archiveName(site, args.generations[site] ?? 1),
+  }));
+}
+
+/** The `spec` of the CloudNativePG Cluster. */
+export function clusterSpec(args: Omit<PostgresArgs, "namespace" | "vault" | "secrets" | "kept">) {
+  const known = archives(args);
+  const external = known.map(({ site, store, server }) => ({
+    name: site,
+    plugin: { name: plugin, parameters: { barmanObjectName: store, serverName: server } },
+  }));
+  const { beginning } = args;
+  const owner = { database: database.name, owner: database.owner, secret: { name: "postgres-owner" } };
+  // An archive of an earlier generation is a source of its own: the entry of that site names its present one.
+  const source = beginning.kind === "recovery" ? beginning : undefined;
+  const sourceKnown = source && known.some((k) => k.server === source.archive);
+  return {
+    description: `Mastodon's database, ${args.site}`,
+    instances: 1,
+    imageName: args.images.postgres,
+    // With one instance a budget only blocks the draining of a node.
+    enablePDB: false,
+    enableSuperuserAccess: false,
+    // Recovery from a bucket over a home line takes its time; CloudNativePG's own default.
+    startDelay: 3600,
+    stopDelay: 300,
+    // CloudNativePG calls its 30 s "aggressive"; a disk that stalls must not get the database killed (measured: an
+    // fsync of 60 s leaves it ready, facts/proved-on-the-lab.md).
+    livenessProbeTimeout: args.storage.kind === "nfs" ? 600 : 120,
+    storage: { size: args.sizes.database, storageClass: args.storage.databases },
+    resources: resources("100m", "256Mi", "1Gi"),
+    postgresql: {
+      parameters: {
+        archive_timeout: `${args.archiveInterval}s`,
+        max_connections: "100",
+        shared_buffers: "128MB",
+        // Spreads a checkpoint's writes: a burst is what a slow disk stalls on.
+        checkpoint_completion_target: "0.9",
+        checkpoint_timeout: args.storage.kind === "nfs" ? "15min" : "5min",
+        max_wal_size: "1GB",
+      },
+    },
+    plugins: [
+      {
+        name: plugin,
+        isWALArchiver: true,
+        parameters: {
+          barmanObjectName: storeName(args.site),
+          serverName: archiveName(args.site, args.generations[args.site] ?? 1),
+        },
+      },
+    ],
+    bootstrap: source
+      ? {
+          recovery: {
+            source: sourceKnown ? source.site : source.archive,
+            ...owner,
+            ...(source.to !== undefined ? { recoveryTarget: { targetTime: source.to } } : {}),
+          },
+        }
+      : // C collation: an index never breaks when the C library's rules change between images.
+        { initdb: { ...owner, encoding: "UTF8", localeCollate: "C", localeCType: "C.UTF-8" } },
+    ...(args.otherSite
+      ? {
+          replica: {
+            self: args.site,
+            primary: args.activeSite,
+            source: args.site === args.activeSite ? args.otherSite : args.activeSite,
+          },
+        }
+      : {}),
+    externalClusters:
+      source && !sourceKnown
+        ? [
+            ...external,
+            {
+              name: source.archive,
+              plugin: {
+                name: plugin,
+                parameters: { barmanObjectName: storeName(source.site), serverName: source.archive },
+              },
+            },
+          ]
+        : external,
+  };
+}
+
+/** One site's view of a vault: where WAL and base backups go. */
+export function objectStoreSpec(vault: Settings["vault"]) {
+  return {
+    retentionPolicy: "30d",
+    configuration: {
+      destinationPath: `s3://${vault.bucket}/pg`,
+      endpointURL: vault.endpoint,
+      s3Credentials: {
+        accessKeyId: { name: "vault", key: "access-key-id" },
+        secretAccessKey: { name: "vault", key: "secret-access-key" },
+        region: { name: "vault", key: "region" },
+      },
+      wal: { compression: "gzip", maxParallel: 2 },
+      data: { compression: "gzip" },
+    },
+    instanceSidecarConfiguration: {
+      // 128Mi kills every base backup (siutsin/otaru#2480); idle it needs 44Mi.
+      resources: resources("20m", "128Mi", "512Mi"),
+      // boto3's new checksums are refused by S3-compatible stores (plugin-barman-cloud#393).
+      env: [
+        { name: "AWS_REQUEST_CHECKSUM_CALCULATION", value: "when_required" },
+        { name: "AWS_RESPONSE_CHECKSUM_VALIDATION", value: "when_required" },
+      ],
+    },
+  };
+}
+
+/**
+ * Mastodon's database: one CloudNativePG instance whose WAL and base backups go to the vault from the first day.
+ *
+ * What holds the data outlives a `destroy` and is adopted by the next `up`.
+ */
+export class Postgres extends pulumi.ComponentResource {
+  /** Host name inside the namespace; there once the database accepts connections. */
+  public readonly host: pulumi.Output<string>;
+  /** Secret with `username` and `password`. */
+  public readonly secretName: pulumi.Output<string>;
+
+  constructor(name: string, args: PostgresArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("homestead:index:Postgres", name, {}, opts);
+    const { namespace } = args;
+    const keep = { parent: this, provider: args.kept, retainOnDelete: true };
+    const owner = new k8s.core.v1.Secret(
+      `${name}-owner`,
+      {
+        // CloudNativePG takes a changed password over only from a Secret that says so.
+        metadata: { name: "postgres-owner", namespace, labels: { ...labels("postgres"), "cnpg.io/reload": "true" } },
+        type: "kubernetes.io/basic-auth",
+        stringData: { username: database.owner, password: args.secrets.databasePassword },
+      },
+      keep,
+    );
+    const vault = new k8s.core.v1.Secret(
+      `${name}-vault`,
+      {
+        metadata: { name: "vault", namespace, labels: labels("postgres") },
+        stringData: {
+          "access-key-id": args.secrets.vaultAccessKeyId,
+          "secret-access-key": args.secrets.vaultSecretAccessKey,
+          region: args.vault.region,
+        },
+      },
+      keep,
+    );
+    const stores = archives(args).map(
+      ({ site, store }) =>
+        new k8s.apiextensions.CustomResource(
+          `${name}-store-${site}`,
+          {
+            apiVersion: "barmancloud.cnpg.io/v1",
+            kind: "ObjectStore",
+            metadata: { name: store, namespace, labels: labels("postgres") },
+            spec: objectStoreSpec(args.vault),
+          },
+          { ...keep, dependsOn: [vault] },
+        ),
+    );
+    const cluster = new k8s.apiextensions.CustomResource(
+      `${name}-cluster`,
+      {
+        apiVersion: "postgresql.cnpg.io/v1",
+        kind: "Cluster",
+        metadata: {
+          name: "postgres",
+          namespace,
+          labels: labels("postgres"),
+          annotations: {
+            "pulumi.com/waitFor": "condition=Ready",
+            "pulumi.com/timeoutSeconds": "3600",
+          },
+        },
+        spec: clusterSpec(args),
+      },
+      // The beginning is looked at when the cluster is made and never again: after a switch the active site is
+      // another one, and the archive that this database once came from is history.
+      { ...keep, dependsOn: [owner, ...stores], ignoreChanges: ["spec.bootstrap"] },
+    );
+    if (args.site === args.activeSite) {
+      new k8s.apiextensions.CustomResource(
+        `${name}-backup`,
+        {
+          apiVersion: "postgresql.cnpg.io/v1",
+          kind: "ScheduledBackup",
+          metadata: { name: "postgres", namespace, labels: labels("postgres") },
+          spec: {
+            // Six fields, seconds first: every night at three.
+            schedule: "0 0 3 * * *",
+            immediate: true,
+            backupOwnerReference: "none",
+            cluster: { name: "postgres" },
+            method: "plugin",
+            pluginConfiguration: { name: plugin },
+          },
+        },
+        { parent: this, dependsOn: [cluster] },
+      );
+    }
+    this.host = cluster.id.apply(() => database.host);
+    this.secretName = owner.metadata.name;
+    this.registerOutputs({ host: this.host, secretName: this.secretName });
+  }
+}

@@ -1,0 +1,196 @@
+import * as k8s from "@pulumi/kubernetes";
+import * as pulumi from "@pulumi/pulumi";
+import * as random from "@pulumi/random";
+import { digest } from "../lib/digest";
+import { labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
+import type { Settings } from "../settings";
+
+/** `role`: a standby runs none: everything Mastodon does needs it, so it is the gate. */
+export interface ValkeyArgs extends Pick<Settings, "images" | "storage" | "sizes" | "role"> {
+  namespace: pulumi.Input<string>;
+}
+
+/** uid of the official image's user. */
+const user = 999;
+const port = 6379;
+
+/**
+ * Queues and home feeds. RDB snapshots and no append-only file: with an append-only file the one thread that answers
+ * waits for the disk (measured: a 5 s fsync makes it dead 65 % of the time), with RDB a child writes and it never does.
+ */
+export const queueConfiguration = `
+port ${port}
+bind * -::*
+protected-mode no
+dir /data
+appendonly no
+save 60 1
+# A failed snapshot must not stop Mastodon; monitoring sees it.
+stop-writes-on-bgsave-error no
+rdb-save-incremental-fsync yes
+# Sidekiq's jobs may not be evicted (Sidekiq's wiki, "Using Redis").
+maxmemory-policy noeviction
+maxmemory 384mb
+include /etc/valkey/secret/password.conf
+`.trimStart();
+
+/** Rails' cache: losing it costs a little time, so nothing of it touches a disk. */
+export const cacheConfiguration = `
+port ${port}
+bind * -::*
+protected-mode no
+dir /data
+appendonly no
+save ""
+maxmemory-policy allkeys-lru
+maxmemory 96mb
+include /etc/valkey/secret/password.conf
+`.trimStart();
+
+/**
+ * Valkey, twice: one that keeps queues and feeds, one that is a cache. Official image, our own StatefulSets: no chart
+ * found survives a slow disk.
+ */
+export class Valkey extends pulumi.ComponentResource {
+  /** Host of the instance with queues and feeds. */
+  public readonly host: pulumi.Output<string>;
+  /** Host of the cache. */
+  public readonly cacheHost: pulumi.Output<string>;
+  /** Secret with the key `password`, for both. */
+  public readonly secretName: pulumi.Output<string>;
+  /** The password; secret. May differ per site, hence made here. */
+  public readonly password: pulumi.Output<string>;
+
+  constructor(name: string, args: ValkeyArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("homestead:index:Valkey", name, {}, opts);
+    const password = new random.RandomPassword(`${name}-password`, { length: 32, special: false }, { parent: this });
+    const secret = new k8s.core.v1.Secret(
+      `${name}-secret`,
+      {
+        metadata: { name: "valkey", namespace: args.namespace, labels: labels("valkey") },
+        // A file and not an argument: arguments are there for everyone on the node to read.
+        stringData: {
+          password: password.result,
+          "password.conf": pulumi.interpolate`requirepass ${password.result}\n`,
+        },
+      },
+      { parent: this },
+    );
+    // Says nothing about the password, but changes with it, so that a new one restarts the pods.
+    const passwordDigest = pulumi.unsecret(password.result.apply(digest));
+    const queue = this.instance(name, "valkey", args, secret, passwordDigest, queueConfiguration);
+    const cache = this.instance(name, "valkey-cache", args, secret, passwordDigest, cacheConfiguration);
+    this.host = queue.id.apply(() => "valkey");
+    this.cacheHost = cache.id.apply(() => "valkey-cache");
+    this.secretName = secret.metadata.name;
+    this.password = password.result;
+    this.registerOutputs({ host: this.host, cacheHost: this.cacheHost, secretName: this.secretName });
+  }
+
+  private instance(
+    name: string,
+    instance: "valkey" | "valkey-cache",
+    args: ValkeyArgs,
+    secret: k8s.core.v1.Secret,
+    passwordDigest: pulumi.Output<string>,
+    configuration: string,
+  ) {
+    const meta = { name: instance, namespace: args.namespace, labels: labels(instance) };
+    const child = instance === "valkey" ? `${name}-queue` : `${name}-cache`;
+    const configMap = new k8s.core.v1.ConfigMap(
+      `${child}-configuration`,
+      { metadata: meta, data: { "valkey.conf": configuration } },
+      { parent: this },
+    );
+    const service = new k8s.core.v1.Service(
+      `${child}-service`,
+      {
+        // A Service whose pods are at zero on a standby would be waited for in vain.
+        metadata: { ...meta, annotations: { "pulumi.com/skipAwait": "true" } },
+        spec: { clusterIP: "None", selector: labels(instance), ports: [{ name: "valkey", port }] },
+      },
+      { parent: this },
+    );
+    const keeps = instance === "valkey";
+    const slow = args.storage.kind === "nfs";
+    // The kernel completes a TCP handshake while the thread is busy: a blocked Valkey is waited for, a dead one is not.
+    const probe = { tcpSocket: { port }, timeoutSeconds: 5 };
+    return new k8s.apps.v1.StatefulSet(
+      child,
+      {
+        metadata: meta,
+        spec: {
+          serviceName: service.metadata.name,
+          replicas: args.role === "active" ? 1 : 0,
+          selector: { matchLabels: labels(instance) },
+          template: {
+            metadata: {
+              labels: labels(instance),
+              annotations: {
+                "homestead/configuration": digest(configuration),
+                "homestead/secret": passwordDigest,
+              },
+            },
+            spec: {
+              automountServiceAccountToken: false,
+              enableServiceLinks: false,
+              securityContext: restrictedPod(user),
+              // Time for the last snapshot to reach the disk.
+              terminationGracePeriodSeconds: keeps ? (slow ? 300 : 120) : 10,
+              containers: [
+                {
+                  name: "valkey",
+                  image: args.images.valkey,
+                  command: ["valkey-server", "/etc/valkey/valkey.conf"],
+                  ports: [{ name: "valkey", containerPort: port }],
+                  startupProbe: { ...probe, periodSeconds: 2, failureThreshold: slow ? 900 : 150 },
+                  readinessProbe: { ...probe, periodSeconds: 10, failureThreshold: slow ? 30 : 6 },
+                  livenessProbe: { ...probe, periodSeconds: 20, failureThreshold: slow ? 30 : 15 },
+                  resources: keeps ? resources("20m", "64Mi", "512Mi") : resources("10m", "32Mi", "160Mi"),
+                  securityContext: restrictedContainer,
+                  volumeMounts: [
+                    {
+                      name: "configuration",
+                      mountPath: "/etc/valkey/valkey.conf",
+                      subPath: "valkey.conf",
+                      readOnly: true,
+                    },
+                    { name: "secret", mountPath: "/etc/valkey/secret", readOnly: true },
+                    { name: "data", mountPath: "/data" },
+                  ],
+                },
+              ],
+              volumes: [
+                { name: "configuration", configMap: { name: configMap.metadata.name } },
+                {
+                  name: "secret",
+                  secret: {
+                    secretName: secret.metadata.name,
+                    items: [{ key: "password.conf", path: "password.conf" }],
+                  },
+                },
+                ...(keeps ? [] : [{ name: "data", emptyDir: { medium: "Memory", sizeLimit: "16Mi" } }]),
+              ],
+            },
+          },
+          // The claim is made by the StatefulSet and outlives it, a `destroy` included.
+          ...(keeps
+            ? {
+                volumeClaimTemplates: [
+                  {
+                    metadata: { name: "data", labels: labels(instance) },
+                    spec: {
+                      accessModes: ["ReadWriteOnce"],
+                      storageClassName: args.storage.databases,
+                      resources: { requests: { storage: args.sizes.queue } },
+                    },
+                  },
+                ],
+              }
+            : {}),
+        },
+      },
+      { parent: this, dependsOn: [service] },
+    );
+  }
+}

@@ -1,0 +1,73 @@
+/** Composition only: settings, checks, then each part in the order its dependants need it. */
+import * as k8s from "@pulumi/kubernetes";
+import { Blog } from "./components/blog";
+import { Dns, dnsRecords } from "./components/dns";
+import { Ingress } from "./components/ingress";
+import { Isolation } from "./components/isolation";
+import { Mastodon } from "./components/mastodon";
+import { Media } from "./components/media";
+import { ObjectStore, mediaHost } from "./components/objectStore";
+import { Operators } from "./components/operators";
+import { Postgres } from "./components/postgres";
+import { Valkey } from "./components/valkey";
+import { Verification } from "./components/verification";
+import { Webfinger } from "./components/webfinger";
+import { checkSite } from "./lib/checks";
+import { kubeconfigPath } from "./lib/kube";
+import { targetOf } from "./lib/verify/target";
+import { bucketKeys, readSettings } from "./settings";
+
+export = async () => {
+  const settings = readSettings();
+  await checkSite(settings, bucketKeys());
+
+  const { apex, webHost, site, role } = settings;
+  const embedded = settings.objectStore === "embedded";
+  const otherHosts = embedded ? [mediaHost(settings.media)].filter((host) => host !== undefined) : [];
+  const connection = {
+    kubeconfig: kubeconfigPath(settings.cluster),
+    context: settings.cluster.context,
+    // Constant: a moved kubeconfig must never look like another cluster, which would replace everything.
+    clusterIdentifier: site,
+    enableConfigMapMutable: true,
+    enableSecretMutable: true,
+  };
+  const provider = new k8s.Provider("cluster", connection);
+  // Takes over what a `destroy` left on purpose: the namespace and the database. Everything else must be new.
+  const kept = new k8s.Provider("kept", { ...connection, upsertExistingObjects: true });
+
+  const operators = new Operators("operators", settings, { provider });
+  const { namespace } = new Isolation("isolation", { ...settings, kept }, { provider });
+
+  const within = { ...settings, namespace };
+  const ingress = new Ingress("ingress", { ...within, otherHosts }, { provider, dependsOn: [operators] });
+  const webfinger = new Webfinger("webfinger", within, { provider });
+  const blog = new Blog("blog", within, { provider });
+
+  const stores = embedded ? [new ObjectStore("object-store", within, { provider })] : [];
+  const postgres = new Postgres("postgres", { ...within, kept }, { provider, dependsOn: [operators, ...stores] });
+  const valkey = new Valkey("valkey", within, { provider });
+  const media = new Media("media", within, { provider });
+  const mastodon = new Mastodon(
+    "mastodon",
+    { namespace, settings, postgres, valkey, media },
+    { provider, dependsOn: [postgres, valkey] },
+  );
+
+  const records = dnsRecords(settings, otherHosts);
+  if (role === "active") {
+    const seen = [ingress, webfinger, blog, mastodon];
+    const verification = new Verification(
+      "verification",
+      {
+        ...within,
+        target: ingress.authority.apply((authority) => targetOf(settings, authority)),
+        triggers: [...seen.map((part) => part.revision), `epoch ${settings.epoch}`],
+      },
+      { provider, dependsOn: seen },
+    );
+    new Dns("dns", { ...settings, records }, { dependsOn: [verification] });
+  }
+  const addresses = { handle: `@${settings.owner}@${apex}`, web: `https://${webHost}`, blog: `https://${apex}` };
+  return { ...addresses, site, role, records, authority: ingress.authority, fingerprint: settings.fingerprint };
+};

@@ -1,0 +1,10 @@
+/** From a chart reference (versions.ts) to the arguments of a `helm.v3.Release`. */
+import * as path from "node:path";
+import type { ChartReference } from "../versions";
+
+/** A folder is taken relative to the project, so that a stack file reads the same on every machine. */
+export function chartArgs(name: string, chart: ChartReference) {
+  return "path" in chart
+    ? { chart: path.isAbsolute(chart.path) ? chart.path : `./${path.normalize(chart.path)}` }
+    : { chart: name, version: chart.version, repositoryOpts: { repo: chart.repository } };
+}

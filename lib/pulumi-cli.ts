@@ -1,0 +1,122 @@
+/**
+ * The Pulumi CLI as a child process: the one on PATH, else the launcher of the npm package `pulumi`.
+ * Secrets go in by standard input only: a command line can be read by every user of the machine.
+ */
+import { spawn } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { UserError } from "./user-error";
+
+/** What a configuration entry is, as `pulumi config --json` tells it. */
+export interface ConfigEntry {
+  secret: boolean;
+  /** Not there for a secret that was not asked for in clear. */
+  value?: string;
+}
+
+/** The first file called `name` on the PATH that may be run. */
+export function onPath(name: string, environment: NodeJS.ProcessEnv = process.env): string | undefined {
+  for (const folder of (environment.PATH ?? "").split(path.delimiter)) {
+    const file = path.join(folder, name);
+    try {
+      fs.accessSync(file, fs.constants.X_OK);
+      if (fs.statSync(file).isFile()) return file;
+    } catch {
+      // not in this folder
+    }
+  }
+  return undefined;
+}
+
+/** How to start the CLI. @throws UserError if there is no way. */
+export function findPulumi(environment: NodeJS.ProcessEnv = process.env): readonly [string, ...string[]] {
+  const own = onPath("pulumi", environment);
+  if (own !== undefined) return [own];
+  const npx = onPath("npx", environment);
+  if (npx !== undefined) return [npx, "--yes", "pulumi@3"];
+  throw new UserError(
+    "neither pulumi nor npx is on PATH: install the Pulumi CLI (https://www.pulumi.com/docs/install/) or Node.js",
+  );
+}
+
+export class PulumiCli {
+  private readonly launch: readonly [string, ...string[]];
+
+  /**
+   * @param folder The project's folder: where `Pulumi.yaml` and the stack files are.
+   * @throws UserError if there is no CLI.
+   */
+  constructor(
+    private readonly folder: string,
+    private readonly environment: NodeJS.ProcessEnv = process.env,
+  ) {
+    this.launch = findPulumi(environment);
+  }
+
+  /** The stacks of this project in the backend that is logged in to. */
+  async stacks(): Promise<string[]> {
+    const listed = JSON.parse(await this.run(["stack", "ls", "--json"])) as { name: string }[];
+    // `org/project/stack` on Pulumi Cloud, the name alone elsewhere.
+    return listed.map(({ name }) => name.split("/").at(-1) ?? name);
+  }
+
+  async createStack(stack: string): Promise<void> {
+    await this.run(["stack", "init", stack, "--no-select"]);
+  }
+
+  /** A stack's configuration. In clear it needs the passphrase, or whatever else decrypts the stack. */
+  async config(stack: string, secrets: "hidden" | "clear"): Promise<Record<string, ConfigEntry>> {
+    const clear = secrets === "clear" ? ["--show-secrets"] : [];
+    return JSON.parse(await this.run(["config", "--json", ...clear, "--stack", stack])) as Record<string, ConfigEntry>;
+  }
+
+  async setSecret(stack: string, key: string, value: string): Promise<void> {
+    await this.run(["config", "set", "--secret", key, "--stack", stack], value);
+  }
+
+  async removeConfig(stack: string, key: string): Promise<void> {
+    await this.run(["config", "rm", key, "--stack", stack]);
+  }
+
+  /** Runs the CLI and gives its standard output. @throws UserError with the CLI's own words. */
+  run(args: readonly string[], input = ""): Promise<string> {
+    const [command, ...first] = this.launch;
+    return new Promise((resolve, reject) => {
+      const child = spawn(command, [...first, ...args, "--non-interactive"], {
+        cwd: this.folder,
+        env: { ...this.environment, PULUMI_SKIP_UPDATE_CHECK: "true" },
+        stdio: ["pipe", "pipe", "pipe"],
+      });
+      let out = "";
+      let err = "";
+      child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
+      child.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
+      // The CLI may end without having read: its exit code says more than a broken pipe.
+      child.stdin.on("error", () => undefined);
+      child.stdin.end(input);
+      child.on("error", reject);
+      child.on("close", (code) => {
+        if (code === 0) resolve(out);
+        else reject(new UserError(`${called(args)}: ${reasonIn(err) || `ended with ${code}`}`));
+      });
+    });
+  }
+}
+
+/** The command for an error's text: `pulumi config --stack home`, without what it was to print. */
+function called(args: readonly string[]): string {
+  const options = args.findIndex((arg) => arg.startsWith("-"));
+  const stack = args.indexOf("--stack");
+  const words = options < 0 ? args : args.slice(0, options);
+  return ["pulumi", ...words, ...(stack < 0 ? [] : args.slice(stack, stack + 2))].join(" ");
+}
+
+/** The CLI's `error: …` line, without the prefix; else the last thing it said. */
+function reasonIn(stderr: string): string {
+  const lines = stderr
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line !== "");
+  const reason = lines.find((line) => line.startsWith("error:")) ?? lines.at(-1) ?? "";
+  return reason.replace(/^error:\s*/, "");
+}

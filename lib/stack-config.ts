@@ -1,0 +1,191 @@
+/**
+ * What the Pulumi CLI would hand to the program as configuration, read from the project's files without the CLI:
+ * `Pulumi.yaml` with its `value:` and `default:` entries and the stack's own file over it.
+ *
+ * Secrets are never decrypted: encrypted entries, and secrets that are declared but not set, become placeholders.
+ */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { parse as parseYaml } from "yaml";
+import * as z from "zod";
+
+/** A stack's configuration as the program will see it. */
+export interface StackConfig {
+  /** The project's name, from `Pulumi.yaml`. */
+  project: string;
+  stack: string;
+  /** The program's entry file, absolute. */
+  main: string;
+  /** `project:key` -> text, as `pulumi.runtime.allConfig()` gives it. Objects are JSON. */
+  config: Record<string, string>;
+  /** Keys of `config` that hold a secret, or an object with a secret in it. */
+  secretKeys: string[];
+}
+
+/** Something is wrong with the project's files themselves; the message says which file and what. */
+export class StackConfigError extends Error {
+  override name = "StackConfigError";
+}
+
+/** Gives the text that stands for a secret. `name` is the key without its project, and the path inside an object. */
+export type Placeholder = (name: string) => string;
+
+const declaration = z.looseObject({
+  value: z.unknown().optional(),
+  default: z.unknown().optional(),
+  secret: z.boolean().optional(),
+});
+const projectFile = z.looseObject({
+  name: z.string(),
+  main: z.string().optional(),
+  config: z.record(z.string(), z.unknown()).nullish(),
+});
+const stackFile = z.looseObject({ config: z.record(z.string(), z.unknown()).nullish() });
+const encrypted = z.strictObject({ secure: z.string() });
+
+/** One key as `Pulumi.yaml` declares it. */
+export interface Declaration {
+  /** `project:key`. */
+  key: string;
+  secret: boolean;
+  description?: string;
+  type?: string;
+  value?: unknown;
+  default?: unknown;
+}
+
+interface Project {
+  name: string;
+  main: string;
+  declarations: Declaration[];
+}
+
+/** Reads `Pulumi.yaml`. @throws StackConfigError if it is missing or is no project file. */
+export function readProject(folder: string): Project {
+  const file = path.join(folder, "Pulumi.yaml");
+  const project = parseFile(file, projectFile);
+  const declarations = Object.entries(project.config ?? {}).map(([key, entry]): Declaration => {
+    const parsed = declaration.safeParse(entry);
+    // Anything but a mapping is a value by itself (`key: value`).
+    const fields = parsed.success ? parsed.data : { value: entry };
+    const { description, type } = fields as { description?: unknown; type?: unknown };
+    return {
+      key: qualify(key, project.name),
+      secret: fields.secret ?? false,
+      ...(typeof description === "string" ? { description } : {}),
+      ...(typeof type === "string" ? { type } : {}),
+      value: fields.value,
+      default: fields.default,
+    };
+  });
+  return { name: project.name, main: path.resolve(folder, project.main ?? "index.ts"), declarations };
+}
+
+/** The stacks that have a file in the folder, in alphabetical order. */
+export function stacksIn(folder: string): string[] {
+  return fs
+    .readdirSync(folder)
+    .map((name) => /^Pulumi\.([A-Za-z0-9_-]+)\.yaml$/.exec(name)?.[1])
+    .filter((name) => name !== undefined)
+    .sort();
+}
+
+/**
+ * Reads one stack's configuration.
+ *
+ * @param options.configFile Another file in place of `Pulumi.<stack>.yaml`, as the CLI's `--config-file`.
+ * @throws StackConfigError for a missing or unreadable file, and for a declared secret that stands in clear.
+ */
+export function readStackConfig(
+  folder: string,
+  stack: string,
+  placeholder: Placeholder,
+  options: { configFile?: string } = {},
+): StackConfig {
+  const project = readProject(folder);
+  const file = options.configFile ?? path.join(folder, `Pulumi.${stack}.yaml`);
+  if (!fs.existsSync(file)) {
+    const known = stacksIn(folder);
+    throw new StackConfigError(
+      `no stack '${stack}': ${file} does not exist (there ${known.length === 1 ? "is" : "are"}: ${known.join(", ") || "none"})`,
+    );
+  }
+
+  const config: Record<string, string> = {};
+  const secretKeys: string[] = [];
+  const put = (key: string, value: unknown) => {
+    const short = key.startsWith(`${project.name}:`) ? key.slice(project.name.length + 1) : key;
+    const plain = withoutSecrets(value, short, placeholder);
+    config[key] = toText(plain.value);
+    if (plain.secret) secretKeys.push(key);
+  };
+
+  const own = new Map(
+    Object.entries(parseFile(file, stackFile).config ?? {}).map(([key, value]) => [qualify(key, project.name), value]),
+  );
+  for (const declared of project.declarations) {
+    if (own.has(declared.key)) continue;
+    const value = declared.value ?? declared.default;
+    if (value !== undefined && value !== null) put(declared.key, value);
+    else if (declared.secret) put(declared.key, { secure: "" });
+  }
+  for (const [key, value] of own) {
+    const declared = project.declarations.find((d) => d.key === key);
+    if (declared?.secret && !encrypted.safeParse(value).success) {
+      throw new StackConfigError(
+        `${path.basename(file)}: ${key} stands in clear, and is a secret; mend: pulumi config set --secret '${key}' --stack ${stack}`,
+      );
+    }
+    put(key, value);
+  }
+  return { project: project.name, stack, main: project.main, config, secretKeys };
+}
+
+/** `apex` -> `homestead:apex`; a key with a namespace stays as it is. */
+const qualify = (key: string, project: string) => (key.includes(":") ? key : `${project}:${key}`);
+
+function parseFile<T extends z.ZodType>(file: string, shape: T): z.output<T> {
+  let text: string;
+  try {
+    text = fs.readFileSync(file, "utf8");
+  } catch {
+    throw new StackConfigError(`${file} cannot be read: is this the project's folder?`);
+  }
+  let content: unknown;
+  try {
+    content = parseYaml(text) ?? {};
+  } catch (error) {
+    throw new StackConfigError(`${path.basename(file)} is not YAML: ${firstLine(error)}`);
+  }
+  const parsed = shape.safeParse(content);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new StackConfigError(
+    `${path.basename(file)}: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "not as expected"}`,
+  );
+}
+
+const firstLine = (error: unknown) => (error instanceof Error ? error.message : String(error)).split("\n")[0] ?? "";
+
+/** Puts a placeholder where `{secure: …}` stands, at any depth. */
+function withoutSecrets(value: unknown, name: string, placeholder: Placeholder): { value: unknown; secret: boolean } {
+  if (encrypted.safeParse(value).success) return { value: placeholder(name), secret: true };
+  if (Array.isArray(value)) {
+    const items = value.map((item, i) => withoutSecrets(item, `${name}[${i}]`, placeholder));
+    return { value: items.map((item) => item.value), secret: items.some((item) => item.secret) };
+  }
+  if (typeof value === "object" && value !== null) {
+    const entries = Object.entries(value).map(([k, v]) => [k, withoutSecrets(v, `${name}.${k}`, placeholder)] as const);
+    return {
+      value: Object.fromEntries(entries.map(([k, v]) => [k, v.value])),
+      secret: entries.some(([, v]) => v.secret),
+    };
+  }
+  return { value, secret: false };
+}
+
+/** The CLI hands every value over as text: objects as JSON, an empty entry as "". */
+function toText(value: unknown): string {
+  if (value === null || value === undefined) return "";
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
