@@ -1,0 +1,19 @@
+#!/usr/bin/env node
+// Runs the TypeScript command as it stands in the clone, on the Node that package.json installs.
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const own = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));
+const [major] = process.versions.node.split(".").map(Number);
+
+if (major < 22 && existsSync(own)) {
+  const { status } = spawnSync(own, process.argv.slice(1), { stdio: "inherit" });
+  process.exitCode = status ?? 1;
+} else if (major < 22) {
+  process.stderr.write(`homestead needs Node 22 or newer, and this is ${process.versions.node}: npm ci installs one\n`);
+  process.exitCode = 1;
+} else {
+  const { require: load } = await import("tsx/cjs/api");
+  await load("./homestead.ts", import.meta.url).main(process.argv.slice(2));
+}

@@ -1,0 +1,118 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { describe, expect, it } from "vitest";
+import { projectFolder } from "../lib/plan";
+import { run } from "./support/command";
+import type { Ended } from "./support/command";
+import { fakePulumi } from "./support/fake-pulumi";
+import { copyProject, temporaryFolder } from "./support/folders";
+
+const homestead = (args: string[], folder = projectFolder, environment = process.env): Promise<Ended> =>
+  run(process.execPath, [path.join(folder, "cli", "homestead.mjs"), ...args], { folder, environment });
+
+describe("homestead", () => {
+  it("lists its subcommands", async () => {
+    const { code, stdout } = await homestead(["--help"]);
+    expect(code).toBe(0);
+    for (const subcommand of ["plan", "identity", "verify"])
+      expect(stdout).toMatch(new RegExp(`^  ${subcommand} `, "m"));
+  });
+
+  it("refuses a subcommand and an option it does not know", async () => {
+    expect(await homestead(["paln"])).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("error: unknown command 'paln'") as string,
+    });
+    expect(await homestead(["plan", "--chek"])).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("error: unknown option '--chek'") as string,
+    });
+  });
+
+  it.each([
+    [
+      ["plan", "prod"],
+      `no stack 'prod': ${path.join(projectFolder, "Pulumi.prod.yaml")} does not exist (there are: dev, home, vps)\n`,
+    ],
+    [["plan", "--config-file", "x"], "--config-file needs a site\n"],
+    [["plan", "home", "--check", "--update"], "either --check or --update\n"],
+    [["identity", "create", "--stacks", "home,prod"], "no stack 'prod': one of home, vps, dev\n"],
+    [["identity", "copy", "home", "home"], "'home' to itself: name two stacks\n"],
+  ])("tells the fault of %j in one line, without a stack trace", async (args, stderr) => {
+    const { environment } = fakePulumi();
+    expect(await homestead(args, projectFolder, environment)).toEqual({ code: 1, stdout: "", stderr });
+  });
+
+  it("says where to get a Pulumi CLI when there is none", async () => {
+    const environment = { ...process.env, PATH: temporaryFolder() };
+    expect(await homestead(["identity", "verify"], projectFolder, environment)).toEqual({
+      code: 1,
+      stdout: "",
+      stderr:
+        "neither pulumi nor npx is on PATH: install the Pulumi CLI (https://www.pulumi.com/docs/install/) or Node.js\n",
+    });
+  });
+
+  it("shows a bug's trace only when asked to", async () => {
+    const folder = copyProject({
+      "index.ts": (text) => text.replace("const settings", 'JSON.parse("broken");\n  const settings'),
+    });
+    const quiet = await homestead(["plan", "vps"], folder);
+    expect(quiet).toMatchObject({ code: 1, stdout: "" });
+    expect(quiet.stderr.trim().split("\n")).toHaveLength(1);
+    const traced = await homestead(["plan", "vps"], folder, { ...process.env, HOMESTEAD_TRACE: "1" });
+    expect(traced.stderr).toContain("index.ts");
+  });
+});
+
+describe("homestead plan", () => {
+  it("shows a tree and the addresses, and writes every manifest", async () => {
+    const folder = copyProject();
+    const { code, stdout, stderr } = await homestead(["plan", "vps"], folder);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^vps\n├─ /);
+    expect(stdout).toMatch(/├─ kubernetes:apps\/v1:StatefulSet valkey-cache\n/);
+    expect(stdout).toMatch(/^handle +@user@ramble\.moe$/m);
+    expect(stdout).toMatch(/^web +https:\/\/mastodon\.ramble\.moe$/m);
+    expect(stdout).toMatch(/^records +ramble\.moe {2}60 {2}A {2}198\.51\.100\.20$/m);
+    expect(stdout).toMatch(/\d+ files in out\/vps\n/);
+    const files = fs.readdirSync(path.join(folder, "out", "vps"));
+    expect(files).toEqual(
+      expect.arrayContaining(["tree.txt", "release-mastodon.yaml", "cluster-postgres.yaml", "secret-media.yaml"]),
+    );
+    expect(fs.readFileSync(path.join(folder, "out", "vps", "secret-media.yaml"), "utf8")).toContain(
+      "<mediaSecretAccessKey>",
+    );
+  });
+
+  it("tells all faults of a stack, before anything else", async () => {
+    const folder = copyProject({
+      "Pulumi.vps.yaml": (text) => text.replace("context: vps", 'context: ""').replace("kind: local", "kind: ceph"),
+    });
+    const { code, stdout, stderr } = await homestead(["plan", "vps"], folder);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toMatch(/^2 faults in the configuration of stack 'vps'; nothing was changed\.\n/);
+    expect(stderr).not.toMatch(/^\s+at /m);
+  });
+
+  it("compares with the golden manifests, and writes them", async () => {
+    const folder = copyProject();
+    const golden = path.join(folder, "test", "golden", "vps");
+    expect(await homestead(["plan", "vps", "--update"], folder)).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^\d+ files in test\/golden\/vps\n$/) as string,
+    });
+    expect(await homestead(["plan", "vps", "--check"], folder)).toEqual({
+      code: 0,
+      stdout: "vps: as in test/golden/vps\n",
+      stderr: "",
+    });
+
+    fs.appendFileSync(path.join(golden, "tree.txt"), "one more\n");
+    const { code, stdout } = await homestead(["plan", "vps", "--check"], folder);
+    expect(code).toBe(1);
+    expect(stdout).toContain("--- test/golden/vps/tree.txt\tgolden\n+++ test/golden/vps/tree.txt\tplanned\n");
+    expect(stdout).toContain("\n-one more\n");
+    expect(stdout).toContain("vps: differs from test/golden/vps; if that is what you mean: npm run golden\n");
+  });
+});

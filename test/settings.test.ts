@@ -1,0 +1,918 @@
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import * as versions from "../versions";
+import { createSharedSecrets, identityFingerprint } from "../lib/identity";
+import { placeholderSecrets } from "../lib/plan/placeholders";
+import { SettingsError, formatFaults, nearest, parseSettings, requiredSecrets, sharedKeys } from "../settings";
+import type { Fault, RawConfiguration, StackName } from "../settings";
+import { configurationOf, secretValues } from "./support/configuration";
+
+/** All faults of a configuration; fails the test if there are none. */
+function faultsOf(raw: RawConfiguration): Fault[] {
+  try {
+    parseSettings(raw);
+  } catch (error) {
+    if (error instanceof SettingsError) return error.faults;
+    throw error;
+  }
+  throw new Error("the configuration was accepted");
+}
+
+const set = (key: string, stack: StackName = "home") =>
+  `pulumi config set ${/[.[]/.test(key) ? "--path " : ""}'homestead:${key}' <value> --stack ${stack}`;
+const remove = (key: string) => `pulumi config rm --path 'homestead:${key}' --stack home`;
+const edit = (key: string) => `edit ${key} in Pulumi.yaml`;
+const fromOther = (key: string, stack = "home") =>
+  `npx homestead identity create (a new server) or copy it from the other stack: pulumi config get homestead:${key} --stack <other> | pulumi config set --secret homestead:${key} --stack ${stack}`;
+
+describe("a committed stack file", () => {
+  it.each(["home", "vps", "dev"] as const)("of %s is a working example", (stack) => {
+    expect(parseSettings(configurationOf(stack)).site).toBe(stack);
+  });
+});
+
+describe("parseSettings", () => {
+  it("gives defaults for what is not set", () => {
+    const optional = [
+      "namespace",
+      "sizes",
+      "objectStore",
+      "blog",
+      "dns",
+      "smtp",
+      "registrations",
+      "locale",
+      "operators",
+    ];
+    const rest = ["network", "verification", "restore", "archiveInterval", "images", "charts"];
+    const raw = configurationOf("home", Object.fromEntries([...optional, ...rest].map((key) => [key, undefined])));
+    expect(parseSettings(raw)).toMatchObject({
+      namespace: "homestead",
+      sizes: { database: "10Gi", queue: "2Gi", objectStore: "10Gi", media: "50Gi" },
+      objectStore: "external",
+      blog: { kind: "folder", path: "blog" },
+      dns: { kind: "manual" },
+      smtp: { kind: "none" },
+      registrations: "single",
+      locale: "en",
+      operators: { certManager: "install", cloudNativePg: "install", barmanPlugin: "install" },
+      network: { privateEgress: [] },
+      verification: { from: "here" },
+      restore: {},
+      archiveInterval: 15,
+      images: versions.images,
+      charts: versions.charts,
+      ingress: { namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
+    });
+  });
+
+  it("computes the role once, from activeSite", () => {
+    expect(parseSettings(configurationOf("home")).role).toBe("active");
+    expect(parseSettings(configurationOf("vps")).role).toBe("standby");
+    expect(parseSettings(configurationOf("vps", { activeSite: "vps" })).role).toBe("active");
+    expect(parseSettings(configurationOf("dev")).role).toBe("active");
+  });
+
+  it("names the other site of the pair, and none for dev", () => {
+    expect(parseSettings(configurationOf("home")).otherSite).toBe("vps");
+    expect(parseSettings(configurationOf("vps")).otherSite).toBe("home");
+    expect(parseSettings(configurationOf("dev")).otherSite).toBeUndefined();
+  });
+
+  it("keeps secrets as secret outputs, and the fingerprint in the open", async () => {
+    const settings = parseSettings(configurationOf("home"));
+    expect(settings.fingerprint).toBe(identityFingerprint(placeholderSecrets));
+    for (const key of requiredSecrets) {
+      expect(await (settings.secrets[key] as unknown as { isSecret: Promise<boolean> }).isSecret).toBe(true);
+    }
+    for (const secret of secretValues) expect(JSON.stringify({ ...settings, secrets: {} })).not.toContain(secret);
+  });
+
+  it("lets a stack override an image and a chart, and leaves the others as published", () => {
+    const { images, charts } = parseSettings(
+      configurationOf("home", {
+        images: { valkey: "mirror.example:5000/valkey/valkey:8.1.4" },
+        charts: { mastodon: { version: "9.9.9" } },
+      }),
+    );
+    expect(images).toEqual({ ...versions.images, valkey: "mirror.example:5000/valkey/valkey:8.1.4" });
+    expect(charts.mastodon).toEqual({ ...versions.charts.mastodon, version: "9.9.9" });
+    expect(charts["cert-manager"]).toEqual(versions.charts["cert-manager"]);
+  });
+
+  it.each<[string, Record<string, unknown>]>([
+    ["an IPv6 address", { ingress: { address: "2001:db8::1" } }],
+    ["a host name as the address", { ingress: { address: "home.example.net" } }],
+    ["an IPv6 range", { network: { privateEgress: ["fd00::/8", "10.0.0.0/8"] } }],
+    [
+      "an image with digest and port",
+      { blog: { kind: "image", image: `r.example:5000/a/b:1@sha256:${"0".repeat(64)}`, port: 80 } },
+    ],
+    ["a number written as text", { archiveInterval: "60" }],
+    ["a user name of digits", { owner: "42" }],
+    [
+      "mail with a password",
+      { smtp: { kind: "server", host: "mail.example", from: "a@b", auth: "plain", username: "a" }, smtpPassword: "x" },
+    ],
+    ["mail without one", { smtp: { kind: "server", host: "mail.example", from: "a@b" } }],
+    ["a DNS command", { dns: { kind: "command", command: "./dns" } }],
+    ["an issuer of one's own", { certificates: { kind: "issuer", name: "mine", issuerKind: "Issuer" } }],
+    ["a moment to restore to", { restore: { to: "2026-11-22T10:00:00+01:00" } }],
+  ])("accepts %s", (_what, changes) => {
+    expect(() => parseSettings(configurationOf("home", changes))).not.toThrow();
+  });
+});
+
+describe("how a database begins", () => {
+  const beginning = (stack: StackName, changes: Record<string, unknown>) =>
+    parseSettings(configurationOf(stack, changes)).beginning;
+
+  it("is from nothing only at the founder's first generation", () => {
+    expect(beginning("home", {})).toEqual({ kind: "initdb" });
+    expect(beginning("home", { generations: { home: 2, vps: 1 } })).toEqual({
+      kind: "recovery",
+      site: "home",
+      archive: "home-g1",
+    });
+    expect(beginning("vps", { founder: "vps" })).toEqual({ kind: "initdb" });
+  });
+
+  it("is from the active site's archive on a standby", () => {
+    expect(beginning("vps", {})).toEqual({ kind: "recovery", site: "home", archive: "home-g1" });
+    expect(beginning("vps", { generations: { home: 3, vps: 2 } })).toEqual({
+      kind: "recovery",
+      site: "home",
+      archive: "home-g3",
+    });
+    expect(beginning("home", { activeSite: "vps", generations: { home: 2, vps: 1 } })).toEqual({
+      kind: "recovery",
+      site: "vps",
+      archive: "vps-g1",
+    });
+  });
+
+  it("is from the other site's archive where a cold site takes over", () => {
+    expect(beginning("vps", { activeSite: "vps" })).toEqual({ kind: "recovery", site: "home", archive: "home-g1" });
+  });
+
+  it("is from a named archive, up to a moment, where the stack says so", () => {
+    expect(
+      beginning("home", { generations: { home: 3, vps: 1 }, restore: { from: "home-g1", to: "2026-11-22T10:00:00Z" } }),
+    ).toEqual({
+      kind: "recovery",
+      site: "home",
+      archive: "home-g1",
+      to: "2026-11-22T10:00:00Z",
+    });
+  });
+});
+
+/** One rule each: what the stack says wrongly, and the one fault that comes of it. */
+const rules: [what: string, changes: Record<string, unknown>, fault: Fault, stack?: StackName][] = [];
+const rule = (
+  what: string,
+  changes: Record<string, unknown>,
+  key: string,
+  value: string,
+  allowed: string,
+  mend = set(key),
+) => rules.push([what, changes, { key: `homestead:${key}`, value, allowed, mend }]);
+const home = configurationOf("home").config;
+const own = (key: string, change: Record<string, unknown>) => ({
+  [key]: { ...(JSON.parse(home[`homestead:${key}`] ?? "{}") as Record<string, unknown>), ...change },
+});
+
+// Hosts, people, sites.
+const host = "a lower-case host name such as ramble.moe, without scheme, port or path";
+rule("a missing apex", { apex: undefined }, "apex", "(not set)", "a host name such as ramble.moe", edit("apex"));
+rule("an apex with a scheme", { apex: "https://ramble.moe" }, "apex", '"https://ramble.moe"', host, edit("apex"));
+rule("an apex with a port", { apex: "ramble.moe:443" }, "apex", '"ramble.moe:443"', host, edit("apex"));
+rule("an apex in capitals", { apex: "Ramble.moe" }, "apex", '"Ramble.moe"', host, edit("apex"));
+rule("an apex without a dot", { apex: "localhost" }, "apex", '"localhost"', host, edit("apex"));
+rule("an apex that is a number", { apex: "42" }, "apex", "42", "a host name such as ramble.moe", edit("apex"));
+rule("a web host with a path", { webHost: "ramble.moe/web" }, "webHost", '"ramble.moe/web"', host, edit("webHost"));
+rule(
+  "one host for both",
+  { webHost: "ramble.moe" },
+  "webHost",
+  '"ramble.moe"',
+  "a host other than the apex: the blog is on the apex, Mastodon on the web host",
+  edit("webHost"),
+);
+const userName = "1 to 30 letters, digits and _ (Mastodon's rule for user names)";
+rule("an owner with a dot", { owner: "a.b" }, "owner", '"a.b"', userName, edit("owner"));
+rule("an owner of 31 letters", { owner: "a".repeat(31) }, "owner", `"${"a".repeat(31)}"`, userName, edit("owner"));
+rule("no e-mail address", { ownerEmail: "me" }, "ownerEmail", '"me"', "an e-mail address", edit("ownerEmail"));
+rule(
+  "an unknown active site",
+  { activeSite: "hom" },
+  "activeSite",
+  '"hom"',
+  "one of home, vps, dev",
+  edit("activeSite"),
+);
+rule(
+  "dev as the active site of a pair",
+  { activeSite: "dev" },
+  "activeSite",
+  '"dev"',
+  "home or vps",
+  edit("activeSite"),
+);
+rule("an epoch of 0", { epoch: 0 }, "epoch", "0", "a whole number of 1 or more", edit("epoch"));
+rule("an epoch in words", { epoch: "one" }, "epoch", '"one"', "a whole number of 1 or more", edit("epoch"));
+rule("dev as the founder of a pair", { founder: "dev" }, "founder", '"dev"', "home or vps", edit("founder"));
+rule(
+  "no generations",
+  { generations: "x" },
+  "generations",
+  '"x"',
+  "an object such as {home: 1, vps: 1}",
+  edit("generations"),
+);
+rule(
+  "a generation missing",
+  { generations: { home: 1 } },
+  "generations.vps",
+  "(not set)",
+  "a whole number of 1 or more",
+  edit("generations.vps"),
+);
+rule(
+  "a generation of 1.5",
+  { generations: { home: 1.5, vps: 1 } },
+  "generations.home",
+  "1.5",
+  "a whole number of 1 or more",
+  edit("generations.home"),
+);
+rule(
+  "a generation of no site",
+  { generations: { home: 1, vps: 1, moon: 1 } },
+  "generations.moon",
+  "1",
+  "one of home, vps, dev",
+  "remove generations.moon from Pulumi.yaml",
+);
+
+// The cluster and its storage.
+const context = "the name of a context in your kubeconfig";
+rule("no cluster", { cluster: undefined }, "cluster", "(not set)", "an object with context, kubeconfig, uid");
+rule("a cluster without a context", { cluster: {} }, "cluster.context", "(not set)", context);
+rule("an empty context", { cluster: { context: "" } }, "cluster.context", '""', context);
+rule("an empty kubeconfig", { cluster: { context: "a", kubeconfig: "" } }, "cluster.kubeconfig", '""', "a path");
+rule(
+  "a UID that is none",
+  { cluster: { context: "a", uid: "x" } },
+  "cluster.uid",
+  '"x"',
+  "the UID of the cluster's kube-system namespace",
+);
+rule(
+  "a misspelt key inside an object",
+  { cluster: { context: "a", udi: "x" } },
+  "cluster.udi",
+  '"x"',
+  "only context, kubeconfig, uid",
+  remove("cluster.udi"),
+);
+rule(
+  "a namespace in capitals",
+  { namespace: "Mine" },
+  "namespace",
+  '"Mine"',
+  "at most 63 lower-case letters, digits and -",
+);
+rule(
+  "a namespace of 64 letters",
+  { namespace: "a".repeat(64) },
+  "namespace",
+  `"${"a".repeat(64)}"`,
+  "at most 63 lower-case letters, digits and -",
+);
+rule(
+  "an unknown kind of storage",
+  { storage: { kind: "ceph", databases: "a" } },
+  "storage.kind",
+  '"ceph"',
+  "one of nfs, local",
+);
+rule(
+  "a storage class with a space",
+  { storage: { kind: "nfs", databases: "a b" } },
+  "storage.databases",
+  '"a b"',
+  "a Kubernetes name: lower-case letters, digits, - and .",
+);
+rule("no storage class", { storage: { kind: "nfs" } }, "storage.databases", "(not set)", "a Kubernetes name");
+rule(
+  "a size without a unit",
+  { sizes: { database: "10" } },
+  "sizes.database",
+  '"10"',
+  "a Kubernetes quantity such as 10Gi",
+);
+rule("a size of nothing", { sizes: { queue: "0Gi" } }, "sizes.queue", '"0Gi"', "a Kubernetes quantity such as 10Gi");
+rule("a size as a number", { sizes: { queue: 5 } }, "sizes.queue", "5", "a Kubernetes quantity such as 10Gi");
+
+// Buckets.
+const url = "a URL such as https://s3.example.net, without query";
+const bucketRule = "3 to 63 lower-case letters, digits, . and -";
+rule("an unknown object store", { objectStore: "minio" }, "objectStore", '"minio"', "one of external, embedded");
+rule(
+  "a vault without a scheme",
+  own("vault", { endpoint: "s3.example.net" }),
+  "vault.endpoint",
+  '"s3.example.net"',
+  url,
+);
+rule(
+  "a vault with a query",
+  own("vault", { endpoint: "https://a.example/?x" }),
+  "vault.endpoint",
+  '"https://a.example/?x"',
+  url,
+);
+rule("a bucket name of two letters", own("vault", { bucket: "pg" }), "vault.bucket", '"pg"', bucketRule);
+rule("a bucket name in capitals", own("media", { bucket: "Media" }), "media.bucket", '"Media"', bucketRule);
+rule("no bucket", { vault: { endpoint: "https://a.example" } }, "vault.bucket", "(not set)", "a bucket name");
+rule("a public address that is none", own("media", { publicUrl: "media" }), "media.publicUrl", '"media"', url);
+rule(
+  "one bucket for both",
+  own("media", { bucket: "ramble-vault" }),
+  "media.bucket",
+  '"ramble-vault"',
+  "a bucket other than the vault's: media is public, the vault is private",
+);
+
+// The edge.
+const address = "an IP address or a host name";
+const certificates = "an object whose kind is issuer, acme or selfSigned";
+rule(
+  "an address out of range",
+  { ingress: { address: "203.0.113.256" } },
+  "ingress.address",
+  '"203.0.113.256"',
+  address,
+);
+rule(
+  "an address with a port",
+  { ingress: { address: "203.0.113.1:443" } },
+  "ingress.address",
+  '"203.0.113.1:443"',
+  address,
+);
+rule(
+  "labels that are no texts",
+  { ingress: { address: "203.0.113.1", labels: { a: 1 } } },
+  "ingress.labels.a",
+  "1",
+  "a label's value",
+);
+rule(
+  "an unknown kind of certificate",
+  { certificates: { kind: "letsencrypt" } },
+  "certificates.kind",
+  '"letsencrypt"',
+  certificates,
+);
+rule("certificates without a kind", { certificates: {} }, "certificates.kind", "(not set)", certificates);
+rule("certificates as a word", { certificates: "acme" }, "certificates", '"acme"', certificates);
+rule("no certificates", { certificates: undefined }, "certificates", "(not set)", certificates);
+rule(
+  "ACME without an e-mail address",
+  { certificates: { kind: "acme" } },
+  "certificates.email",
+  "(not set)",
+  "an e-mail address",
+);
+rule(
+  "ACME with a server that is no URL",
+  { certificates: { kind: "acme", email: "a@b", server: "x" } },
+  "certificates.server",
+  '"x"',
+  url,
+);
+rule(
+  "an issuer without a name",
+  { certificates: { kind: "issuer" } },
+  "certificates.name",
+  "(not set)",
+  "a Kubernetes name",
+);
+rule(
+  "an issuer of no kind",
+  { certificates: { kind: "issuer", name: "a", issuerKind: "CA" } },
+  "certificates.issuerKind",
+  '"CA"',
+  "one of ClusterIssuer, Issuer",
+);
+rule(
+  "an unknown kind of blog",
+  { blog: { kind: "wordpress" } },
+  "blog.kind",
+  '"wordpress"',
+  "an object whose kind is folder or image",
+);
+rule(
+  "a blog folder without a page",
+  { blog: { kind: "folder", path: "docs" } },
+  "blog.path",
+  '"docs"',
+  "a folder with an index.html",
+);
+rule(
+  "a blog image without a tag",
+  { blog: { kind: "image", image: "ghcr.io/me/blog" } },
+  "blog.image",
+  '"ghcr.io/me/blog"',
+  "host/path:tag[@sha256:digest]",
+);
+rule(
+  "a blog port beyond 65535",
+  { blog: { kind: "image", image: "a.b/c:1", port: 70000 } },
+  "blog.port",
+  "70000",
+  "a port",
+);
+rule(
+  "an unknown kind of DNS",
+  { dns: { kind: "cloudflare" } },
+  "dns.kind",
+  '"cloudflare"',
+  "an object whose kind is manual or command",
+);
+rule("a DNS command that is empty", { dns: { kind: "command", command: "" } }, "dns.command", '""', "a shell command");
+rule("a TTL of 0", { dns: { kind: "command", command: "x", ttl: 0 } }, "dns.ttl", "0", "seconds");
+
+// Mail.
+const mail = { kind: "server", host: "mail.example", from: "a@b.c" };
+rule(
+  "an unknown kind of mail",
+  { smtp: { kind: "sendmail" } },
+  "smtp.kind",
+  '"sendmail"',
+  "an object whose kind is none or server",
+);
+rule(
+  "a mail server without a sender",
+  { smtp: { ...mail, from: undefined } },
+  "smtp.from",
+  "(not set)",
+  "an e-mail address",
+);
+rule("a mail server at a URL", { smtp: { ...mail, host: "smtp://mail" } }, "smtp.host", '"smtp://mail"', address);
+rule(
+  "an unknown way to encrypt mail",
+  { smtp: { ...mail, tls: "ssl" } },
+  "smtp.tls",
+  '"ssl"',
+  "one of starttls, tls, none",
+);
+rule(
+  "an unknown way to log in",
+  { smtp: { ...mail, auth: "oauth" } },
+  "smtp.auth",
+  '"oauth"',
+  "one of none, plain, login, cram_md5",
+);
+rule(
+  "a log-in without a user name",
+  { smtp: { ...mail, auth: "plain" }, smtpPassword: "x" },
+  "smtp.username",
+  "(not set)",
+  "a user name, since smtp.auth is plain",
+);
+rule(
+  "a log-in without a password",
+  { smtp: { ...mail, auth: "login", username: "a" } },
+  "smtpPassword",
+  "(not set)",
+  "a secret, since smtp.auth is login",
+  "pulumi config set --secret homestead:smtpPassword --stack home",
+);
+rule(
+  "a user name without a log-in",
+  { smtp: { ...mail, username: "a" } },
+  "smtp.auth",
+  '"none"',
+  "plain, login or cram_md5, since smtp.username is set",
+);
+
+// The rest.
+rule("open registrations", { registrations: "open" }, "registrations", '"open"', "one of single, approval, invitation");
+rule("a language by its name", { locale: "English" }, "locale", '"English"', "a language tag such as en or pt-BR");
+rule(
+  "an operator that is to be neither",
+  { operators: { certManager: "skip" } },
+  "operators.certManager",
+  '"skip"',
+  "one of install, existing",
+);
+rule(
+  "a range without a length",
+  { network: { privateEgress: ["10.0.0.0"] } },
+  "network.privateEgress[0]",
+  '"10.0.0.0"',
+  "an address range such as 192.168.1.0/24",
+);
+rule(
+  "a range too long",
+  { network: { privateEgress: ["10.0.0.0/33"] } },
+  "network.privateEgress[0]",
+  '"10.0.0.0/33"',
+  "an address range such as 192.168.1.0/24",
+);
+rule(
+  "a range that is no list",
+  { network: { privateEgress: "10.0.0.0/8" } },
+  "network.privateEgress",
+  '"10.0.0.0/8"',
+  "a list of address ranges",
+);
+rule(
+  "a verification from elsewhere",
+  { verification: { from: "moon" } },
+  "verification.from",
+  '"moon"',
+  "one of here, cluster",
+);
+rule(
+  "a moment without a zone",
+  { restore: { to: "2026-11-22T10:00:00" } },
+  "restore.to",
+  '"2026-11-22T10:00:00"',
+  "a moment with its zone, such as 2026-11-22T10:00:00Z",
+);
+rule(
+  "an archive of no site",
+  { restore: { from: "moon-g1" } },
+  "restore.from",
+  '"moon-g1"',
+  "an archive's name such as home-g1",
+);
+rule(
+  "a restore from the archive that is written",
+  { restore: { from: "home-g1" } },
+  "restore.from",
+  '"home-g1"',
+  "an archive other than home-g1, which this database writes: raise generations.home first",
+);
+rule(
+  "an archive interval of an hour and a second",
+  { archiveInterval: 3601 },
+  "archiveInterval",
+  "3601",
+  "seconds, 1 to 3600",
+);
+rule(
+  "an image of no part",
+  { images: { redis: "a.b/c:1" } },
+  "images.redis",
+  '"a.b/c:1"',
+  `one of ${Object.keys(versions.images).join(", ")}`,
+  remove("images.redis"),
+);
+rule(
+  "an image without a tag",
+  { images: { valkey: "a.b/c" } },
+  "images.valkey",
+  '"a.b/c"',
+  "host/path:tag[@sha256:digest]",
+);
+rule(
+  "a chart of no part",
+  { charts: { redis: {} } },
+  "charts.redis",
+  "{}",
+  `one of ${Object.keys(versions.charts).join(", ")}`,
+  remove("charts.redis"),
+);
+rule(
+  "a chart of a folder and a version",
+  { charts: { mastodon: { path: "test/fixtures/chart", version: "1" } } },
+  "charts.mastodon.path",
+  '"test/fixtures/chart"',
+  "a path alone, or a repository and a version",
+);
+rule(
+  "a chart folder without a chart",
+  { charts: { mastodon: { path: "docs" } } },
+  "charts.mastodon.path",
+  '"docs"',
+  "a folder with a Chart.yaml",
+);
+
+// Secrets.
+rule(
+  "a missing secret of the identity",
+  { secretKeyBase: undefined },
+  "secretKeyBase",
+  "(not set)",
+  "a secret",
+  fromOther("secretKeyBase"),
+);
+rule(
+  "a missing key of a bucket",
+  { vaultAccessKeyId: undefined },
+  "vaultAccessKeyId",
+  "(not set)",
+  "a secret",
+  "pulumi config set --secret 'homestead:vaultAccessKeyId' --stack home",
+);
+rule(
+  "a secret in a wrong format",
+  { ownerPassword: "short" },
+  "ownerPassword",
+  "[secret]",
+  "8 to 72 characters (Mastodon's rule)",
+  fromOther("ownerPassword"),
+);
+rule(
+  "a VAPID private key that is none",
+  { vapidPrivateKey: `${"A".repeat(43)}=` },
+  "vapidPrivateKey",
+  "[secret]",
+  "a VAPID private key: 44 characters of base64url with padding",
+  fromOther("vapidPrivateKey"),
+);
+rule(
+  "a VAPID pair that is none",
+  { vapidPublicKey: createSharedSecrets().vapidPublicKey },
+  "vapidPublicKey",
+  "[secret]",
+  "the public key that belongs to vapidPrivateKey: the two are a pair",
+  fromOther("vapidPublicKey"),
+);
+
+// Keys.
+rule(
+  "a misspelt key",
+  { archiveIntervall: "5" },
+  "archiveIntervall",
+  '"5"',
+  "a key of this project; did you mean archiveInterval?",
+  "pulumi config rm 'homestead:archiveIntervall' --stack home",
+);
+rule(
+  "a misspelt secret",
+  { secretKeyBas: "topsecret" },
+  "secretKeyBas",
+  "[secret]",
+  "a key of this project; did you mean secretKeyBase?",
+  "pulumi config rm 'homestead:secretKeyBas' --stack home",
+);
+rule(
+  "a key of another project",
+  { "rails:key": "x" },
+  "rails:key",
+  '"x"',
+  "a key of this project (README, Configuration)",
+  "pulumi config rm 'homestead:rails:key' --stack home",
+);
+
+describe("a site refuses", () => {
+  it.each(rules)("%s", (_what, changes, fault) => {
+    expect(faultsOf(configurationOf("home", changes))).toEqual([fault]);
+  });
+
+  it("a vault inside the cluster that it is to rescue", () => {
+    expect(
+      faultsOf(configurationOf("home", { objectStore: "embedded" })).map(({ key, allowed }) => [key, allowed]),
+    ).toEqual([
+      [
+        "homestead:objectStore",
+        "external: a vault inside the cluster that it is to rescue is none (the stack dev may)",
+      ],
+      ["homestead:verification.from", "cluster, since an embedded object store is reached only from there"],
+      [
+        "homestead:mediaAccessKeyId",
+        "the vault's keys for both buckets, since the embedded object store knows one pair",
+      ],
+    ]);
+  });
+
+  it("a stack that is no site", () => {
+    expect(faultsOf({ ...configurationOf("home"), stack: "prod" })).toEqual([
+      { key: "stack", value: '"prod"', allowed: "one of home, vps, dev", mend: "pulumi stack select home" },
+    ]);
+  });
+});
+
+describe("dev refuses", () => {
+  it.each(["activeSite", "founder"])("another site as its %s", (key) => {
+    expect(faultsOf(configurationOf("dev", { [key]: "home" }))).toEqual([
+      {
+        key: `homestead:${key}`,
+        value: '"home"',
+        allowed: "dev, in the stack dev",
+        mend: `pulumi config set homestead:${key} dev --stack dev`,
+      },
+    ]);
+  });
+});
+
+describe("the stack files", () => {
+  const strict = { "kubernetes:strictMode": "true" };
+  const withFiles = (stackFiles: Record<string, Record<string, unknown>>, stack: StackName = "home") =>
+    faultsOf({ ...configurationOf(stack), stackFiles });
+
+  it.each(["home", "vps"] as const)("may not hold a shared value (%s)", (site) => {
+    const file = { ...strict, ...Object.fromEntries(sharedKeys.map((key) => [`homestead:${key}`, 1])) };
+    expect(withFiles({ home: strict, [site]: file })).toEqual(
+      sharedKeys.map((key) => ({
+        key: `homestead:${key}`,
+        value: "1",
+        allowed: `nothing in Pulumi.${site}.yaml: both sites must agree on it, so it stands in Pulumi.yaml only`,
+        mend: `pulumi config rm 'homestead:${key}' --stack ${site}`,
+      })),
+    );
+  });
+
+  it("may hold one in dev", () => {
+    expect(() =>
+      parseSettings({ ...configurationOf("dev"), stackFiles: { dev: { ...strict, "homestead:apex": "a.b" } } }),
+    ).not.toThrow();
+  });
+
+  it.each([
+    [undefined, "(not set)"],
+    ["false", '"false"'],
+    [false, "false"],
+  ])("must ask for strict mode, not %s", (value, shown) => {
+    expect(withFiles({ home: value === undefined ? {} : { "kubernetes:strictMode": value } })).toEqual([
+      {
+        key: "kubernetes:strictMode",
+        value: shown,
+        allowed: '"true": nothing may ever go to a default cluster',
+        mend: "pulumi config set kubernetes:strictMode true --stack home",
+      },
+    ]);
+  });
+
+  it("may not name one context twice", () => {
+    const cluster = (change: object) => ({ ...strict, "homestead:cluster": { context: "home", ...change } });
+    expect(withFiles({ home: cluster({}), vps: cluster({}) })).toEqual([
+      {
+        key: "homestead:cluster.context",
+        value: '"home"',
+        allowed: "a context of this stack's own: 'vps' uses this one",
+        mend: set("cluster.context"),
+      },
+    ]);
+    // The same name in two kubeconfigs is two contexts.
+    expect(() =>
+      parseSettings({
+        ...configurationOf("home"),
+        stackFiles: { home: cluster({}), vps: cluster({ kubeconfig: "other" }) },
+      }),
+    ).not.toThrow();
+  });
+
+  it("may not name one cluster by two contexts", () => {
+    const uid = "00000000-0000-0000-0000-000000000000";
+    const cluster = (context: string) => ({ ...strict, "homestead:cluster": { context, uid } });
+    expect(withFiles({ home: cluster("a"), vps: cluster("b") }, "vps")).toEqual([
+      {
+        key: "homestead:cluster.uid",
+        value: `"${uid}"`,
+        allowed: "this cluster's own UID: 'home' has this one",
+        mend: set("cluster.uid", "vps"),
+      },
+    ]);
+  });
+});
+
+describe("all faults come out as one error", () => {
+  const everything = configurationOf("home", {
+    apexx: "x",
+    webHost: "ramble.moe",
+    epoch: 0,
+    storage: { kind: "ceph", databases: "local-path" },
+    smtp: { kind: "server", host: "mail.example", from: "a@b.c", auth: "plain", username: "a" },
+    ownerPassword: "short",
+    vaultAccessKeyId: undefined,
+  });
+
+  it("those of single keys, of secrets and between keys together", () => {
+    expect(faultsOf(everything).map(({ key }) => key)).toEqual([
+      "homestead:apexx",
+      "homestead:epoch",
+      "homestead:storage.kind",
+      "homestead:vaultAccessKeyId",
+      "homestead:ownerPassword",
+      "homestead:webHost",
+      "homestead:smtpPassword",
+    ]);
+  });
+
+  it("reads as a paragraph a fault, with key, value, what is allowed and the fix", () => {
+    const raw = configurationOf("vps", { locale: "English", archiveInterval: 0 });
+    expect(() => parseSettings(raw)).toThrow(
+      [
+        "2 faults in the configuration of stack 'vps'; nothing was changed.",
+        '  homestead:locale: "English"',
+        "    allowed: a language tag such as en or pt-BR",
+        "    mend:    pulumi config set 'homestead:locale' <value> --stack vps",
+        "  homestead:archiveInterval: 0",
+        "    allowed: seconds, 1 to 3600",
+        "    mend:    pulumi config set 'homestead:archiveInterval' <value> --stack vps",
+      ].join("\n"),
+    );
+  });
+
+  it("counts one fault as one", () => {
+    expect(formatFaults("home", [{ key: "a", value: "b", allowed: "c", mend: "d" }])).toBe(
+      "1 fault in the configuration of stack 'home'; nothing was changed.\n  a: b\n    allowed: c\n    mend:    d",
+    );
+  });
+
+  it("cuts long values short", () => {
+    const [fault] = faultsOf(configurationOf("home", { locale: "x".repeat(500) }));
+    expect(fault?.value).toBe(`"${"x".repeat(116)}...`);
+  });
+});
+
+describe("secrets", () => {
+  it("are never shown, whatever is wrong with them", () => {
+    const values = Object.fromEntries(requiredSecrets.map((key) => [key, `broken ${key} 'value'`]));
+    const text = formatFaults("home", faultsOf(configurationOf("home", values)));
+    expect(text).toContain("[secret]");
+    expect(text).not.toContain("broken");
+  });
+
+  it("are not shown either where the stack keeps as a secret what need not be one", () => {
+    const raw = configurationOf("home", { skb: "hidden", cluster: { context: "a", kubeconfig: "", token: "hidden" } });
+    const text = formatFaults("home", faultsOf({ ...raw, secretKeys: ["homestead:skb", "homestead:cluster"] }));
+    expect(text).toContain("homestead:skb: [secret]");
+    expect(text).toContain("homestead:cluster.token: [secret]");
+    expect(text).not.toContain("hidden");
+  });
+});
+
+describe("nearest", () => {
+  const known = ["apex", "webHost", "archiveInterval", "secretKeyBase"];
+
+  it.each([
+    ["apx", "apex"],
+    ["webhost", "webHost"],
+    ["web_host", "webHost"],
+    ["archiveIntervals", "archiveInterval"],
+    ["SECRET_KEY_BASE", "secretKeyBase"],
+  ])("finds for %s %s", (misspelt, meant) => expect(nearest(misspelt, known)).toBe(meant));
+
+  it("finds nothing for another word", () => {
+    expect(nearest("postgres", known)).toBeUndefined();
+    expect(nearest("x", [])).toBeUndefined();
+  });
+});
+
+describe("any configuration", () => {
+  const base = configurationOf("home").config;
+  const keys = [
+    ...Object.keys(base),
+    "homestead:smtpPassword",
+    "homestead:apexx",
+    "homestead:",
+    "kubernetes:strictMode",
+  ];
+  const text = fc.oneof(
+    fc.string({ unit: "binary" }),
+    fc.json(),
+    fc.constantFrom("", "null", "{}", "[]", '{"kind":null}', '{"kind":"server"}', '{"__proto__":{"a":1}}', "0", "true"),
+    fc.constantFrom(...Object.values(base)),
+  );
+  const change = fc.tuple(fc.constantFrom(...keys), fc.option(text));
+
+  it("gives Settings, or a SettingsError whose every fault names a key, never anything else", () => {
+    fc.assert(
+      fc.property(
+        fc.array(change, { minLength: 1, maxLength: 4 }),
+        fc.constantFrom("home", "vps", "dev", "x"),
+        (changes, stack) => {
+          const config = { ...base };
+          for (const [key, value] of changes) {
+            if (value === null) Reflect.deleteProperty(config, key);
+            else config[key] = value;
+          }
+          try {
+            expect(parseSettings({ ...configurationOf("home"), stack, config }).site).toBe(stack);
+          } catch (error) {
+            if (!(error instanceof SettingsError)) throw error;
+            expect(error.faults.length).toBeGreaterThan(0);
+            for (const fault of error.faults) {
+              expect(fault.key).toMatch(/^(homestead:|kubernetes:strictMode$|stack$)/);
+              expect(fault.allowed).not.toMatch(/Invalid|expected/);
+              expect(fault.mend).not.toBe("");
+            }
+            for (const secret of secretValues) {
+              // Only where the stack itself put a secret's text into another key.
+              if (!changes.some(([, value]) => value === secret)) expect(error.message).not.toContain(secret);
+            }
+          }
+        },
+      ),
+      { numRuns: 1000 },
+    );
+  });
+});

@@ -1,0 +1,37 @@
+/** Folders for one test, gone when it ends. */
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { onTestFinished } from "vitest";
+import { projectFolder } from "../../lib/plan";
+
+/** An empty folder that the running test owns. */
+export function temporaryFolder(): string {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "homestead-test-"));
+  onTestFinished(() => fs.rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+const notCopied = new Set(["node_modules", ".git", ".state", "out", "coverage", "test", "docs"]);
+
+/**
+ * A copy of the project, sharing its installed packages, for tests that change a file of it.
+ *
+ * @param edit Changes of files: path in the project -> new text from old text ("" for a file that is not there).
+ */
+export function copyProject(edit: Record<string, (text: string) => string> = {}): string {
+  const folder = temporaryFolder();
+  for (const entry of fs.readdirSync(projectFolder)) {
+    if (!notCopied.has(entry))
+      fs.cpSync(path.join(projectFolder, entry), path.join(folder, entry), { recursive: true });
+  }
+  fs.symlinkSync(path.join(projectFolder, "node_modules"), path.join(folder, "node_modules"));
+  for (const [file, change] of Object.entries(edit)) {
+    const target = path.join(folder, file);
+    const before = fs.existsSync(target) ? fs.readFileSync(target, "utf8") : "";
+    const after = change(before);
+    if (after === before) throw new Error(`${file}: the edit changed nothing`);
+    fs.writeFileSync(target, after);
+  }
+  return folder;
+}

@@ -1,0 +1,35 @@
+/** Access to the plans that {@link ./plans} made, and to single resources in them. */
+import { inject } from "vitest";
+import type { Plan, PlannedResource } from "../../lib/plan";
+import { shortType } from "../../lib/plan/render";
+import { stackNames } from "../../settings";
+import type { StackName } from "../../settings";
+
+export const stacks = stackNames;
+
+/** The plan of a stack. @throws if the program could not be evaluated */
+export function plannedStack(stack: StackName): Plan {
+  const planned = inject("plans")[stack];
+  if (!planned) throw new Error(`no stack ${stack}`);
+  if ("fault" in planned) throw new Error(`stack ${stack} has no plan: ${planned.fault}`);
+  return planned.plan;
+}
+
+/** All resources of a short type (`kubernetes:core/v1:Secret`, `Valkey`), or those that a pattern matches. */
+export function ofType(plan: Plan, type: string | RegExp): PlannedResource[] {
+  return plan.resources.filter(({ type: full }) =>
+    typeof type === "string" ? shortType(full) === type : type.test(shortType(full)),
+  );
+}
+
+/** The one resource with that logical name. @throws if there is none, or more than one */
+export function named(plan: Plan, name: string): PlannedResource {
+  const found = plan.resources.filter((resource) => resource.name === name);
+  const [only] = found;
+  if (!only || found.length > 1) {
+    throw new Error(
+      `${found.length} resources '${name}' in the plan of ${plan.site}: ${plan.resources.map((r) => r.name).join(", ")}`,
+    );
+  }
+  return only;
+}

@@ -1,0 +1,35 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { describe, expect, it } from "vitest";
+import { projectFolder } from "../lib/plan";
+import { charts, images } from "../versions";
+
+describe("versions", () => {
+  it.each(Object.entries(images))(
+    "%s is one fixed image, not whatever a tag such as latest means today",
+    (_name, image) => {
+      expect(image).toMatch(/^[a-z0-9.-]+\.[a-z]+\/[a-z0-9._/-]+:v?\d[A-Za-z0-9._-]*(@sha256:[0-9a-f]{64})?$/);
+    },
+  );
+
+  it.each(Object.entries(charts))("%s is one fixed chart", (_name, chart) => {
+    expect(chart.repository).toMatch(/^https:\/\//);
+    expect(chart.version).toMatch(/^v?\d+\.\d+\.\d+$/);
+  });
+
+  it("keeps Mastodon's two images at one version", () => {
+    const tag = (image: string) => image.split(":").at(-1);
+    expect(tag(images.mastodon)).toBe(tag(images["mastodon-streaming"]));
+  });
+
+  it("are exact for every package, so that two installations are the same", () => {
+    const { dependencies, devDependencies } = JSON.parse(
+      fs.readFileSync(path.join(projectFolder, "package.json"), "utf8"),
+    ) as Record<"dependencies" | "devDependencies", Record<string, string>>;
+    for (const [name, version] of Object.entries({ ...dependencies, ...devDependencies })) {
+      expect(version, name).toMatch(/^\d+\.\d+\.\d+$/);
+    }
+    // npm's `latest` of this one, 4.5.0, is a stray publish without a provider.
+    expect(dependencies["@pulumi/command"]).toBe("1.2.1");
+  });
+});
