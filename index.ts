@@ -50,7 +50,7 @@ export = async () => {
   const media = new Media("media", within, { provider });
   const mastodon = new Mastodon(
     "mastodon",
-    { namespace, settings, postgres, valkey, media },
+    { namespace, settings, postgres, valkey, media, kept },
     { provider, dependsOn: [postgres, valkey] },
   );
 

@@ -9,7 +9,7 @@ import { reportFailedJobs } from "../lib/failed-jobs";
 import type { Role, Settings } from "../settings";
 import { chartJobs } from "./isolation";
 import { s3Values } from "./media";
-import { database } from "./postgres";
+import { archiver, database } from "./postgres";
 
 export interface MastodonArgs {
   namespace: pulumi.Input<string>;
@@ -40,6 +40,8 @@ export interface MastodonArgs {
     password: pulumi.Input<string>;
   };
   media: { secretName: pulumi.Input<string> };
+  /** Adopts what an earlier `destroy` left on purpose. */
+  kept: k8s.Provider;
 }
 
 /** Fixed: Services, ConfigMaps and hook Jobs of the chart are called after it, and routes and policies name them. */
@@ -55,7 +57,7 @@ const user = 991;
  */
 export const queues = ["default,8", "push,6", "ingress,4", "mailers,2", "pull", "scheduler", "fasp"];
 
-type ValueArgs = Omit<MastodonArgs, "namespace" | "settings" | "valkey"> & {
+type ValueArgs = Omit<MastodonArgs, "namespace" | "settings" | "valkey" | "kept"> & {
   settings: Omit<MastodonArgs["settings"], "secrets" | "charts" | "cluster">;
   valkey: Omit<MastodonArgs["valkey"], "password">;
   /** Changes when a Secret that the pods read does. */
@@ -187,7 +189,8 @@ export class Mastodon extends pulumi.ComponentResource {
   constructor(name: string, args: MastodonArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:Mastodon", name, {}, opts);
     const secrets = this.secrets(name, args);
-    const release = this.release(name, args, secrets);
+    const backup = args.settings.role === "active" ? [this.backup(name, args)] : [];
+    const release = this.release(name, args, [...secrets, ...backup]);
     if (args.settings.role === "active") this.owner(name, args, release);
     this.revision = release.status.apply((status) => String(status.revision));
     this.registerOutputs({ revision: this.revision });
@@ -217,6 +220,33 @@ export class Mastodon extends pulumi.ComponentResource {
       }),
       secret("owner", { password: secrets.ownerPassword }),
     ];
+  }
+
+  /**
+   * A base backup before each version of Mastodon touches the schema; before the first one too, so that there is
+   * something to restore from the start. Done before the release is even looked at.
+   */
+  private backup(name: string, { namespace, settings, kept }: MastodonArgs) {
+    const version = imageParts(settings.images.mastodon).tag.replace(/@.*/, "").toLowerCase();
+    return new k8s.apiextensions.CustomResource(
+      `${name}-backup`,
+      {
+        apiVersion: "postgresql.cnpg.io/v1",
+        kind: "Backup",
+        metadata: {
+          name: `before-mastodon-${version}`,
+          namespace,
+          labels: labels("postgres"),
+          annotations: {
+            "pulumi.com/waitFor": "jsonpath={.status.phase}=completed",
+            "pulumi.com/timeoutSeconds": "3600",
+          },
+        },
+        spec: { cluster: { name: "postgres" }, method: "plugin", pluginConfiguration: { name: archiver } },
+      },
+      // Deleting the object would not delete the backup; and going back to a version finds its object there.
+      { parent: this, provider: kept, retainOnDelete: true },
+    );
   }
 
   private release(name: string, args: MastodonArgs, dependsOn: pulumi.Resource[]) {

@@ -25,7 +25,8 @@ export interface PostgresArgs extends Pick<
 
 /** Names and owner are always given, so the role that Mastodon logs in with exists by construction. */
 export const database = { name: "mastodon", owner: "mastodon", host: "postgres-rw", port: 5432 } as const;
-const plugin = "barman-cloud.cloudnative-pg.io";
+/** The plugin that archives WAL and takes base backups. */
+export const archiver = "barman-cloud.cloudnative-pg.io";
 const storeName = (site: string) => `pg-${site}`;
 
 /** The archives this stack knows of: its own, and the other site's. The same list on both sites. */
@@ -43,7 +44,7 @@ export function clusterSpec(args: Omit<PostgresArgs, "namespace" | "vault" | "se
   const known = archives(args);
   const external = known.map(({ site, store, server }) => ({
     name: site,
-    plugin: { name: plugin, parameters: { barmanObjectName: store, serverName: server } },
+    plugin: { name: archiver, parameters: { barmanObjectName: store, serverName: server } },
   }));
   const { beginning } = args;
   const owner = { database: database.name, owner: database.owner, secret: { name: "postgres-owner" } };
@@ -78,7 +79,7 @@ export function clusterSpec(args: Omit<PostgresArgs, "namespace" | "vault" | "se
     },
     plugins: [
       {
-        name: plugin,
+        name: archiver,
         isWALArchiver: true,
         parameters: {
           barmanObjectName: storeName(args.site),
@@ -112,7 +113,7 @@ export function clusterSpec(args: Omit<PostgresArgs, "namespace" | "vault" | "se
             {
               name: source.archive,
               plugin: {
-                name: plugin,
+                name: archiver,
                 parameters: { barmanObjectName: storeName(source.site), serverName: source.archive },
               },
             },
@@ -232,7 +233,7 @@ export class Postgres extends pulumi.ComponentResource {
             backupOwnerReference: "none",
             cluster: { name: "postgres" },
             method: "plugin",
-            pluginConfiguration: { name: plugin },
+            pluginConfiguration: { name: archiver },
           },
         },
         { parent: this, dependsOn: [cluster] },

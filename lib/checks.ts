@@ -12,6 +12,7 @@ import { SettingsError, archiveName } from "../settings";
 import type { ChartReference } from "../versions";
 import { kubeClient, statusOf } from "./kube";
 import { isPlanning } from "./planning";
+import { upgradeFault } from "./upgrade";
 import { bucketFault, hasObjects } from "./s3";
 import type { BucketKeys } from "./s3";
 
@@ -84,6 +85,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<void> {
   }
   await Promise.all([
     checkMarker(core, settings, report),
+    checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, report),
     checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report),
     checkDefinitions(config.makeApiClient(k8s.ApiextensionsV1Api), settings, report),
   ]);
@@ -118,6 +120,25 @@ async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings
         `pulumi config set --path homestead:storage.${use} <class> --stack ${settings.site}`,
       );
     }
+  }
+}
+
+/** What runs decides which version may come next. */
+async function checkUpgrade(apps: k8s.AppsV1Api, { namespace, images, site }: Settings, report: Report): Promise<void> {
+  try {
+    const web = await apps.readNamespacedDeployment({ name: "mastodon-web", namespace });
+    const running = web.spec?.template.spec?.containers.find((c) => c.name === "mastodon-web")?.image;
+    const fault = running === undefined ? undefined : upgradeFault(running, images.mastodon);
+    if (fault !== undefined) {
+      report(
+        "images.mastodon",
+        images.mastodon,
+        fault,
+        `set the version in versions.ts, or: pulumi config set --path homestead:images.mastodon <image> --stack ${site}`,
+      );
+    }
+  } catch (error) {
+    if (statusOf(error) !== 404) throw error;
   }
 }
 

@@ -78,6 +78,23 @@ export class PulumiCli {
     await this.run(["config", "rm", key, "--stack", stack]);
   }
 
+  /** Runs the CLI with its output going where ours goes. @throws UserError if it fails; it has said why. */
+  show(args: readonly string[]): Promise<void> {
+    const [command, ...first] = this.launch;
+    return new Promise((resolve, reject) => {
+      const child = spawn(command, [...first, ...args, "--non-interactive"], {
+        cwd: this.folder,
+        env: this.environment,
+        stdio: ["ignore", "inherit", "inherit"],
+      });
+      child.on("error", reject);
+      child.on("close", (code) => {
+        if (code === 0) resolve();
+        else reject(new UserError(`${called(args)} failed: see above`));
+      });
+    });
+  }
+
   /** Runs the CLI and gives its standard output. @throws UserError with the CLI's own words. */
   run(args: readonly string[], input = ""): Promise<string> {
     const [command, ...first] = this.launch;

@@ -1,0 +1,135 @@
+/**
+ * The configuration of a trial: the committed `Pulumi.dev.yaml`, what was found out about the cluster, and what the
+ * user wants otherwise. It is written beside the trial's state, so that the committed file stays as it is.
+ */
+import * as fs from "node:fs";
+import { parse as parseYaml, stringify } from "yaml";
+import { optionalSecrets, requiredSecrets } from "../../settings";
+import { UserError } from "../user-error";
+import type { Context, Found } from "./cluster";
+
+type Values = Record<string, unknown>;
+
+/** A stack file's content. */
+interface StackFile {
+  config: Values;
+  /** What the passphrase is checked with; the CLI puts it in when the stack is made. */
+  encryptionsalt?: string;
+}
+
+const secretKeys: readonly string[] = [...requiredSecrets, ...optionalSecrets];
+
+/** Overrides, secrets apart: those may only go in through the CLI, which encrypts them. */
+export interface Overrides {
+  values: Values;
+  secrets: Record<string, string>;
+}
+
+/**
+ * Reads the overrides of a trial.
+ *
+ * @param sets `key=value` each, the key with or without `homestead:`, dotted for a value inside an object.
+ * @param file A YAML file of keys and values, or a whole stack file.
+ * @throws UserError that names the entry
+ */
+export function readOverrides(sets: readonly string[], file?: string): Overrides {
+  const values = file === undefined ? {} : valuesIn(file);
+  for (const entry of sets) {
+    const [, key, text] = /^([^=\s]+)=(.*)$/s.exec(entry) ?? [];
+    if (key === undefined || text === undefined)
+      throw new UserError(`--set ${entry}: key=value, such as --set locale=de`);
+    const full = qualify(key);
+    const [first = "", ...rest] = full.split(".");
+    if (secretKeys.includes(full.replace("homestead:", ""))) {
+      throw new UserError(
+        `--set ${first}: a secret, which others can read on a command line; put it into a file: --config <file>`,
+      );
+    }
+    // Text stays text at the top, where Pulumi makes everything text; inside an object it has to have a type.
+    setAt(values, [first, ...rest], rest.length === 0 && !/^[[{]/.test(text) ? text : scalar(text));
+  }
+  const secrets: Record<string, string> = {};
+  for (const key of secretKeys) {
+    const value = values[`homestead:${key}`];
+    if (value === undefined) continue;
+    if (typeof value !== "string") throw new UserError(`--config ${file}: ${key} must be text`);
+    secrets[key] = value;
+    Reflect.deleteProperty(values, `homestead:${key}`);
+  }
+  return { values, secrets };
+}
+
+/** `blog.kind` -> `homestead:blog.kind`; a key with a namespace stays as it is. */
+const qualify = (key: string) => (/^[a-z]+:/.test(key) ? key : `homestead:${key}`);
+
+const scalar = (text: string): unknown => {
+  try {
+    return parseYaml(text) as unknown;
+  } catch {
+    return text;
+  }
+};
+
+function valuesIn(file: string): Values {
+  let parsed: unknown;
+  try {
+    parsed = parseYaml(fs.readFileSync(file, "utf8"));
+  } catch (error) {
+    throw new UserError(`--config ${file}: ${(error as Error).message.split("\n")[0]}`);
+  }
+  if (!isObject(parsed)) throw new UserError(`--config ${file}: keys and values, such as locale: de`);
+  const values = isObject(parsed.config) ? parsed.config : parsed;
+  return Object.fromEntries(Object.entries(values).map(([key, value]) => [qualify(key), value]));
+}
+
+const isObject = (value: unknown): value is Values =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+function setAt(target: Values, [first = "", ...rest]: string[], value: unknown): void {
+  if (rest.length === 0) target[first] = value;
+  else {
+    const inner = target[first];
+    const next = isObject(inner) ? inner : {};
+    target[first] = next;
+    setAt(next, rest, value);
+  }
+}
+
+/** What the cluster is like, as configuration. */
+export function foundValues(context: Context, found: Found): Values {
+  return {
+    "homestead:cluster": { context: context.name, kubeconfig: context.file },
+    "homestead:ingress": { address: found.address, namespace: found.ingress.namespace, labels: found.ingress.labels },
+    ...(found.storageClass === undefined ? {} : { "homestead:storage": { databases: found.storageClass } }),
+    ...(Object.keys(found.operators).length === 0 ? {} : { "homestead:operators": found.operators }),
+  };
+}
+
+/**
+ * Writes the trial's stack file anew: `layers` from the weakest to the strongest, over the committed file. Secrets
+ * that the CLI encrypted earlier stay, since the database on the cluster was made with them.
+ */
+export function writeStackFile(target: string, committed: string, layers: readonly Values[]): void {
+  const read = (file: string): Partial<StackFile> =>
+    fs.existsSync(file) ? ((parseYaml(fs.readFileSync(file, "utf8")) ?? {}) as Partial<StackFile>) : {};
+  const before = read(target);
+  const encrypted = Object.entries(before.config ?? {}).filter(([, value]) => isObject(value) && "secure" in value);
+  const config = [...layers, Object.fromEntries(encrypted)].reduce(merge, read(committed).config ?? {});
+  const content: StackFile = {
+    config,
+    ...(before.encryptionsalt === undefined ? {} : { encryptionsalt: before.encryptionsalt }),
+  };
+  fs.writeFileSync(target, stringify(content), { mode: 0o600 });
+}
+
+/** Deep for objects. A union's other kind (`blog: {kind: image, …}` over a folder) replaces the object. */
+function merge(under: Values, over: Values): Values {
+  const merged = { ...under };
+  for (const [key, value] of Object.entries(over)) {
+    const below = merged[key];
+    const sameKind = isObject(below) && isObject(value) && (value.kind === undefined || value.kind === below.kind);
+    // Labels select pods: two sets of them together select none.
+    merged[key] = sameKind && key !== "labels" ? merge(below, value) : value;
+  }
+  return merged;
+}

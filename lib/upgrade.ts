@@ -1,0 +1,34 @@
+/** Which Mastodon version may follow which (docs.joinmastodon.org, "Upgrading to a new release": every minor in turn). */
+
+export interface Version {
+  major: number;
+  minor: number;
+  patch: number;
+}
+
+/** The version in an image reference's tag, such as `ghcr.io/mastodon/mastodon:v4.6.2@sha256:…`; none for `nightly` and the like. */
+export function versionOf(image: string): Version | undefined {
+  const match = /:v?(\d+)\.(\d+)\.(\d+)(?:[-.][^@]*)?(?:@.*)?$/.exec(image);
+  return match ? { major: Number(match[1]), minor: Number(match[2]), patch: Number(match[3]) } : undefined;
+}
+
+/**
+ * Why `wanted` may not follow `running`, and what may; nothing when it may. Images without a version are the
+ * operator's own affair.
+ */
+export function upgradeFault(running: string, wanted: string): string | undefined {
+  const from = versionOf(running);
+  const to = versionOf(wanted);
+  if (!from || !to) return undefined;
+  const shown = `v${from.major}.${from.minor}.${from.patch}`;
+  if (to.major < from.major || (to.major === from.major && to.minor < from.minor)) {
+    return `v${from.major}.${from.minor}.x or newer: ${shown} runs, and its schema does not go back (docs/runbooks/rollback.md)`;
+  }
+  if (to.major === from.major && to.minor > from.minor + 1) {
+    return `a release of v${from.major}.${from.minor + 1} first: ${shown} runs, and no minor version may be skipped`;
+  }
+  if (to.major > from.major && (to.major > from.major + 1 || to.minor > 0)) {
+    return `the last release of v${from.major} and then one of v${from.major + 1}.0 first: ${shown} runs, and no minor version may be skipped`;
+  }
+  return undefined;
+}
