@@ -13,7 +13,7 @@ import { Valkey } from "./components/valkey";
 import { Verification } from "./components/verification";
 import { Webfinger } from "./components/webfinger";
 import { checkSite } from "./lib/checks";
-import { kubeconfigPath } from "./lib/kube";
+import { kubeconfigName } from "./lib/kube";
 import { targetOf } from "./lib/verify/target";
 import { bucketKeys, readSettings } from "./settings";
 
@@ -25,7 +25,7 @@ export = async () => {
   const embedded = settings.objectStore === "embedded";
   const otherHosts = embedded ? [mediaHost(settings.media)].filter((host) => host !== undefined) : [];
   const connection = {
-    kubeconfig: kubeconfigPath(settings.cluster),
+    kubeconfig: kubeconfigName(settings.cluster),
     context: settings.cluster.context,
     // Constant: a moved kubeconfig must never look like another cluster, which would replace everything.
     clusterIdentifier: site,
@@ -41,10 +41,11 @@ export = async () => {
 
   const within = { ...settings, namespace };
   const ingress = new Ingress("ingress", { ...within, otherHosts }, { provider, dependsOn: [operators] });
-  const webfinger = new Webfinger("webfinger", within, { provider });
-  const blog = new Blog("blog", within, { provider });
+  const edge = { ...within, certificate: ingress.certificate };
+  const webfinger = new Webfinger("webfinger", edge, { provider });
+  const blog = new Blog("blog", edge, { provider });
 
-  const stores = embedded ? [new ObjectStore("object-store", within, { provider })] : [];
+  const stores = embedded ? [new ObjectStore("object-store", edge, { provider })] : [];
   const postgres = new Postgres("postgres", { ...within, kept }, { provider, dependsOn: [operators, ...stores] });
   const valkey = new Valkey("valkey", within, { provider });
   const media = new Media("media", within, { provider });

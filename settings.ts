@@ -185,6 +185,9 @@ const schema = {
         kind: z.literal("acme"),
         email: z.string(allowed("an e-mail address")).regex(/^[^@\s]+@[^@\s]+$/, "an e-mail address"),
         server: httpUrl.default("https://acme-v02.api.letsencrypt.org/directory"),
+        solver: z
+          .record(z.string(), z.unknown(), allowed("a solver of cert-manager's, such as {dns01: {...}}"))
+          .optional(),
       }),
       object({ kind: z.literal("selfSigned") }),
     ],

@@ -10,6 +10,8 @@ import { middleware, route } from "./ingress";
 
 export interface BlogArgs extends Pick<Settings, "apex" | "blog" | "images"> {
   namespace: pulumi.Input<string>;
+  /** Secret with the apex's certificate. */
+  certificate: pulumi.Input<string>;
 }
 
 /** uid and port of nginx-unprivileged. */
@@ -55,7 +57,7 @@ export class Blog extends pulumi.ComponentResource {
 
   constructor(name: string, args: BlogArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:Blog", name, {}, opts);
-    const { namespace, apex } = args;
+    const { namespace, apex, certificate } = args;
     const pod = args.blog.kind === "folder" ? this.folder(name, args, args.blog.path) : this.image(args.blog);
     const port = args.blog.kind === "folder" ? nginxPort : args.blog.port;
     const meta = { name: "blog", namespace, labels: labels("blog") };
@@ -103,7 +105,7 @@ export class Blog extends pulumi.ComponentResource {
       `${name}-route`,
       "blog",
       namespace,
-      "websecure",
+      { entryPoint: "websecure", certificate },
       [
         {
           match: `Host(\`${apex}\`)`,

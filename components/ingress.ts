@@ -1,5 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import { digest } from "../lib/digest";
 import { labels } from "../lib/pods";
 import { revisionOf } from "../lib/revision";
 import type { Settings } from "../settings";
@@ -11,8 +12,15 @@ export interface IngressArgs extends Pick<Settings, "apex" | "webHost" | "certif
   otherHosts: string[];
 }
 
-/** Secret with the certificate for every host of ours. */
-export const certificateSecret = "web-tls";
+/**
+ * Name of the certificate, and of its Secret, for these hosts by this issuer. Another set of hosts is another
+ * certificate: it is waited for while the old one serves on, and only then do the routes change over. Changed in place
+ * it would count as ready, by its old state, before cert-manager had even looked at it.
+ */
+export function certificateName(args: Pick<IngressArgs, "apex" | "webHost" | "otherHosts" | "certificates">): string {
+  return `web-${digest(JSON.stringify([args.apex, args.webHost, args.otherHosts, args.certificates]))}`;
+}
+
 /** TLS options of our routes; Traefik wants namespace-name. */
 export const tlsOptions = "modern";
 
@@ -35,13 +43,16 @@ export function middleware(
   );
 }
 
-/** A route of Traefik's. `entryPoint` web is HTTP, websecure is HTTPS. */
+/** How a route is reached: plain HTTP, or HTTPS with the certificate of this Secret. */
+export type Reached = { entryPoint: "web" } | { entryPoint: "websecure"; certificate: pulumi.Input<string> };
+
+/** A route of Traefik's. */
 export function route(
   parent: pulumi.Resource,
   child: string,
   name: string,
   namespace: pulumi.Input<string>,
-  entryPoint: "web" | "websecure",
+  reached: Reached,
   routes: Record<string, unknown>[],
   dependsOn: pulumi.Resource[] = [],
 ) {
@@ -52,10 +63,10 @@ export function route(
       kind: "IngressRoute",
       metadata: { name, namespace, labels: labels("ingress") },
       spec: {
-        entryPoints: [entryPoint],
+        entryPoints: [reached.entryPoint],
         routes: routes.map((r) => ({ kind: "Rule", ...r })),
-        ...(entryPoint === "websecure"
-          ? { tls: { secretName: certificateSecret, options: { name: tlsOptions, namespace } } }
+        ...(reached.entryPoint === "websecure"
+          ? { tls: { secretName: reached.certificate, options: { name: tlsOptions, namespace } } }
           : {}),
       },
     },
@@ -70,18 +81,22 @@ export const noService = [{ kind: "TraefikService", name: "noop@internal" }];
 export class Ingress extends pulumi.ComponentResource {
   /** The authority's certificate (PEM) where it is one of ours or was given; empty where the world knows it. */
   public readonly authority: pulumi.Output<string>;
+  /** Secret with the certificate for every host of ours; there once it is valid. */
+  public readonly certificate: pulumi.Output<string>;
   /** Changes with anything a visitor could notice. */
   public readonly revision: pulumi.Output<string>;
 
   constructor(name: string, args: IngressArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:Ingress", name, {}, opts);
     const issuer = this.issuer(name, args);
-    const certificate = this.certificate(name, args, issuer.ref, issuer.dependsOn);
+    const certificate = this.certificateOf(name, args, issuer.ref, issuer.dependsOn);
+    // The Secret has the Certificate's name, and an object's id is known only when it is ready.
+    this.certificate = pulumi.all([certificate.id, certificate.metadata]).apply(([, metadata]) => metadata.name ?? "");
     this.revision = revisionOf([
       certificate,
       this.tls(name, args),
       ...this.toHttps(name, args),
-      ...this.webHost(name, args),
+      ...this.webHost(name, args, this.certificate),
     ]);
     this.authority = this.authorityOf(name, args, certificate);
     this.registerOutputs({ authority: this.authority, revision: this.revision });
@@ -116,7 +131,7 @@ export class Ingress extends pulumi.ComponentResource {
                 email: certificates.email,
                 server: certificates.server,
                 privateKeySecretRef: { name: "acme-account" },
-                solvers: [{ http01: { ingress: { ingressClassName: "traefik" } } }],
+                solvers: [certificates.solver ?? { http01: { ingress: { ingressClassName: "traefik" } } }],
               },
             }),
           ],
@@ -151,7 +166,7 @@ export class Ingress extends pulumi.ComponentResource {
     }
   }
 
-  private certificate(
+  private certificateOf(
     name: string,
     args: IngressArgs,
     issuerRef: { name: string; kind: string },
@@ -163,13 +178,13 @@ export class Ingress extends pulumi.ComponentResource {
         apiVersion: "cert-manager.io/v1",
         kind: "Certificate",
         metadata: {
-          name: "web",
+          name: certificateName(args),
           namespace: args.namespace,
           labels: labels("ingress"),
           annotations: { "pulumi.com/waitFor": "condition=Ready", "pulumi.com/timeoutSeconds": "900" },
         },
         spec: {
-          secretName: certificateSecret,
+          secretName: certificateName(args),
           dnsNames: [args.apex, args.webHost, ...args.otherHosts],
           privateKey: { algorithm: "ECDSA", size: 256, rotationPolicy: "Always" },
           issuerRef: { ...issuerRef, group: "cert-manager.io" },
@@ -202,14 +217,14 @@ export class Ingress extends pulumi.ComponentResource {
       `${name}-http`,
       "http",
       namespace,
-      "web",
+      { entryPoint: "web" },
       [{ match: hosts, middlewares: [{ name: redirect.metadata.name }], services: noService }],
       [redirect],
     );
     return [redirect, http];
   }
 
-  private webHost(name: string, { namespace, webHost }: IngressArgs) {
+  private webHost(name: string, { namespace, webHost }: IngressArgs, certificate: pulumi.Input<string>) {
     const hsts = middleware(this, `${name}-security-headers`, "security-headers", namespace, {
       headers: { stsSeconds: 31536000, contentTypeNosniff: true },
     });
@@ -219,7 +234,7 @@ export class Ingress extends pulumi.ComponentResource {
       `${name}-web-host`,
       "web-host",
       namespace,
-      "websecure",
+      { entryPoint: "websecure", certificate },
       [
         {
           match: `Host(\`${webHost}\`) && PathPrefix(\`/api/v1/streaming\`)`,

@@ -181,6 +181,59 @@ export function smtpValues(smtp: Settings["smtp"]) {
   };
 }
 
+const fromSecret = (variable: string, secretName: pulumi.Input<string>, key: string) => ({
+  name: variable,
+  valueFrom: { secretKeyRef: { name: secretName, key } },
+});
+
+/** What one of our own Jobs runs. */
+interface Task {
+  name: string;
+  command: string[];
+  env?: k8s.types.input.core.v1.EnvVar[];
+  volumeMounts?: k8s.types.input.core.v1.VolumeMount[];
+  volumes?: k8s.types.input.core.v1.Volume[];
+}
+
+/** The pod of a Job of ours: Mastodon's image, with the environment that the chart gives its own pods. */
+export function taskPod(args: Pick<MastodonArgs, "settings" | "postgres" | "valkey" | "media">, task: Task) {
+  return {
+    restartPolicy: "Never",
+    automountServiceAccountToken: false,
+    enableServiceLinks: false,
+    securityContext: restrictedPod(user),
+    containers: [
+      {
+        name: task.name,
+        // The reason of a failure then stands in the update's error.
+        terminationMessagePolicy: "FallbackToLogsOnError",
+        image: args.settings.images.mastodon,
+        command: task.command,
+        envFrom: [{ configMapRef: { name: `${releaseName}-env` } }],
+        env: [
+          ...(task.env ?? []),
+          fromSecret("SECRET_KEY_BASE", "mastodon-identity", "secret-key-base"),
+          fromSecret("VAPID_PRIVATE_KEY", "mastodon-identity", "vapid-private-key"),
+          fromSecret("VAPID_PUBLIC_KEY", "mastodon-identity", "vapid-public-key"),
+          fromSecret("ACTIVE_RECORD_ENCRYPTION_PRIMARY_KEY", "mastodon-identity", "are-primary-key"),
+          fromSecret("ACTIVE_RECORD_ENCRYPTION_DETERMINISTIC_KEY", "mastodon-identity", "are-deterministic-key"),
+          fromSecret("ACTIVE_RECORD_ENCRYPTION_KEY_DERIVATION_SALT", "mastodon-identity", "are-derivation-salt"),
+          fromSecret("DB_USER", args.postgres.secretName, "username"),
+          fromSecret("DB_PASS", args.postgres.secretName, "password"),
+          fromSecret("REDIS_PASSWORD", args.valkey.secretName, "password"),
+          fromSecret("CACHE_REDIS_PASSWORD", args.valkey.secretName, "password"),
+          fromSecret("AWS_ACCESS_KEY_ID", args.media.secretName, "access-key-id"),
+          fromSecret("AWS_SECRET_ACCESS_KEY", args.media.secretName, "secret-access-key"),
+        ],
+        resources: resources("100m", "384Mi", "1Gi"),
+        securityContext: { ...restrictedContainer, readOnlyRootFilesystem: false },
+        ...(task.volumeMounts ? { volumeMounts: task.volumeMounts } : {}),
+      },
+    ],
+    ...(task.volumes ? { volumes: task.volumes } : {}),
+  };
+}
+
 /** Mastodon itself: the official chart, fed by Secrets of ours, and the owner's account. */
 export class Mastodon extends pulumi.ComponentResource {
   /** Changes with every upgrade of the release. */
@@ -299,10 +352,6 @@ export class Mastodon extends pulumi.ComponentResource {
       { metadata: meta, data: { "owner-account.rb": script } },
       { parent: this },
     );
-    const from = (variable: string, secretName: pulumi.Input<string>, key: string) => ({
-      name: variable,
-      valueFrom: { secretKeyRef: { name: secretName, key } },
-    });
     new k8s.batch.v1.Job(
       `${name}-owner-account`,
       {
@@ -312,44 +361,18 @@ export class Mastodon extends pulumi.ComponentResource {
           activeDeadlineSeconds: 900,
           template: {
             metadata: { labels: labels("mastodon-owner"), annotations: { "homestead/script": digest(script) } },
-            spec: {
-              restartPolicy: "Never",
-              automountServiceAccountToken: false,
-              enableServiceLinks: false,
-              securityContext: restrictedPod(user),
-              containers: [
-                {
-                  name: "owner",
-                  // The reason of a failure then stands in the update's error.
-                  terminationMessagePolicy: "FallbackToLogsOnError",
-                  image: settings.images.mastodon,
-                  command: ["bin/rails", "runner", "/homestead/owner-account.rb"],
-                  envFrom: [{ configMapRef: { name: `${releaseName}-env` } }],
-                  env: [
-                    { name: "OWNER_USERNAME", value: settings.owner },
-                    { name: "OWNER_EMAIL", value: settings.ownerEmail },
-                    { name: "OWNER_REGISTRATIONS", value: settings.registrations === "approval" ? "approved" : "none" },
-                    from("OWNER_PASSWORD", "mastodon-owner", "password"),
-                    from("SECRET_KEY_BASE", "mastodon-identity", "secret-key-base"),
-                    from("VAPID_PRIVATE_KEY", "mastodon-identity", "vapid-private-key"),
-                    from("VAPID_PUBLIC_KEY", "mastodon-identity", "vapid-public-key"),
-                    from("ACTIVE_RECORD_ENCRYPTION_PRIMARY_KEY", "mastodon-identity", "are-primary-key"),
-                    from("ACTIVE_RECORD_ENCRYPTION_DETERMINISTIC_KEY", "mastodon-identity", "are-deterministic-key"),
-                    from("ACTIVE_RECORD_ENCRYPTION_KEY_DERIVATION_SALT", "mastodon-identity", "are-derivation-salt"),
-                    from("DB_USER", args.postgres.secretName, "username"),
-                    from("DB_PASS", args.postgres.secretName, "password"),
-                    from("REDIS_PASSWORD", args.valkey.secretName, "password"),
-                    from("CACHE_REDIS_PASSWORD", args.valkey.secretName, "password"),
-                    from("AWS_ACCESS_KEY_ID", args.media.secretName, "access-key-id"),
-                    from("AWS_SECRET_ACCESS_KEY", args.media.secretName, "secret-access-key"),
-                  ],
-                  resources: resources("100m", "384Mi", "1Gi"),
-                  securityContext: { ...restrictedContainer, readOnlyRootFilesystem: false },
-                  volumeMounts: [{ name: "script", mountPath: "/homestead", readOnly: true }],
-                },
+            spec: taskPod(args, {
+              name: "owner",
+              command: ["bin/rails", "runner", "/homestead/owner-account.rb"],
+              env: [
+                { name: "OWNER_USERNAME", value: settings.owner },
+                { name: "OWNER_EMAIL", value: settings.ownerEmail },
+                { name: "OWNER_REGISTRATIONS", value: settings.registrations === "approval" ? "approved" : "none" },
+                fromSecret("OWNER_PASSWORD", "mastodon-owner", "password"),
               ],
+              volumeMounts: [{ name: "script", mountPath: "/homestead", readOnly: true }],
               volumes: [{ name: "script", configMap: { name: configMap.metadata.name } }],
-            },
+            }),
           },
         },
       },

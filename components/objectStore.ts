@@ -12,6 +12,8 @@ export interface ObjectStoreArgs extends Pick<
   "images" | "storage" | "sizes" | "vault" | "media" | "secrets"
 > {
   namespace: pulumi.Input<string>;
+  /** Secret with the certificate of the public media host. */
+  certificate: pulumi.Input<string>;
 }
 
 const port = 7070;
@@ -158,7 +160,7 @@ export class ObjectStore extends pulumi.ComponentResource {
   }
 
   /** The media bucket on a host of its own, so that a browser can show an upload. */
-  private publish(name: string, { namespace, media }: ObjectStoreArgs): void {
+  private publish(name: string, { namespace, media, certificate }: ObjectStoreArgs): void {
     const host = mediaHost(media);
     if (host === undefined) return;
     const prefix = middleware(this, `${name}-prefix`, "media-bucket", namespace, {
@@ -169,7 +171,7 @@ export class ObjectStore extends pulumi.ComponentResource {
       `${name}-route`,
       "media",
       namespace,
-      "websecure",
+      { entryPoint: "websecure", certificate },
       [
         {
           // Reading only: what signs requests speaks to the server itself.

@@ -6,6 +6,8 @@ export interface WebfingerArgs {
   namespace: pulumi.Input<string>;
   apex: string;
   webHost: string;
+  /** Secret with the apex's certificate. */
+  certificate: pulumi.Input<string>;
 }
 
 const escape = (host: string) => host.replaceAll(".", "\\.");
@@ -36,7 +38,7 @@ export class Webfinger extends pulumi.ComponentResource {
 
   constructor(name: string, args: WebfingerArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:Webfinger", name, {}, opts);
-    const { namespace, apex, webHost } = args;
+    const { namespace, apex, webHost, certificate } = args;
     // Before the redirect in the chain, or the redirect itself goes out without the header.
     const cors = middleware(this, `${name}-cors`, "well-known-cors", namespace, {
       headers: { customResponseHeaders: { "Access-Control-Allow-Origin": "*" } },
@@ -50,7 +52,7 @@ export class Webfinger extends pulumi.ComponentResource {
       `${name}-route`,
       "well-known",
       namespace,
-      "websecure",
+      { entryPoint: "websecure", certificate },
       [{ match: wellKnownRule(apex), middlewares, services: noService }],
       [cors, toWebHost],
     );

@@ -5,11 +5,16 @@ import * as fs from "node:fs";
 import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../settings";
 
-/** The kubeconfig file of a stack: its own, else $KUBECONFIG, else ~/.kube/config. */
-export function kubeconfigPath(cluster: Settings["cluster"]): string {
-  const given = cluster.kubeconfig ?? process.env["KUBECONFIG"] ?? path.join(os.homedir(), ".kube", "config");
-  return path.resolve(given.replace(/^~(?=\/)/, os.homedir()));
-}
+/**
+ * The kubeconfig file of a stack as it is named: its own, else $KUBECONFIG, else ~/.kube/config. Not resolved, since it
+ * goes into the state, and the next machine has another home folder.
+ */
+export const kubeconfigName = (cluster: Settings["cluster"]): string =>
+  cluster.kubeconfig ?? process.env["KUBECONFIG"] ?? "~/.kube/config";
+
+/** Where that file is on this machine. */
+export const kubeconfigPath = (cluster: Settings["cluster"]): string =>
+  path.resolve(kubeconfigName(cluster).replace(/^~(?=\/)/, os.homedir()));
 
 /** A client for the stack's own context, and nothing else. @throws Error that says what is missing. */
 export function kubeClient(cluster: Settings["cluster"]): k8s.KubeConfig {

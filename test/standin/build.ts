@@ -24,6 +24,8 @@ export interface Variant {
   readonly version: string;
   /** Bakes in a migration that fails. */
   readonly failMigration: boolean;
+  /** Seconds that a Ruby program of the image takes before it does anything. @default 0 */
+  readonly bootSeconds?: number;
 }
 
 /** The bundle and what it reads at start, in `folder` (which becomes /opt/mastodon/standin in the image). */
@@ -43,8 +45,8 @@ export async function bundle(folder: string, variant: Variant): Promise<void> {
       js: 'import { createRequire as standinRequire } from "node:module"; const require = standinRequire(import.meta.url);',
     },
   });
-  const { version, failMigration } = variant;
-  await writeFile(join(folder, "build.json"), `${JSON.stringify({ version, failMigration })}\n`);
+  const { version, failMigration, bootSeconds = 0 } = variant;
+  await writeFile(join(folder, "build.json"), `${JSON.stringify({ version, failMigration, bootSeconds })}\n`);
 }
 
 interface Entry {
@@ -350,7 +352,7 @@ async function main(): Promise<void> {
   });
   if (values.help) return void process.stdout.write(USAGE);
   if (!/^\d+\.\d+\.\d+/.test(values.version)) throw new Error(`--version must be like 4.6.2, not ${values.version}`);
-  const variant: Variant = { version: values.version, failMigration: values["fail-migration"] };
+  const variant: Variant = { version: values.version, failMigration: values["fail-migration"], bootSeconds: 3 };
   if (values.rootfs !== undefined) return writeRootfs(values.rootfs, variant);
   const { base, out } = values;
   if (base === undefined || out === undefined || values.name.length === 0)

@@ -5,13 +5,15 @@ import { join } from "node:path";
 export interface BuildInfo {
   readonly version: string;
   readonly failMigration: boolean;
+  /** Rails takes seconds to boot. What starts faster meets races that Rails never sees: a policy that is yet to take effect. */
+  readonly bootSeconds: number;
 }
 
 const file = join(import.meta.dirname, "build.json");
 
 export const BUILD: BuildInfo = existsSync(file)
   ? (JSON.parse(readFileSync(file, "utf8")) as BuildInfo)
-  : { version: "4.6.2", failMigration: false };
+  : { version: "4.6.2", failMigration: false, bootSeconds: 0 };
 
 /** Mastodon's folder: /opt/mastodon in the image, where this file is /opt/mastodon/standin/main.mjs. */
 export const ROOT = join(import.meta.dirname, "..");

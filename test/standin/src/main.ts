@@ -3,7 +3,8 @@
  * `rails`, `rake`, `tootctl`, `streaming`, `prometheus_exporter`.
  */
 import { App } from "./app.ts";
-import { ROOT } from "./build-info.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { BUILD, ROOT } from "./build-info.ts";
 import { type Command, UsageError, parseCommand } from "./commands.ts";
 import { runExporter } from "./exporter.ts";
 import { unknownVariables } from "./known-env.ts";
@@ -52,6 +53,8 @@ async function run(command: Command, env: NodeJS.ProcessEnv): Promise<number | u
   const script = command.kind === "runner" ? identify(command.file) : undefined;
   refuseUnknown(env, script);
   setLevel(command.kind === "streaming" ? logLevel(env, "LOG_LEVEL") : logLevel(env, "RAILS_LOG_LEVEL"));
+  // The streaming server and the exporter are no Rails programs.
+  if (command.kind !== "streaming" && command.kind !== "exporter") await sleep(BUILD.bootSeconds * 1000);
   switch (command.kind) {
     case "web":
       await web(env);

@@ -1,0 +1,129 @@
+import { describe, expect, it } from "vitest";
+import { mastodonValues, queues, smtpValues } from "../components/mastodon";
+import { images } from "../versions";
+
+type Args = Parameters<typeof mastodonValues>[0];
+
+const settings: Args["settings"] = {
+  apex: "ramble.moe",
+  webHost: "mastodon.ramble.moe",
+  owner: "user",
+  ownerEmail: "user@ramble.moe",
+  registrations: "single",
+  locale: "en",
+  role: "active",
+  media: { endpoint: "https://s3.example.net", region: "eu", bucket: "media" } as Args["settings"]["media"],
+  smtp: { kind: "none" },
+  network: { families: ["IPv4"], privateEgress: [] },
+  images,
+} as Args["settings"];
+const values = (change: Partial<Args["settings"]> = {}) =>
+  mastodonValues({
+    settings: { ...settings, ...change },
+    postgres: { host: "postgres-rw", secretName: "postgres-owner" },
+    valkey: { host: "valkey", cacheHost: "valkey-cache", secretName: "valkey" },
+    media: { secretName: "media" },
+    secretsDigest: "0123456789abcdef",
+  } as Args);
+
+describe("mastodonValues", () => {
+  it("runs one of each on the active site and none on a standby", () => {
+    const replicas = (v: ReturnType<typeof values>) => [
+      v.mastodon.web.replicas,
+      v.mastodon.streaming.replicas,
+      ...v.mastodon.sidekiq.workers.map((w) => w.replicas),
+    ];
+    expect(replicas(values())).toEqual([1, 1, 1]);
+    expect(replicas(values({ role: "standby" }))).toEqual([0, 0, 0]);
+  });
+
+  it("leaves a standby's schema alone: its database is read-only", () => {
+    const hooks = (role: "active" | "standby") => values({ role }).mastodon.hooks;
+    expect(hooks("active")).toMatchObject({ dbPrepare: { enabled: true }, dbMigrate: { enabled: true } });
+    expect(hooks("standby")).toMatchObject({ dbPrepare: { enabled: false }, dbMigrate: { enabled: false } });
+  });
+
+  it("works on every queue of Mastodon's in one process, so that scheduler is in exactly one", () => {
+    expect(queues.map((q) => q.split(",")[0])).toEqual([
+      "default",
+      "push",
+      "ingress",
+      "mailers",
+      "pull",
+      "scheduler",
+      "fasp",
+    ]);
+    expect(values().mastodon.sidekiq.workers).toHaveLength(1);
+  });
+
+  it("holds no secret, only the names of Secrets", () => {
+    const v = values();
+    expect(v.mastodon.secrets).toEqual({ existingSecret: "mastodon-identity" });
+    expect(v.postgresql.existingSecret).toBe("postgres-owner");
+    expect(v.redis.existingSecret).toBe("valkey");
+    expect(v.redis.cache.existingSecret).toBe("valkey");
+    expect(JSON.stringify(v)).not.toMatch(/"(password|secretAccessKey|accessKeyId)":"(?!password)/);
+  });
+
+  it("rolls the pods when a Secret they read changes, and not at every upgrade", () => {
+    expect(values().podAnnotations).toEqual({ "homestead/secrets": "0123456789abcdef" });
+    expect(values().revisionPodAnnotation).toBe(false);
+  });
+
+  it("splits an image so that the digest stays with the tag", () => {
+    const pinned = { ...images, mastodon: `ghcr.io/mastodon/mastodon:v4.6.2@sha256:${"a".repeat(64)}` };
+    expect(values({ images: pinned as Args["settings"]["images"] }).image).toEqual({
+      repository: "ghcr.io/mastodon/mastodon",
+      tag: `v4.6.2@sha256:${"a".repeat(64)}`,
+    });
+  });
+
+  it("closes registrations by single-user mode only when nobody else may come", () => {
+    expect(values().mastodon.singleUserMode).toBe(true);
+    expect(values({ registrations: "approval" }).mastodon.singleUserMode).toBe(false);
+    expect(values({ registrations: "invitation" }).mastodon.singleUserMode).toBe(false);
+  });
+
+  it("turns off what the chart would make by default and we do not want", () => {
+    const v = values();
+    expect(v.httproute.enabled).toBe(false);
+    expect(v.ingress.enabled).toBe(false);
+    expect(v.mastodon.createAdmin.enabled).toBe(false);
+  });
+
+  it("lets Mastodon reach private addresses only where the stack names them", () => {
+    expect(values().mastodon.extraEnvVars).not.toHaveProperty("ALLOWED_PRIVATE_ADDRESSES");
+    const named = values({ network: { families: ["IPv4"], privateEgress: ["10.1.0.0/16", "10.2.0.1/32"] } });
+    expect(named.mastodon.extraEnvVars).toMatchObject({ ALLOWED_PRIVATE_ADDRESSES: "10.1.0.0/16,10.2.0.1/32" });
+  });
+});
+
+describe("smtpValues", () => {
+  const server = {
+    kind: "server" as const,
+    host: "smtp.example.net",
+    port: 587,
+    from: "mastodon@ramble.moe",
+    tls: "starttls" as const,
+    auth: "plain" as const,
+    username: "user",
+  };
+
+  it("sends nothing when there is no server, and still gives the Secret the chart asks for", () => {
+    expect(smtpValues({ kind: "none" })).toMatchObject({ deliveryMethod: "test", existingSecret: "mastodon-smtp" });
+  });
+
+  it("insists on STARTTLS when that is asked for: a silent fall-back would show the password", () => {
+    expect(smtpValues(server)).toMatchObject({ enableStartTls: "always", tls: false, opensslVerifyMode: "peer" });
+  });
+
+  it("speaks TLS from the first byte, or none at all, when told so", () => {
+    expect(smtpValues({ ...server, tls: "tls" })).toMatchObject({ enableStartTls: "never", tls: true });
+    expect(smtpValues({ ...server, tls: "none", auth: "none" })).toMatchObject({
+      enableStartTls: "never",
+      tls: false,
+      opensslVerifyMode: "none",
+      authMethod: "none",
+    });
+  });
+});

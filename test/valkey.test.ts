@@ -1,0 +1,38 @@
+import { describe, expect, it } from "vitest";
+import { cacheConfiguration, queueConfiguration } from "../components/valkey";
+
+const directives = (text: string) =>
+  new Map(
+    text
+      .split("\n")
+      .filter((line) => line !== "" && !line.startsWith("#"))
+      .map((line) => [line.slice(0, line.indexOf(" ")), line.slice(line.indexOf(" ") + 1)] as const),
+  );
+
+describe("the queue's configuration", () => {
+  const queue = directives(queueConfiguration);
+
+  it("keeps the answering thread off the disk: snapshots, no append-only file", () => {
+    expect(queue.get("appendonly")).toBe("no");
+    expect(queue.get("save")).toBe("60 1");
+  });
+
+  it("never evicts a job and never refuses writes for a failed snapshot", () => {
+    expect(queue.get("maxmemory-policy")).toBe("noeviction");
+    expect(queue.get("stop-writes-on-bgsave-error")).toBe("no");
+  });
+
+  it("takes the password from a file and holds none", () => {
+    expect(queue.get("include")).toBe("/etc/valkey/secret/password.conf");
+    expect(queue.has("requirepass")).toBe(false);
+  });
+});
+
+describe("the cache's configuration", () => {
+  it("writes nothing and evicts what is old", () => {
+    const cache = directives(cacheConfiguration);
+    expect(cache.get("save")).toBe('""');
+    expect(cache.get("appendonly")).toBe("no");
+    expect(cache.get("maxmemory-policy")).toBe("allkeys-lru");
+  });
+});
