@@ -1,0 +1,62 @@
+/**
+ * Sites that are broken by one changed line, each in a way that would keep the world from following the owner. The
+ * product has no switch for any of it: the line is changed in a copy of the project's own sources.
+ */
+import type { Project } from "../support/project";
+
+export interface Mutation {
+  what: string;
+  file: string;
+  /** Changes exactly one line. */
+  change(project: Project): void;
+  /** What the update's error must hold: which check, what was expected, what came. */
+  error: RegExp;
+}
+
+const mutation = (what: string, file: string, pattern: RegExp, replacement: string, error: RegExp): Mutation => ({
+  what,
+  file,
+  change: (project) => project.edit(file, pattern, replacement),
+  error,
+});
+
+/** @param brokenBlog an image that runs and gets ready, but does not serve the blog as a page. */
+export function mutations(brokenBlog: string): Mutation[] {
+  return [
+    mutation(
+      "the redirect's router is left out",
+      "components/webfinger.ts",
+      /\[\{ match: wellKnownRule\(apex\), middlewares, services: noService \}\],/,
+      "[{ match: wellKnownRule(apex), middlewares, services: noService }].slice(1),",
+      /: webfinger redirect: /,
+    ),
+    mutation(
+      "CORS is left out",
+      "components/webfinger.ts",
+      /\[cors, toWebHost\]\.map/,
+      "[toWebHost].map",
+      /: webfinger cors: /,
+    ),
+    mutation(
+      "the query is dropped",
+      "components/webfinger.ts",
+      /\\\$\{1\}\\\$\{2\}`/,
+      "\\${1}`",
+      /: webfinger redirect: .*\?resource=/,
+    ),
+    mutation(
+      "the blog's image is broken",
+      "components/blog.ts",
+      /image: images\.nginx,/,
+      `image: "${brokenBlog}",`,
+      /: blog: .*text\/html/,
+    ),
+    mutation(
+      "the certificate is for another name",
+      "components/ingress.ts",
+      /dnsNames: \[args\.apex, args\.webHost, \.\.\.args\.otherHosts\]/,
+      'dnsNames: ["another.test"]',
+      /: certificate (apex|web host): /,
+    ),
+  ];
+}

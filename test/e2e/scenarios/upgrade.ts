@@ -1,0 +1,151 @@
+/**
+ * A new version of Mastodon: a base backup first, no minor version skipped, a failed migration leaves the old version
+ * serving, and a good upgrade loses no acknowledged post (issue 4, "Done means" 3).
+ */
+import * as assert from "node:assert/strict";
+import * as crypto from "node:crypto";
+import { Cluster, differences } from "../support/cluster";
+import { sleep } from "../support/processes";
+import { diagnosis, succeeded } from "../support/project";
+import type { Scenario } from "../support/scenario";
+import type { SiteClient } from "../support/site";
+import { clientOf, namesOf, prepare } from "../support/stack";
+
+const namespace = "homestead";
+
+export const upgrade: Scenario = {
+  name: "upgrade",
+  what: "a new version of Mastodon loses no post, and a bad one changes nothing",
+  limit: 25,
+  async run(context) {
+    const { environment, report } = context;
+    const { "mastodon-next": next, "mastodon-failing-migration": failing } = environment.images;
+    if (next === undefined || failing === undefined) {
+      report.skip("upgrade", "E2E_IMAGES has no mastodon-next and mastodon-failing-migration");
+      return;
+    }
+    const cluster = new Cluster(environment.home, environment);
+    const { project, secrets } = await prepare(context, [environment.home]);
+    succeeded(await report.step("pulumi up, from nothing", () => project.up("home")), "pulumi up");
+    const client = await clientOf(cluster, namesOf(environment.zone), secrets);
+    const images = project.value("home", "images") as Record<string, string>;
+    const running = images["mastodon"] ?? "";
+    const withImages = async (change: Record<string, string>) =>
+      project.changed(
+        ["Pulumi.home.yaml"],
+        () => project.set("home", "images", { ...images, ...change }),
+        () => project.up("home"),
+      );
+
+    await report.check("the first version has its base backup", async () => {
+      assert.equal(await backupPhase(cluster, running), "completed");
+    });
+
+    await report.check("an upgrade that skips a minor version is refused, and nothing changes", async () => {
+      const before = await cluster.inventory();
+      const outcome = await withImages({ mastodon: running.replace(/:v4\.6\.\d+$/, ":v4.8.0") });
+      assert.notEqual(outcome.code, 0, "the update succeeded");
+      assert.match(outcome.output, /homestead:images\.mastodon: .*v4\.8\.0/);
+      assert.match(outcome.output, /a release of v4\.7 first: v4\.6\.\d+ runs, and no minor version may be skipped/);
+      assert.deepEqual(differences(before, await cluster.inventory()), []);
+    });
+
+    await report.check(
+      "a failed migration: the update fails, says why, and the old version serves throughout",
+      async () => {
+        const audit = new Audit(client, cluster);
+        const outcome = await audit.during(() => withImages({ mastodon: failing }));
+        assert.notEqual(outcome.code, 0, "the update succeeded");
+        assert.match(
+          outcome.output,
+          /job mastodon-db-(pre-)?migrate failed; its last lines:/,
+          diagnosis(outcome.output),
+        );
+        assert.deepEqual(await audit.lost(), []);
+        assert.deepEqual(audit.refused, [], "the old version refused posts");
+        assert.ok(!(await webImage(cluster)).includes(failing));
+      },
+    );
+
+    const streaming = environment.images["mastodon-streaming-next"];
+    const audit = new Audit(client, cluster);
+    const before = await migrations(cluster);
+    await report.check("a good upgrade, with posts five times a second: backup, migrations, new pods", async () => {
+      const change = { mastodon: next, ...(streaming ? { "mastodon-streaming": streaming } : {}) };
+      project.set("home", "images", { ...images, ...change });
+      succeeded(await audit.during(() => project.up("home")), "pulumi up");
+      assert.equal(await webImage(cluster), next);
+      assert.equal(await backupPhase(cluster, next), "completed");
+      assert.ok((await migrations(cluster)) > before, "no migration was run");
+    });
+    await report.check("no acknowledged post is lost", async () => {
+      assert.ok(audit.acknowledged.length > 20, `only ${audit.acknowledged.length} posts were acknowledged`);
+      assert.deepEqual(await audit.lost(), []);
+      console.log(`      ${audit.acknowledged.length} posts acknowledged, ${audit.refused.length} tries refused`);
+    });
+    await report.control(
+      "the audit overlooks a post that is gone",
+      async () => {
+        const [victim] = audit.acknowledged;
+        await cluster.sql(`delete from statuses where id = ${victim}`);
+        assert.deepEqual(await audit.lost(), []);
+      },
+      /\d{6,}/,
+    );
+    await report.check("the next preview shows no change", async () => {
+      succeeded(await project.preview("home", ["--expect-no-changes"]), "preview");
+    });
+  },
+};
+
+/** Posts five times a second, and knows afterwards which acknowledged posts the database lacks. */
+class Audit {
+  readonly acknowledged: string[] = [];
+  readonly refused: string[] = [];
+
+  constructor(
+    private readonly client: SiteClient,
+    private readonly cluster: Cluster,
+  ) {}
+
+  async during<T>(work: () => Promise<T>): Promise<T> {
+    let going = true;
+    const posting = (async () => {
+      while (going) {
+        const started = Date.now();
+        try {
+          this.acknowledged.push(await this.client.post(`audited ${crypto.randomUUID()}`));
+        } catch (error) {
+          this.refused.push(error instanceof Error ? error.message : String(error));
+        }
+        await sleep(Math.max(0, 200 - (Date.now() - started)));
+      }
+    })();
+    try {
+      return await work();
+    } finally {
+      going = false;
+      await posting;
+    }
+  }
+
+  async lost(): Promise<string[]> {
+    const there = new Set((await this.cluster.sql("select id from statuses")).split("\n").map((line) => line.trim()));
+    return this.acknowledged.filter((id) => !there.has(id));
+  }
+}
+
+const migrations = async (cluster: Cluster): Promise<number> =>
+  Number(await cluster.sql("select count(*) from schema_migrations"));
+
+async function webImage(cluster: Cluster): Promise<string> {
+  const web = await cluster.get("deployment", "mastodon-web", namespace);
+  const containers = (web?.spec as { template: { spec: { containers: { image: string }[] } } }).template.spec
+    .containers;
+  return containers[0]?.image ?? "";
+}
+
+async function backupPhase(cluster: Cluster, image: string): Promise<unknown> {
+  const name = `before-mastodon-${image.slice(image.lastIndexOf(":") + 1).toLowerCase()}`;
+  return (await cluster.get("backups.postgresql.cnpg.io", name, namespace))?.status?.["phase"];
+}

@@ -1,0 +1,40 @@
+/** One suite at a time: scenarios empty clusters, buckets and DNS names, and two of them would empty each other's. */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { sleep } from "./processes";
+
+/** Whether a process is there. */
+function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Waits until no other suite of this machine runs, and keeps others waiting until the returned function is called. A
+ * suite that died holds nothing up.
+ * @param folder kept between runs, outside the checkout.
+ */
+export async function exclusive(folder: string): Promise<() => void> {
+  const lock = path.join(folder, "running");
+  fs.mkdirSync(folder, { recursive: true });
+  for (let said = false; ; ) {
+    try {
+      fs.writeFileSync(lock, String(process.pid), { flag: "wx" });
+      return () => {
+        fs.rmSync(lock, { force: true });
+      };
+    } catch {
+      const holder = Number(fs.existsSync(lock) ? fs.readFileSync(lock, "utf8") : "0");
+      if (holder > 0 && !alive(holder)) fs.rmSync(lock, { force: true });
+      else {
+        if (!said) console.log(`waiting for another suite on this machine (process ${holder})`);
+        said = true;
+        await sleep(2_000);
+      }
+    }
+  }
+}

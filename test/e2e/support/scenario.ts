@@ -1,0 +1,22 @@
+/** What a scenario is and what it is given. */
+import type { Environment } from "./environment";
+import type { Report } from "./report";
+
+export interface Context {
+  environment: Environment;
+  report: Report;
+  /** `once` in CI; `full` repeats what is drawn at random or measured. */
+  extent: "once" | "full";
+  /** Folder for the output of everything the scenario runs. */
+  logs: string;
+}
+
+export interface Scenario {
+  /** As on the command line. */
+  name: string;
+  /** One line for `--list`. */
+  what: string;
+  /** Minutes after which it is given up. */
+  limit: number;
+  run(context: Context): Promise<void>;
+}

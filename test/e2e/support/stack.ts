@@ -1,0 +1,102 @@
+/** A stack of the copied project on a test cluster, ready for its first update. */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { requiredSecrets } from "../../../settings";
+import { Cluster } from "./cluster";
+import type { ClusterAccess } from "./environment";
+import { must } from "./processes";
+import { Project, succeeded } from "./project";
+import { SiteClient, tokenFromRails } from "./site";
+import type { Names } from "./site";
+import type { Context } from "./scenario";
+import { ObjectServer } from "./vault";
+
+export const buckets = { vault: "e2e-vault", media: "e2e-media" } as const;
+
+/** The server the scenarios run. */
+export function namesOf(zone: string): Names {
+  return { apex: zone, webHost: `mastodon.${zone}`, owner: "owner", ownerEmail: `owner@${zone}` };
+}
+
+/** Values of all required secrets of a stack, by name. */
+export type Secrets = Record<(typeof requiredSecrets)[number], string>;
+
+/** Empties clusters, makes empty buckets, copies the project, binds its sites, and makes one identity for all. */
+export async function prepare(
+  context: Context,
+  sites: ClusterAccess[],
+): Promise<{ project: Project; secrets: Secrets; s3: ObjectServer }> {
+  const { environment, report } = context;
+  const s3 = new ObjectServer(environment.s3);
+  await report.step("empty clusters and an empty vault", async () => {
+    await Promise.all(sites.map((site) => new Cluster(site, environment).empty()));
+    for (const bucket of Object.values(buckets)) await s3.emptyBucket(bucket);
+    await s3.makePublic(buckets.media);
+    // Somewhere else (TEST-NET-1): what the program leaves there is what it set.
+    for (const name of [environment.zone, `mastodon.${environment.zone}`]) await setDns(context, name, "192.0.2.1");
+  });
+  const project = await Project.copy(environment, context.logs);
+  const names = namesOf(environment.zone);
+  for (const key of ["apex", "webHost", "owner", "ownerEmail"] as const) {
+    project.setShared(key, names[key]);
+  }
+  // Both, also where only one is made: what the other's file says is part of the checks.
+  project.bind(environment.home, buckets);
+  project.bind(environment.vps, buckets);
+  await report.step("stacks and an identity, by homestead identity create", async () => {
+    const stacks = sites.map((site) => site.name).join(",");
+    succeeded(await project.homestead(["identity", "create", "--stacks", stacks]), "homestead identity create");
+    for (const site of sites) {
+      for (const bucket of ["vault", "media"]) {
+        await project.setSecret(site.name, `${bucket}AccessKeyId`, environment.s3.accessKey);
+        await project.setSecret(site.name, `${bucket}SecretAccessKey`, environment.s3.secretKey);
+      }
+    }
+  });
+  const [first] = sites;
+  if (!first) throw new Error("a scenario needs a site");
+  const shown = JSON.parse(
+    (await project.mustPulumi(["config", "--show-secrets", "--json", "--stack", first.name])).stdout,
+  ) as Record<string, { value: string }>;
+  const secrets = Object.fromEntries(
+    requiredSecrets.map((key) => [key, shown[`homestead:${key}`]?.value ?? ""]),
+  ) as Secrets;
+  return { project, secrets, s3 };
+}
+
+/** Points a name at an address in the tests' zone. */
+export async function setDns(
+  { environment }: Pick<Context, "environment">,
+  name: string,
+  address: string,
+  type = "A",
+): Promise<void> {
+  await must("sh", ["-c", `${environment.dns.command} "$@"`, "dns", name, address, type], {
+    env: environment.childEnv,
+    seconds: 60,
+  });
+}
+
+/** The authority that the program made in a cluster, as PEM. */
+export async function authorityOf(cluster: Cluster): Promise<string> {
+  const secret = await cluster.get("secret", "authority-tls", "homestead");
+  if (!secret?.data?.["tls.crt"]) throw new Error("the program made no authority");
+  return Buffer.from(secret.data["tls.crt"], "base64").toString();
+}
+
+/** The owner's client at one cluster's ingress. */
+export async function clientOf(cluster: Cluster, names: Names, secrets: Secrets): Promise<SiteClient> {
+  return new SiteClient(
+    names,
+    { address: cluster.access.address, ca: await authorityOf(cluster) },
+    secrets.ownerPassword,
+    () => tokenFromRails(cluster, names.owner),
+  );
+}
+
+/** Keeps a text beside the logs; for what is looked at only when something fails. */
+export function keep(context: Context, name: string, text: string): string {
+  const file = path.join(context.logs, name);
+  fs.writeFileSync(file, text);
+  return file;
+}
