@@ -1,7 +1,6 @@
 /** Every scenario, in the order a whole run takes them. */
 import { oneSite } from "./one-site";
 import { upgrade } from "./upgrade";
-import { volumeMedia } from "./volume-media";
 import type { Scenario } from "../support/scenario";
 
-export const scenarios: readonly Scenario[] = [oneSite, upgrade, volumeMedia];
+export const scenarios: readonly Scenario[] = [oneSite, upgrade];

@@ -21,7 +21,7 @@ function alive(pid: number): boolean {
 export async function exclusive(folder: string): Promise<() => void> {
   const lock = path.join(folder, "running");
   fs.mkdirSync(folder, { recursive: true });
-  for (let said = false; ; ) {
+  for (let said = false; ;) {
     try {
       fs.writeFileSync(lock, String(process.pid), { flag: "wx" });
       return () => {

@@ -60,7 +60,7 @@ export class Project {
     const listed = await must("git", ["-C", checkout, "ls-files", "-coz", "--exclude-standard"], { seconds: 60 });
     for (const file of listed.split("\0").filter((name) => name !== "" && !name.startsWith("test/"))) {
       const from = path.join(checkout, file);
-      if (!fs.existsSync(from)) continue;
+      if (!fs.lstatSync(from, { throwIfNoEntry: false })?.isFile()) continue;
       fs.mkdirSync(path.dirname(path.join(project.folder, file)), { recursive: true });
       fs.copyFileSync(from, path.join(project.folder, file));
     }
