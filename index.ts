@@ -34,7 +34,7 @@ export = async () => {
   };
   const provider = new k8s.Provider("cluster", connection);
   // Takes over what a `destroy` left on purpose: the namespace and the database. Everything else must be new.
-  const kept = new k8s.Provider("kept", { ...connection, upsertExistingObjects: true });
+  const kept = new k8s.Provider("kept", { ...connection, upsertExistingObjects: true, enablePatchForce: true });
 
   const operators = new Operators("operators", settings, { provider });
   const { namespace } = new Isolation("isolation", { ...settings, kept }, { provider });
