@@ -2,6 +2,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import { Blog } from "./components/blog";
 import { Dns, dnsRecords } from "./components/dns";
+import { Feeds } from "./components/feeds";
 import { Ingress } from "./components/ingress";
 import { Isolation } from "./components/isolation";
 import { Mastodon } from "./components/mastodon";
@@ -9,6 +10,7 @@ import { Media } from "./components/media";
 import { ObjectStore, mediaHost } from "./components/objectStore";
 import { Operators } from "./components/operators";
 import { Postgres } from "./components/postgres";
+import { Search, SearchIndex } from "./components/search";
 import { Valkey } from "./components/valkey";
 import { Verification } from "./components/verification";
 import { Webfinger } from "./components/webfinger";
@@ -19,9 +21,9 @@ import { bucketKeys, readSettings } from "./settings";
 
 export = async () => {
   const settings = readSettings();
-  await checkSite(settings, bucketKeys());
+  const found = await checkSite(settings, bucketKeys());
 
-  const { apex, webHost, site, role } = settings;
+  const { apex, webHost, site, role, search: wanted } = settings;
   const embedded = settings.objectStore === "embedded";
   const otherHosts = embedded ? [mediaHost(settings.media)].filter((host) => host !== undefined) : [];
   const connection = {
@@ -39,7 +41,7 @@ export = async () => {
   const operators = new Operators("operators", settings, { provider });
   const { namespace } = new Isolation("isolation", { ...settings, kept }, { provider });
 
-  const within = { ...settings, namespace };
+  const within = { ...settings, ...found, namespace };
   const ingress = new Ingress("ingress", { ...within, otherHosts }, { provider, dependsOn: [operators] });
   const edge = { ...within, certificate: ingress.certificate };
   const webfinger = new Webfinger("webfinger", edge, { provider });
@@ -48,26 +50,29 @@ export = async () => {
   const stores = embedded ? [new ObjectStore("object-store", edge, { provider })] : [];
   const postgres = new Postgres("postgres", { ...within, kept }, { provider, dependsOn: [operators, ...stores] });
   const valkey = new Valkey("valkey", within, { provider });
-  const media = new Media("media", within, { provider });
-  const mastodon = new Mastodon(
-    "mastodon",
-    { namespace, settings, postgres, valkey, media, kept },
-    { provider, dependsOn: [postgres, valkey] },
-  );
+  const media = new Media("media", { ...within, kept }, { provider });
+  const search = wanted.kind === "off" ? undefined : new Search("search", { ...within, ...wanted }, { provider });
+  const parts = { namespace, settings, postgres, valkey, media, search };
+  const needed = [postgres, valkey, media, ...(search ? [search] : [])];
+  const mastodon = new Mastodon("mastodon", { ...parts, kept }, { provider, dependsOn: needed });
 
   const records = dnsRecords(settings, otherHosts);
   if (role === "active") {
-    const seen = [ingress, webfinger, blog, mastodon];
+    const seen = [ingress, webfinger, blog, media, mastodon];
     const verification = new Verification(
       "verification",
       {
         ...within,
         target: ingress.authority.apply((authority) => targetOf(settings, authority)),
-        triggers: [...seen.map((part) => part.revision), `epoch ${settings.epoch}`],
+        triggers: [...seen.map((part) => part.revision), `epoch ${settings.epoch}, generation ${settings.generation}`],
       },
       { provider, dependsOn: seen },
     );
     new Dns("dns", { ...settings, records }, { dependsOn: [verification] });
+    if (settings.beginning.kind === "recovery") {
+      new Feeds("feeds", parts, { provider, dependsOn: [mastodon] });
+    }
+    if (search) new SearchIndex("search-index", { ...parts, search }, { provider, dependsOn: [mastodon] });
   }
   const addresses = { handle: `@${settings.owner}@${apex}`, web: `https://${webHost}`, blog: `https://${apex}` };
   return { ...addresses, site, role, records, authority: ingress.authority, fingerprint: settings.fingerprint };

@@ -54,7 +54,7 @@ export const requiredSecrets = [
   "mediaSecretAccessKey",
 ] as const;
 /** Secrets a stack may hold. They are not declared in `Pulumi.yaml`: a declared secret is a required one. */
-export const optionalSecrets = ["smtpPassword"] as const;
+export const optionalSecrets = ["smtpPassword", "dnsKey"] as const;
 export type SecretKey = (typeof requiredSecrets)[number] | (typeof optionalSecrets)[number];
 
 // ---------------------------------------------------------------- building blocks
@@ -118,6 +118,9 @@ const byName = <const Name extends string, T extends z.ZodType>(names: readonly 
     error: (issue: { code: string }) => (issue.code === "unrecognized_keys" ? `one of ${names.join(", ")}` : what),
   });
 
+const isPlainObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
 // ---------------------------------------------------------------- the schema, one entry a key
 
 const bucket = object({
@@ -125,6 +128,20 @@ const bucket = object({
   region: z.string(allowed("a region such as us-east-1")).min(1).default("us-east-1"),
   bucket: bucketName,
 });
+
+const mediaBucket = object({
+  kind: z.literal("bucket").default("bucket"),
+  ...bucket.shape,
+  publicUrl: httpUrl.optional(),
+});
+const mediaVolume = object({ kind: z.literal("volume") });
+/** A bucket's object may leave its kind out. */
+const mediaForms = z.preprocess(
+  (value) => (isPlainObject(value) && !("kind" in value) ? { kind: "bucket", ...value } : value),
+  z.discriminatedUnion("kind", [mediaBucket, mediaVolume], {
+    error: () => "an object with endpoint, region, bucket, publicUrl, or {kind: volume}",
+  }),
+);
 
 const schema = {
   // Shared by both sites (Pulumi.yaml).
@@ -164,7 +181,7 @@ const schema = {
   }).prefault({}),
   objectStore: oneOf(["external", "embedded"]).default("external"),
   vault: bucket,
-  media: bucket.extend({ publicUrl: httpUrl.optional() }),
+  media: mediaForms,
   ingress: object({
     address: ipAddress,
     namespace: label.default("kube-system"),
@@ -217,8 +234,19 @@ const schema = {
           command: z.string(allowed("a shell command")).min(1, "a shell command"),
           ttl: positive("seconds").default(60),
         }),
+        object({
+          kind: z.literal("rfc2136"),
+          server: ipAddress,
+          port: positive("a port").max(65535, "a port").default(53),
+          zone: hostName,
+          keyName: z
+            .string(allowed("the name of a TSIG key"))
+            .regex(/^[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*$/, "the name of a TSIG key, such as homestead"),
+          algorithm: oneOf(["hmac-sha256", "hmac-sha512"]).default("hmac-sha256"),
+          ttl: positive("seconds").default(60),
+        }),
       ],
-      { error: () => "an object whose kind is manual or command" },
+      { error: () => "an object whose kind is manual, command or rfc2136" },
     )
     .prefault({ kind: "manual" }),
   smtp: z
@@ -239,6 +267,16 @@ const schema = {
       { error: () => "an object whose kind is none or server" },
     )
     .prefault({ kind: "none" }),
+  search: z
+    .discriminatedUnion(
+      "kind",
+      [
+        object({ kind: z.literal("off") }),
+        object({ kind: z.literal("elasticsearch"), size: quantity.default("10Gi") }),
+      ],
+      { error: () => "an object whose kind is off or elasticsearch" },
+    )
+    .prefault({ kind: "off" }),
   registrations: oneOf(["single", "approval", "invitation"]).default("single"),
   locale: z
     .string(allowed("a language tag"))
@@ -644,7 +682,21 @@ function ruleFaults(
       );
     }
   }
-  if (s.vault && s.media && s.vault.bucket === s.media.bucket && s.vault.endpoint === s.media.endpoint) {
+  if (s.media?.kind === "volume") mediaVolumeFaults(site, s, fault);
+  if (s.dns?.kind === "rfc2136") rfc2136Faults(site, s, s.dns, secrets, fault);
+  if (s.search?.kind === "elasticsearch" && s.storage?.kind === "nfs") {
+    fault(
+      "search.kind",
+      s.search.kind,
+      "off, since storage.kind is nfs: Lucene relies on locks and on renames that are at once there for everyone, which NFS does not give",
+    );
+  }
+  if (
+    s.vault &&
+    s.media?.kind === "bucket" &&
+    s.vault.bucket === s.media.bucket &&
+    s.vault.endpoint === s.media.endpoint
+  ) {
     fault("media.bucket", s.media.bucket, "a bucket other than the vault's: media is public, the vault is private");
   }
   if (s.smtp?.kind === "server") {
@@ -679,6 +731,48 @@ function ruleFaults(
     if (chart.path !== undefined && !fs.existsSync(path.resolve(folder, chart.path, "Chart.yaml"))) {
       fault(`charts.${name}.path`, chart.path, "a folder with a Chart.yaml");
     }
+  }
+}
+
+/** Rules for media kept on a volume. */
+function mediaVolumeFaults(site: StackName, s: Partial<Parsed>, fault: Report): void {
+  if (s.storage && s.storage.media === undefined) {
+    fault("storage.media", undefined, "a storage class for ReadWriteMany volumes, since media.kind is volume");
+  }
+  if (s.objectStore === "embedded") {
+    fault(
+      "media.kind",
+      "volume",
+      "bucket, since objectStore is embedded: the store in the cluster holds uploads already",
+      setCommand(site, "media.bucket"),
+    );
+  }
+}
+
+type Rfc2136 = Extract<Parsed["dns"], { kind: "rfc2136" }>;
+
+/** Rules for DNS by signed updates. */
+function rfc2136Faults(
+  site: StackName,
+  s: Partial<Parsed>,
+  dns: Rfc2136,
+  secrets: Partial<Record<SecretKey, string>>,
+  fault: Report,
+): void {
+  const mend = setCommand(site, "dnsKey", true);
+  if (!secrets.dnsKey) fault("dnsKey", undefined, "a secret, since dns.kind is rfc2136", mend);
+  else if (!/^[A-Za-z0-9+/]{16,}={0,2}$/.test(secrets.dnsKey) || secrets.dnsKey.length % 4 !== 0) {
+    fault("dnsKey", "[secret]", "the TSIG key in base64, as tsig-keygen prints it after `secret`", mend);
+  }
+  for (const key of ["apex", "webHost"] as const) {
+    const host = s[key];
+    if (host !== undefined && host !== dns.zone && !host.endsWith(`.${dns.zone}`)) {
+      fault("dns.zone", dns.zone, `the zone that ${key} ${host} is in`);
+    }
+  }
+  // A zone's own name cannot be a CNAME (RFC 1912, 2.4), and there is nobody here to make an ALIAS of it.
+  if (s.ingress && net.isIP(s.ingress.address) === 0) {
+    fault("ingress.address", s.ingress.address, "an IP address, since dns.kind is rfc2136");
   }
 }
 

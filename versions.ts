@@ -24,6 +24,10 @@ export const images = {
   postgres: "ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie",
   valkey: "docker.io/valkey/valkey:8.1.4",
   nginx: "docker.io/nginxinc/nginx-unprivileged:1.29.3-alpine",
+  // The last of 7.x, which Mastodon asks for (docs.joinmastodon.org/admin/elasticsearch).
+  elasticsearch:
+    "docker.elastic.co/elasticsearch/elasticsearch:7.17.29@sha256:3f55a7f6f29b95345dc33808d6e914f81d125d4ca90a414e26c81a3521400980",
+  rclone: "docker.io/rclone/rclone:1.75.1@sha256:45401ad7410db1d67ffdb58e19059ad20b0d8e0285a60e38bbec55cc1019c7a5",
   node: "docker.io/library/node:24.21.0-slim",
   versitygw: "docker.io/versity/versitygw:v1.8.0",
   "cloudnative-pg": "ghcr.io/cloudnative-pg/cloudnative-pg:1.30.0",

@@ -2,28 +2,46 @@
 import { Command } from "commander";
 
 /* eslint-disable @typescript-eslint/no-require-imports -- import() would want file extensions here */
-/** Each subcommand is loaded only when it is called: together they take seconds to load. */
-const subcommands: Record<string, () => Command> = {
-  plan: () => (require("./plan") as typeof import("./plan")).planCommand(),
-  identity: () => (require("./identity") as typeof import("./identity")).identityCommand(),
-  verify: () => (require("./verify") as typeof import("./verify")).verifyCommand(),
+/** What the help says of each subcommand, and how to get it: loaded together they would take seconds. */
+const subcommands: Record<string, { summary: string; load: () => Command }> = {
+  plan: {
+    summary: "show what a stack would create, and write its manifests to out/<site>/",
+    load: () => (require("./plan") as typeof import("./plan")).planCommand(),
+  },
+  identity: {
+    summary: "the shared secrets: make them once, copy them from stack to stack, compare them",
+    load: () => (require("./identity") as typeof import("./identity")).identityCommand(),
+  },
+  verify: {
+    summary: "check that a site answers as the world will ask it",
+    load: () => (require("./verify") as typeof import("./verify")).verifyCommand(),
+  },
+  drill: {
+    summary: "restore the newest backup beside the site, and see whether it would do",
+    load: () => (require("./drill") as typeof import("./drill")).drillCommand(),
+  },
+  status: {
+    summary: "a site at a glance",
+    load: () => (require("./status") as typeof import("./status")).statusCommand(),
+  },
 };
 /* eslint-enable @typescript-eslint/no-require-imports */
 
-/** The command line with the subcommand that is called, or with all of them where none is (for the help). */
+/** The command line: the subcommand that is called, and the others by name for the help. */
 function homestead(called: string | undefined): Command {
-  const one = called === undefined ? undefined : subcommands[called];
   const program = new Command("homestead")
     .description("One person's corner of the fediverse, on two sites: what `pulumi up` does not do by itself")
     .showHelpAfterError("(homestead --help tells more)");
-  for (const load of one ? [one] : Object.values(subcommands)) program.addCommand(load());
+  for (const [name, { summary, load }] of Object.entries(subcommands)) {
+    program.addCommand(name === called ? load() : new Command(name).description(summary));
+  }
   return program;
 }
 
 /** Runs the command line. A fault is told by its message alone; `HOMESTEAD_TRACE=1` adds where it comes from. */
 export async function main(args: readonly string[]): Promise<void> {
   try {
-    await homestead(args[0]).parseAsync(args, { from: "user" });
+    await homestead(args[0] === "help" ? args[1] : args[0]).parseAsync(args, { from: "user" });
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
     if (process.env.HOMESTEAD_TRACE === "1" && error instanceof Error) {

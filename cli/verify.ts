@@ -122,6 +122,7 @@ const targetFile = z.strictObject({
       secretAccessKey: z.string(),
     })
     .optional(),
+  mediaFile: z.url().optional(),
   resolver: z.array(z.string()).optional(),
   retrySeconds: z.number().min(0).optional(),
 });

@@ -56,11 +56,12 @@ export function policies(args: Pick<IsolationArgs, "ingress" | "network">): Reco
     ...args.network.families.map((family) => internet[family]),
     ...args.network.privateEgress.map((cidr) => ({ ipBlock: { cidr } })),
   ];
-  const mastodonClients = [pods("mastodon", "mastodon-owner"), jobs];
+  const mastodonClients = [pods("mastodon", "mastodon-owner", "mastodon-feeds", "mastodon-search-index"), jobs];
   const mastodonEgress: Policy["egress"] = [
     { to: [postgres], ports: tcp(5432) },
     { to: [pods("valkey", "valkey-cache")], ports: tcp(6379) },
     { to: [pods("object-store")], ports: tcp(7070) },
+    { to: [pods("search")], ports: tcp(9200) },
   ];
   return {
     "default-deny": { podSelector: {}, policyTypes: ["Ingress", "Egress"] },
@@ -90,6 +91,12 @@ export function policies(args: Pick<IsolationArgs, "ingress" | "network">): Reco
       policyTypes: ["Ingress"],
       ingress: [{ from: mastodonClients, ports: tcp(6379) }],
     },
+    search: {
+      podSelector: { matchLabels: labels("search") },
+      policyTypes: ["Ingress", "Egress"],
+      ingress: [{ from: mastodonClients, ports: tcp(9200) }],
+      egress: [],
+    },
     mastodon: {
       podSelector: { matchLabels: { "app.kubernetes.io/name": "mastodon" } },
       policyTypes: ["Ingress", "Egress"],
@@ -97,8 +104,8 @@ export function policies(args: Pick<IsolationArgs, "ingress" | "network">): Reco
       egress: [...mastodonEgress, { to: outside }],
     },
     "mastodon-jobs": { podSelector: jobs.podSelector, policyTypes: ["Egress"], egress: mastodonEgress },
-    "mastodon-owner": {
-      podSelector: { matchLabels: labels("mastodon-owner") },
+    "mastodon-tasks": {
+      podSelector: pods("mastodon-owner", "mastodon-feeds", "mastodon-search-index").podSelector,
       policyTypes: ["Egress"],
       egress: mastodonEgress,
     },
@@ -106,6 +113,11 @@ export function policies(args: Pick<IsolationArgs, "ingress" | "network">): Reco
       podSelector: { matchLabels: labels("blog") },
       policyTypes: ["Ingress"],
       ingress: [{ from: [traefik] }],
+    },
+    "media-copy": {
+      podSelector: { matchLabels: labels("media-copy") },
+      policyTypes: ["Egress"],
+      egress: [{ to: outside }],
     },
     "object-store": {
       podSelector: { matchLabels: labels("object-store") },

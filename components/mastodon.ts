@@ -8,7 +8,8 @@ import { imageParts, labels, resources, restrictedContainer, restrictedPod } fro
 import { reportFailedJobs } from "../lib/failed-jobs";
 import type { Role, Settings } from "../settings";
 import { chartJobs } from "./isolation";
-import { s3Values } from "./media";
+import { mediaValues } from "./media";
+import type { SearchServer } from "./search";
 import { archiver, database } from "./postgres";
 
 export interface MastodonArgs {
@@ -40,6 +41,8 @@ export interface MastodonArgs {
     password: pulumi.Input<string>;
   };
   media: { secretName: pulumi.Input<string> };
+  /** The search server, if there is one. */
+  search?: SearchServer | undefined;
   /** Adopts what an earlier `destroy` left on purpose. */
   kept: k8s.Provider;
 }
@@ -112,12 +115,12 @@ export function mastodonValues(args: ValueArgs) {
         resources: resources("20m", "96Mi", "384Mi"),
         updateStrategy: rolling,
       },
-      s3: s3Values(settings.media, args.media.secretName),
+      ...mediaValues(settings.media, args.media.secretName),
       smtp: smtpValues(settings.smtp),
       extraEnvVars: {
         // Access is the bucket's affair: many stores know no ACLs per object, and answer 400 to one. An empty text is
         // what Mastodon wants then; the chart cannot say it by its own key.
-        S3_PERMISSION: "",
+        ...(settings.media.kind === "volume" ? {} : { S3_PERMISSION: "" }),
         ...(settings.network.privateEgress.length > 0
           ? { ALLOWED_PRIVATE_ADDRESSES: settings.network.privateEgress.join(",") }
           : {}),
@@ -137,7 +140,7 @@ export function mastodonValues(args: ValueArgs) {
       ...redis,
       cache: { enabled: true, hostname: args.valkey.cacheHost, ...redis },
     },
-    elasticsearch: { enabled: false },
+    elasticsearch: searchValues(args.search),
     podSecurityContext: restrictedPod(user),
     // The image writes to tmp/ and, at boot, to its own folders; the chart offers no way to mount them apart.
     securityContext: { ...restrictedContainer, readOnlyRootFilesystem: false },
@@ -153,6 +156,19 @@ const rolling = { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavai
 
 /** Mastodon runs on the active site and nowhere else. */
 export const replicasOf = (role: Role): number => (role === "active" ? 1 : 0);
+
+/** The `elasticsearch` values. */
+export function searchValues(search: SearchServer | undefined) {
+  if (!search) return { enabled: false };
+  return {
+    enabled: true,
+    hostname: search.host,
+    port: search.port,
+    tls: false,
+    preset: "single_node_cluster",
+    existingSecret: search.secretName,
+  };
+}
 
 /** The `mastodon.smtp` values. The Secret is always there: the chart cannot do without. */
 export function smtpValues(smtp: Settings["smtp"]) {
@@ -196,7 +212,7 @@ interface Task {
 }
 
 /** The pod of a Job of ours: Mastodon's image, with the environment that the chart gives its own pods. */
-export function taskPod(args: Pick<MastodonArgs, "settings" | "postgres" | "valkey" | "media">, task: Task) {
+export function taskPod(args: Pick<MastodonArgs, "settings" | "postgres" | "valkey" | "media" | "search">, task: Task) {
   return {
     restartPolicy: "Never",
     automountServiceAccountToken: false,
@@ -222,8 +238,19 @@ export function taskPod(args: Pick<MastodonArgs, "settings" | "postgres" | "valk
           fromSecret("DB_PASS", args.postgres.secretName, "password"),
           fromSecret("REDIS_PASSWORD", args.valkey.secretName, "password"),
           fromSecret("CACHE_REDIS_PASSWORD", args.valkey.secretName, "password"),
-          fromSecret("AWS_ACCESS_KEY_ID", args.media.secretName, "access-key-id"),
-          fromSecret("AWS_SECRET_ACCESS_KEY", args.media.secretName, "secret-access-key"),
+          ...(args.search
+            ? [
+                fromSecret("ES_USER", args.search.secretName, "username"),
+                fromSecret("ES_PASS", args.search.secretName, "password"),
+              ]
+            : []),
+          // With a volume they are the keys of its copy in the vault, which are none of Mastodon's business.
+          ...(args.settings.media.kind === "volume"
+            ? []
+            : [
+                fromSecret("AWS_ACCESS_KEY_ID", args.media.secretName, "access-key-id"),
+                fromSecret("AWS_SECRET_ACCESS_KEY", args.media.secretName, "secret-access-key"),
+              ]),
         ],
         resources: resources("100m", "384Mi", "1Gi"),
         securityContext: { ...restrictedContainer, readOnlyRootFilesystem: false },
@@ -319,6 +346,7 @@ export class Mastodon extends pulumi.ComponentResource {
           secrets.mediaSecretAccessKey,
           secrets.smtpPassword ?? "",
           args.valkey.password,
+          args.search?.secretDigest ?? "",
         ])
         .apply((values) => digest(JSON.stringify(values))),
     );

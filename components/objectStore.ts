@@ -5,7 +5,7 @@ import { digest } from "../lib/digest";
 import { labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
 import type { Settings } from "../settings";
 import { middleware, route } from "./ingress";
-import { publicUrl } from "./media";
+import { bucketOf, publicUrl } from "./media";
 
 export interface ObjectStoreArgs extends Pick<
   Settings,
@@ -143,7 +143,7 @@ export class ObjectStore extends pulumi.ComponentResource {
                     { name: "ENDPOINT", value: args.vault.endpoint },
                     { name: "REGION", value: args.vault.region },
                     { name: "PRIVATE_BUCKET", value: args.vault.bucket },
-                    { name: "PUBLIC_BUCKET", value: args.media.bucket },
+                    { name: "PUBLIC_BUCKET", value: bucketOf(args.media).bucket },
                   ],
                   resources: resources("20m", "64Mi", "256Mi"),
                   securityContext: restrictedContainer,
@@ -164,7 +164,7 @@ export class ObjectStore extends pulumi.ComponentResource {
     const host = mediaHost(media);
     if (host === undefined) return;
     const prefix = middleware(this, `${name}-prefix`, "media-bucket", namespace, {
-      addPrefix: { prefix: `/${media.bucket}` },
+      addPrefix: { prefix: `/${bucketOf(media).bucket}` },
     });
     route(
       this,
@@ -187,5 +187,5 @@ export class ObjectStore extends pulumi.ComponentResource {
 
 /** Host name that the embedded store's media bucket is shown at; none if the world reads it elsewhere. */
 export function mediaHost(media: Settings["media"]): string | undefined {
-  return media.publicUrl === undefined ? undefined : new URL(publicUrl(media)).hostname;
+  return media.kind === "volume" || media.publicUrl === undefined ? undefined : new URL(publicUrl(media)).hostname;
 }

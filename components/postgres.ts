@@ -2,6 +2,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { labels, resources } from "../lib/pods";
 import { archiveName, siteNames } from "../settings";
+import type { DatabaseState } from "../lib/checks";
 import type { Settings } from "../settings";
 
 export interface PostgresArgs extends Pick<
@@ -21,6 +22,8 @@ export interface PostgresArgs extends Pick<
   namespace: pulumi.Input<string>;
   /** Adopts what an earlier `destroy` left on purpose. */
   kept: k8s.Provider;
+  /** Whether the cluster has this database already. */
+  database: DatabaseState;
 }
 
 /** Names and owner are always given, so the role that Mastodon logs in with exists by construction. */
@@ -39,12 +42,18 @@ function archives(args: Pick<PostgresArgs, "site" | "otherSite" | "generations">
   }));
 }
 
+/**
+ * An archive that is only read. The defaults are written out: the operator writes them into the object, and what the
+ * program says would otherwise differ from what is there for ever.
+ */
+const reading = { name: archiver, enabled: true, isWALArchiver: false } as const;
+
 /** The `spec` of the CloudNativePG Cluster. */
-export function clusterSpec(args: Omit<PostgresArgs, "namespace" | "vault" | "secrets" | "kept">) {
+export function clusterSpec(args: Omit<PostgresArgs, "namespace" | "vault" | "secrets" | "kept" | "database">) {
   const known = archives(args);
   const external = known.map(({ site, store, server }) => ({
     name: site,
-    plugin: { name: archiver, parameters: { barmanObjectName: store, serverName: server } },
+    plugin: { ...reading, parameters: { barmanObjectName: store, serverName: server } },
   }));
   const { beginning } = args;
   const owner = { database: database.name, owner: database.owner, secret: { name: "postgres-owner" } };
@@ -80,6 +89,7 @@ export function clusterSpec(args: Omit<PostgresArgs, "namespace" | "vault" | "se
     plugins: [
       {
         name: archiver,
+        enabled: true,
         isWALArchiver: true,
         parameters: {
           barmanObjectName: storeName(args.site),
@@ -113,7 +123,7 @@ export function clusterSpec(args: Omit<PostgresArgs, "namespace" | "vault" | "se
             {
               name: source.archive,
               plugin: {
-                name: archiver,
+                ...reading,
                 parameters: { barmanObjectName: storeName(source.site), serverName: source.archive },
               },
             },
@@ -215,9 +225,14 @@ export class Postgres extends pulumi.ComponentResource {
         },
         spec: clusterSpec(args),
       },
-      // The beginning is looked at when the cluster is made and never again: after a switch the active site is
-      // another one, and the archive that this database once came from is history.
-      { ...keep, dependsOn: [owner, ...stores], ignoreChanges: ["spec.bootstrap"] },
+      {
+        ...keep,
+        dependsOn: [owner, ...stores],
+        // The beginning is looked at when the database is made and never again: after a switch the active site is
+        // another one, and the archive that it once came from is history. While there is none, a state that still
+        // lists it must not bring its old beginning back: that would be an empty database in place of a restore.
+        ignoreChanges: args.database === "there" ? ["spec.bootstrap"] : [],
+      },
     );
     if (args.site === args.activeSite) {
       new k8s.apiextensions.CustomResource(

@@ -7,11 +7,13 @@ import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
+import { copyPrefix } from "../components/media-copy";
 import type { Fault, Settings } from "../settings";
 import { SettingsError, archiveName } from "../settings";
 import type { ChartReference } from "../versions";
 import { kubeClient, statusOf } from "./kube";
 import { isPlanning } from "./planning";
+import { hasNsupdate } from "./rfc2136";
 import { upgradeFault } from "./upgrade";
 import { bucketFault, hasObjects } from "./s3";
 import type { BucketKeys } from "./s3";
@@ -24,9 +26,18 @@ export interface CheckKeys {
 
 type Report = (key: string, value: unknown, allowed: string, mend: string) => void;
 
+/** Whether a cluster has the stack's database. */
+export type DatabaseState = "there" | "missing";
+
+/** What the program must know of the cluster before it says what it wants. */
+export interface Found {
+  database: DatabaseState;
+}
+
 /** @throws SettingsError with all faults at once. */
-export async function checkSite(settings: Settings, keys: CheckKeys): Promise<void> {
-  if (isPlanning()) return;
+export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Found> {
+  // A plan asks no cluster; it shows a site that runs.
+  if (isPlanning()) return { database: "there" };
   const faults: Fault[] = [];
   const report: Report = (key, value, allowed, mend) =>
     faults.push({
@@ -35,10 +46,13 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<vo
       allowed,
       mend,
     });
+  const database = await findDatabase(settings);
+  checkGeneration(settings, database, report);
   await Promise.all([
     checkCluster(settings, report),
+    checkNsupdate(settings, report),
     settings.objectStore === "external"
-      ? checkBuckets(settings, keys, report).then(() => checkArchives(settings, keys, report))
+      ? checkBuckets(settings, keys, report).then(() => checkArchives(settings, keys, database, report))
       : undefined,
     ...Object.entries(settings.charts).map(([name, chart]) => checkChart(name, chart, report)),
   ]);
@@ -46,6 +60,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<vo
     faults.sort((a, b) => a.key.localeCompare(b.key));
     throw new SettingsError(settings.site, faults);
   }
+  return { database: database === "missing" ? "missing" : "there" };
 }
 
 async function checkCluster(settings: Settings, report: Report): Promise<void> {
@@ -171,26 +186,56 @@ async function checkDefinitions(api: k8s.ApiextensionsV1Api, settings: Settings,
 }
 
 async function checkBuckets(settings: Settings, keys: CheckKeys, report: Report): Promise<void> {
-  for (const name of ["vault", "media"] as const) {
-    const fault = await bucketFault(settings[name], keys[name]);
+  const { vault, media } = settings;
+  const buckets = [["vault", vault] as const, ...(media.kind === "volume" ? [] : [["media", media] as const])];
+  for (const [name, bucket] of buckets) {
+    const fault = await bucketFault(bucket, keys[name]);
     if (fault !== undefined) {
       report(
         `${name}.bucket`,
-        settings[name].bucket,
+        bucket.bucket,
         `a bucket that the ${name} keys open: ${fault}`,
         `make the bucket, or: pulumi config set --path homestead:${name}.bucket <bucket> --stack ${settings.site}`,
       );
     }
   }
+  if (media.kind === "volume" && (await bucketFault(vault, keys.vault)) === undefined) {
+    try {
+      await hasObjects(vault, keys.media, copyPrefix);
+    } catch (error) {
+      report(
+        "media.kind",
+        media.kind,
+        `media keys that open ${copyPrefix} in the vault, where the volume's copy is kept: ${message(error)}`,
+        `the vault's own keys will do: pulumi config set --secret homestead:mediaAccessKeyId --stack ${settings.site}, and mediaSecretAccessKey`,
+      );
+    }
+  }
+}
+
+/** A program that is missing would be noticed only at the update's very end. */
+async function checkNsupdate({ dns, role }: Settings, report: Report): Promise<void> {
+  if (dns.kind !== "rfc2136" || role !== "active" || (await hasNsupdate())) return;
+  report(
+    "dns.kind",
+    dns.kind,
+    "nsupdate on this machine's PATH, which makes the update",
+    "apt-get install bind9-dnsutils (Debian, Ubuntu), brew install bind (macOS)",
+  );
 }
 
 /**
  * An archive is never written over: a database that is yet to be made needs an archive of its own that is empty, and,
  * unless it is the first of all, one to begin from.
  */
-async function checkArchives(settings: Settings, keys: CheckKeys, report: Report): Promise<void> {
+async function checkArchives(
+  settings: Settings,
+  keys: CheckKeys,
+  database: FoundDatabase,
+  report: Report,
+): Promise<void> {
   const { site, generation, beginning, vault } = settings;
-  if (await hasDatabase(settings)) return;
+  if (database !== "missing") return;
   const filled = (archive: string) => hasObjects(vault, keys.vault, `pg/${archive}/`);
   const own = archiveName(site, generation);
   try {
@@ -199,7 +244,7 @@ async function checkArchives(settings: Settings, keys: CheckKeys, report: Report
         `generations.${site}`,
         generation,
         `${generation + 1}: this cluster has no database, but the vault holds its archive ${own}, which is never written over`,
-        `to restore from it, set generations.${site} to ${generation + 1} in Pulumi.yaml and run this again (docs/runbooks/lost-disk.md)`,
+        `to restore from it, set generations.${site} to ${generation + 1} in Pulumi.yaml and run: pulumi up --refresh --run-program --stack ${site} (docs/runbooks/lost-disk.md)`,
       );
     } else if (beginning.kind === "recovery" && !(await filled(`${beginning.archive}/base`))) {
       report(
@@ -214,22 +259,48 @@ async function checkArchives(settings: Settings, keys: CheckKeys, report: Report
   }
 }
 
-/** Whether the cluster has our database already; one that cannot be asked is reported elsewhere. */
-async function hasDatabase({ cluster, namespace }: Settings): Promise<boolean> {
+/** The database in the cluster: the archive that it writes, that there is none, or that nobody can tell. */
+type FoundDatabase = { archive: string | undefined; image: string } | "missing" | "unknown";
+
+async function findDatabase({ cluster, namespace }: Settings): Promise<FoundDatabase> {
   try {
     const api = kubeClient(cluster).makeApiClient(k8s.CustomObjectsApi);
-    await api.getNamespacedCustomObject({
+    const object: unknown = await api.getNamespacedCustomObject({
       group: "postgresql.cnpg.io",
       version: "v1",
       plural: "clusters",
       namespace,
       name: "postgres",
     });
-    return true;
+    const { spec } = object as {
+      spec: { imageName?: string; plugins?: { parameters?: { serverName?: string } }[] };
+    };
+    return { archive: spec.plugins?.[0]?.parameters?.serverName, image: spec.imageName ?? "" };
   } catch (error) {
-    return statusOf(error) !== 404;
+    // Why a cluster cannot be asked is said by checkCluster.
+    return statusOf(error) === 404 ? "missing" : "unknown";
   }
 }
+
+/**
+ * A database that is there keeps its archive: another one would lack the base backup that its WAL is replayed onto, and
+ * who raises the number hopes for a restore that would not come. Only a new major version of Postgres begins another.
+ */
+function checkGeneration({ site, generation, images }: Settings, database: FoundDatabase, report: Report): void {
+  if (typeof database === "string" || database.archive === undefined) return;
+  if (majorOf(database.image) !== majorOf(images.postgres)) return;
+  if (database.archive === archiveName(site, generation)) return;
+  const before = /\d+$/.exec(database.archive)?.[0] ?? "what it was";
+  report(
+    `generations.${site}`,
+    generation,
+    `${before}: this cluster has a database already, which writes the archive ${database.archive}`,
+    `set generations.${site} back to ${before} in Pulumi.yaml; to begin the database anew from the vault: docs/runbooks/lost-disk.md`,
+  );
+}
+
+/** `ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie` -> `17`. */
+const majorOf = (image: string): string | undefined => /:(\d+)[^/]*$/.exec(image)?.[1];
 
 /** A chart that is not there would be noticed only after the operators and the data are. */
 async function checkChart(name: string, chart: ChartReference, report: Report): Promise<void> {

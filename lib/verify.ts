@@ -31,8 +31,10 @@ export interface VerificationTarget {
   httpPort?: number;
   /** @default 443 */
   httpsPort?: number;
-  /** The media bucket; its check is left out without one. */
+  /** The media bucket. Without one, and without `mediaFile`, the check of media is left out. */
   media?: MediaTarget;
+  /** With media on a volume: URL of a text file that is there only if the volume is. */
+  mediaFile?: string;
   /** DNS servers to ask where `address` is null, such as `1.1.1.1`. @default the system's */
   resolver?: string[];
   /** How long fresh routes and certificates may take, in seconds; the whole run ends at most 40 s later. @default 120 */

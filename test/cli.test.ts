@@ -10,6 +10,19 @@ import { copyProject, temporaryFolder } from "./support/folders";
 const homestead = (args: string[], folder = projectFolder, environment = process.env): Promise<Ended> =>
   run(process.execPath, [path.join(folder, "cli", "homestead.mjs"), ...args], { folder, environment });
 
+/** A copy of the project with a program that takes no time: one object, and a fault if the stack asks for it. */
+const smallProject = () =>
+  copyProject({
+    "index.ts": () => `
+      import * as pulumi from "@pulumi/pulumi";
+      export = async () => {
+        if (new pulumi.Config().get("locale") === "broken") JSON.parse("broken");
+        const inputs = { apiVersion: "v1", kind: "ConfigMap", metadata: { name: "settings" }, data: { a: "b" } };
+        new pulumi.CustomResource("kubernetes:core/v1:ConfigMap", "settings", inputs);
+        return { handle: "@a@b" };
+      };`,
+  });
+
 describe("homestead", () => {
   it("lists its subcommands", async () => {
     const { code, stdout } = await homestead(["--help"]);
@@ -54,9 +67,8 @@ describe("homestead", () => {
   });
 
   it("shows a bug's trace only when asked to", async () => {
-    const folder = copyProject({
-      "index.ts": (text) => text.replace("const settings", 'JSON.parse("broken");\n  const settings'),
-    });
+    const folder = smallProject();
+    fs.appendFileSync(path.join(folder, "Pulumi.vps.yaml"), "  homestead:locale: broken\n");
     const quiet = await homestead(["plan", "vps"], folder);
     expect(quiet).toMatchObject({ code: 1, stdout: "" });
     expect(quiet.stderr.trim().split("\n")).toHaveLength(1);
@@ -87,6 +99,7 @@ describe("homestead plan", () => {
 
   it("tells all faults of a stack, before anything else", async () => {
     const folder = copyProject({
+      "index.ts": () => 'import { readSettings } from "./settings";\nexport = async () => readSettings().site;\n',
       "Pulumi.vps.yaml": (text) => text.replace("context: vps", 'context: ""').replace("kind: local", "kind: ceph"),
     });
     const { code, stdout, stderr } = await homestead(["plan", "vps"], folder);
@@ -96,11 +109,11 @@ describe("homestead plan", () => {
   });
 
   it("compares with the golden manifests, and writes them", async () => {
-    const folder = copyProject();
+    const folder = smallProject();
     const golden = path.join(folder, "test", "golden", "vps");
     expect(await homestead(["plan", "vps", "--update"], folder)).toMatchObject({
       code: 0,
-      stdout: expect.stringMatching(/^\d+ files in test\/golden\/vps\n$/) as string,
+      stdout: "2 files in test/golden/vps\n",
     });
     expect(await homestead(["plan", "vps", "--check"], folder)).toEqual({
       code: 0,

@@ -48,7 +48,7 @@ describe("policies", () => {
   });
 
   it("lets only Mastodon, its Jobs and the owner's Job in to Valkey, and lets Valkey out to nothing", () => {
-    expect(text("valkey")).toContain('["mastodon","mastodon-owner"]');
+    expect(text("valkey")).toContain('["mastodon","mastodon-owner","mastodon-feeds","mastodon-search-index"]');
     expect(text("valkey")).toContain("mastodon-db-migrate");
     expect(made["valkey"]?.egress).toBeUndefined();
   });

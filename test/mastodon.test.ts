@@ -16,7 +16,7 @@ const settings: Args["settings"] = {
   smtp: { kind: "none" },
   network: { families: ["IPv4"], privateEgress: [] },
   images,
-} as Args["settings"];
+};
 const values = (change: Partial<Args["settings"]> = {}) =>
   mastodonValues({
     settings: { ...settings, ...change },
@@ -24,7 +24,7 @@ const values = (change: Partial<Args["settings"]> = {}) =>
     valkey: { host: "valkey", cacheHost: "valkey-cache", secretName: "valkey" },
     media: { secretName: "media" },
     secretsDigest: "0123456789abcdef",
-  } as Args);
+  });
 
 describe("mastodonValues", () => {
   it("runs one of each on the active site and none on a standby", () => {
@@ -72,7 +72,7 @@ describe("mastodonValues", () => {
 
   it("splits an image so that the digest stays with the tag", () => {
     const pinned = { ...images, mastodon: `ghcr.io/mastodon/mastodon:v4.6.2@sha256:${"a".repeat(64)}` };
-    expect(values({ images: pinned as Args["settings"]["images"] }).image).toEqual({
+    expect(values({ images: pinned }).image).toEqual({
       repository: "ghcr.io/mastodon/mastodon",
       tag: `v4.6.2@sha256:${"a".repeat(64)}`,
     });

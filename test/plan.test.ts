@@ -2,7 +2,7 @@ import * as fs from "node:fs";
 import { createRequire } from "node:module";
 import * as path from "node:path";
 import { describe, expect, it } from "vitest";
-import { at, planStack, projectFolder } from "../lib/plan";
+import { at, planStack } from "../lib/plan";
 import type { Plan, PlannedResource } from "../lib/plan";
 import { differences } from "../lib/plan/golden";
 import { mask } from "../lib/plan/mask";
@@ -10,7 +10,7 @@ import { Placeholders, placeholderSecrets } from "../lib/plan/placeholders";
 import { internalsOf } from "../lib/plan/recorder";
 import { renderFiles, renderOutputs, renderTree, shortType } from "../lib/plan/render";
 import { identityFaults } from "../lib/identity";
-import { copyProject, temporaryFolder } from "./support/folders";
+import { temporaryFolder } from "./support/folders";
 
 const fixture = path.join(__dirname, "fixtures", "small");
 const load = createRequire(__filename);
@@ -342,15 +342,5 @@ describe("differences", () => {
     );
     expect(diff).toContain("--- test/golden/home/gone\tgolden\n+++ /dev/null\tplanned\n");
     expect(diff).toContain("--- /dev/null\tgolden\n+++ test/golden/home/new\tplanned\n");
-  });
-});
-
-describe("a copy of the project", () => {
-  it("is planned from its own files", async () => {
-    const folder = copyProject({
-      "Pulumi.yaml": (text) => text.replace("value: ramble.moe", "value: elsewhere.example"),
-    });
-    expect((await planStack("vps", { folder })).outputs.handle).toBe("@user@elsewhere.example");
-    expect(fs.existsSync(path.join(projectFolder, "Pulumi.yaml"))).toBe(true);
   });
 });

@@ -9,7 +9,7 @@ const spec = (change: Partial<Args> = {}) =>
     site: "home",
     activeSite: "home",
     otherSite: "vps",
-    generations: { home: 1, vps: 1 } as Args["generations"],
+    generations: { home: 1, vps: 1 },
     beginning: { kind: "initdb" },
     images: { postgres: "ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie" } as Args["images"],
     storage: { kind: "local", databases: "local-path" },
@@ -39,9 +39,10 @@ describe("clusterSpec", () => {
   });
 
   it("archives from the first day, under a name that carries the generation", () => {
-    expect(spec({ generations: { home: 3, vps: 1 } as Args["generations"] }).plugins).toEqual([
+    expect(spec({ generations: { home: 3, vps: 1 } }).plugins).toEqual([
       {
         name: "barman-cloud.cloudnative-pg.io",
+        enabled: true,
         isWALArchiver: true,
         parameters: { barmanObjectName: "pg-home", serverName: "home-g3" },
       },
@@ -71,7 +72,7 @@ describe("clusterSpec", () => {
 
   it("begins a restored site from its own last generation, which is a source of its own", () => {
     const restored = spec({
-      generations: { home: 2, vps: 1 } as Args["generations"],
+      generations: { home: 2, vps: 1 },
       beginning: recovery("home-g1", "home"),
     });
     expect(restored.bootstrap.recovery).toMatchObject({ source: "home-g1" });
@@ -79,6 +80,8 @@ describe("clusterSpec", () => {
       name: "home-g1",
       plugin: {
         name: "barman-cloud.cloudnative-pg.io",
+        enabled: true,
+        isWALArchiver: false,
         parameters: { barmanObjectName: "pg-home", serverName: "home-g1" },
       },
     });
@@ -98,7 +101,7 @@ describe("clusterSpec", () => {
       site: "dev",
       activeSite: "dev",
       otherSite: undefined,
-      generations: { dev: 1 } as Args["generations"],
+      generations: { dev: 1 },
     });
     expect(dev).not.toHaveProperty("replica");
     expect(dev.externalClusters.map((c) => c.name)).toEqual(["dev"]);

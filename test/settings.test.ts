@@ -440,7 +440,7 @@ rule(
   { dns: { kind: "cloudflare" } },
   "dns.kind",
   '"cloudflare"',
-  "an object whose kind is manual or command",
+  "an object whose kind is manual, command or rfc2136",
 );
 rule("a DNS command that is empty", { dns: { kind: "command", command: "" } }, "dns.command", '""', "a shell command");
 rule("a TTL of 0", { dns: { kind: "command", command: "x", ttl: 0 } }, "dns.ttl", "0", "seconds");

@@ -607,7 +607,7 @@ describe("targetOf", () => {
     apex,
     webHost,
     owner,
-    media,
+    media: { kind: "bucket" as const, ...media },
     ingress: { address: "192.0.2.1", namespace: "kube-system", labels: {} },
   };
 
@@ -621,6 +621,11 @@ describe("targetOf", () => {
       ca: "PEM",
       media: { ...media, publicUrl: `https://${mediaHost}` },
     });
+  });
+
+  it("asks the web host for the media volume's own file where there is no bucket", () => {
+    const made = targetOf({ ...settings, media: { kind: "volume" }, objectStore: "external" }, "");
+    expect([made.media, made.mediaFile]).toEqual([undefined, `https://${webHost}/system/homestead/volume.txt`]);
   });
 
   it("asks any other media host where DNS points", () => {

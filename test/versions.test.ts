@@ -22,6 +22,13 @@ describe("versions", () => {
     expect(tag(images.mastodon)).toBe(tag(images["mastodon-streaming"]));
   });
 
+  it("of Node.js is the one that package.json installs, also on a machine with an older one", () => {
+    const { devDependencies } = JSON.parse(fs.readFileSync(path.join(projectFolder, "package.json"), "utf8")) as {
+      devDependencies: Record<string, string>;
+    };
+    expect(process.versions.node).toBe(devDependencies.node);
+  });
+
   it("are exact for every package, so that two installations are the same", () => {
     const { dependencies, devDependencies } = JSON.parse(
       fs.readFileSync(path.join(projectFolder, "package.json"), "utf8"),

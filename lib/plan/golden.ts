@@ -38,7 +38,7 @@ export function differences(golden: Map<string, string>, planned: Map<string, st
         planned.get(name) ?? "",
         "golden",
         "planned",
-      ).replace(/^Index: .*\n=+\n/, ""),
+      ).replace(/^(Index: .*\n)?=+\n/, ""),
     )
     .join("");
 }

@@ -20,6 +20,11 @@ export const placeholderSecrets = {
   ownerPassword: "placeholder-ownerPassword",
 } as const satisfies SharedSecrets;
 
+/** Optional secrets whose format is checked. */
+const placeholderOptional: Partial<Record<string, string>> = {
+  dnsKey: Buffer.from("homestead plan: not the key of a DNS server").toString("base64"),
+};
+
 const placeholderFingerprint = identityFingerprint(placeholderSecrets);
 
 /**
@@ -31,7 +36,7 @@ export class Placeholders {
 
   /** The text that stands for the secret `name` while the program runs. */
   of(name: string): string {
-    const fixed = (placeholderSecrets as Partial<Record<string, string>>)[name];
+    const fixed = (placeholderSecrets as Partial<Record<string, string>>)[name] ?? placeholderOptional[name];
     // The closing mark keeps one placeholder from being the beginning of another.
     const text = fixed ?? `placeholder-${name}-`;
     this.names.set(text, `<${name}>`);

@@ -30,6 +30,7 @@ export interface Subject {
   webHost: string;
   owner: string;
   media?: MediaTarget;
+  mediaFile?: string;
 }
 
 interface Check {
@@ -260,7 +261,8 @@ function mastodon(subject: Subject, asker: Asker): Check {
   };
 }
 
-function media({ media: bucket }: Subject, asker: Asker): Check | undefined {
+function media({ media: bucket, mediaFile }: Subject, asker: Asker): Check | undefined {
+  if (mediaFile !== undefined) return mediaVolume(mediaFile, asker);
   if (!bucket) return undefined;
   return {
     expected: `an object put into bucket ${bucket.bucket} to be read at ${bucket.publicUrl}`,
@@ -270,6 +272,20 @@ function media({ media: bucket }: Subject, asker: Asker): Check | undefined {
       if (protocol === "https:" && asker.isOurs(bucket.publicUrl)) await asker.certificate(hostname);
       await checkMedia(asker, bucket);
       return "put, read and deleted";
+    },
+  };
+}
+
+function mediaVolume(url: string, asker: Asker): Check {
+  const expected = `${url} to answer 200 with the media volume's own file`;
+  return {
+    expected,
+    follows: ["mastodon"],
+    run: async () => {
+      const answer = await asker.get(expected, url);
+      insist(answer.status === 200, expected, describe(answer), natureOf(answer.status));
+      insist(answer.body.startsWith("homestead media volume"), expected, "HTTP 200 with something else", "passing");
+      return answer.body.trim();
     },
   };
 }

@@ -4,8 +4,15 @@
  * that the person at the update reads. Never prints what it was given: keys are in it.
  */
 import * as fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { failureLines, verify } from "../verify";
 import type { VerificationTarget } from "../verify";
+
+/**
+ * Seconds before the first question. The update has just changed routes and certificates; Traefik takes changes over
+ * every two seconds (its `providersThrottleDuration`), and until then it would answer for what was there before.
+ */
+const takeOver = 5;
 
 /** Kubernetes keeps the last 4096 bytes of a termination message; the first faults say more. */
 const longestMessage = 4000;
@@ -19,6 +26,7 @@ async function main(): Promise<string[]> {
   } catch {
     return [`verification failed: target: expected JSON, got ${text.length} characters that are none`];
   }
+  await sleep(takeOver * 1000);
   const results = await verify(target);
   const lines = failureLines(results);
   if (lines.length === 0) for (const { check, got } of results) console.log(`ok ${check}: ${got}`);

@@ -1,5 +1,5 @@
 import { mediaHost } from "../../components/objectStore";
-import { publicUrl } from "../../components/media";
+import { publicUrl, volumeProbe } from "../../components/media";
 import type { Settings } from "../../settings";
 import type { MediaTarget, VerificationTarget } from "../verify";
 
@@ -14,7 +14,6 @@ type Described = Pick<Settings, "apex" | "webHost" | "owner" | "ingress" | "medi
 export function targetOf(settings: Described, ca: string): PublicTarget {
   const { apex, webHost, owner, ingress, media, objectStore } = settings;
   const host = objectStore === "embedded" ? mediaHost(media) : undefined;
-  const { endpoint, region, bucket } = media;
   return {
     apex,
     webHost,
@@ -22,6 +21,13 @@ export function targetOf(settings: Described, ca: string): PublicTarget {
     address: ingress.address,
     ingressHosts: host === undefined ? [] : [host],
     ca,
-    media: { endpoint, region, bucket, publicUrl: publicUrl(media) },
+    ...mediaOf(media, webHost),
   };
+}
+
+/** What shows that uploads are kept and shown: a bucket takes one, a volume has a file of its own. */
+function mediaOf(media: Settings["media"], webHost: string): Pick<PublicTarget, "media" | "mediaFile"> {
+  if (media.kind === "volume") return { mediaFile: volumeProbe(webHost) };
+  const { endpoint, region, bucket } = media;
+  return { media: { endpoint, region, bucket, publicUrl: publicUrl(media) } };
 }

@@ -56,7 +56,7 @@ describe("the schemas", () => {
       metadata: { name: "a", namespace: "b" },
     };
     const spec = { schedule: "0 3 * * *", cluster: { name: "a" }, method: "plugin" };
-    expect((await faultsOf({ ...backup, spec } as never)).join()).toMatch(/schedule/);
+    expect((await faultsOf({ ...backup, spec })).join()).toMatch(/schedule/);
   });
 
   it("refuse a kind that they do not have", async () => {

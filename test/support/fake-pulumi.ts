@@ -10,9 +10,9 @@ export interface FakePulumi {
   /** Environment whose PATH has the fake one first, and node's folder. */
   environment: NodeJS.ProcessEnv;
   /** Stack -> key -> value, all of them secrets. */
-  stacks(): Record<string, Record<string, string>>;
+  stacks: () => Record<string, Record<string, string>>;
   /** Every command line that was run, each as one text. */
-  commands(): string[];
+  commands: () => string[];
 }
 
 /** Commands that fail: the beginning of a command line -> what is said on standard error. */
@@ -32,7 +32,8 @@ const stack = option("--stack");
 const save = () => fs.writeFileSync(file, JSON.stringify(state));
 const config = () => state[stack] ?? fail("no stack named '" + stack + "' found");
 const [one, two, three, four] = args;
-if (one === "stack" && two === "ls") console.log(JSON.stringify(Object.keys(state).map((name) => ({ name }))));
+if (one === "version") console.log("v3.260.0");
+else if (one === "stack" && two === "ls") console.log(JSON.stringify(Object.keys(state).map((name) => ({ name }))));
 else if (one === "stack" && two === "init") { state[three] ??= {}; save(); }
 else if (one === "stack" && two === "output") console.log(process.env.FAKE_PULUMI_OUTPUTS ?? "{}");
 else if (one === "config" && two === "set") {
@@ -43,9 +44,10 @@ else if (one === "config" && two === "set") {
 } else if (one === "config" && two === "rm") { delete config()[three]; save(); }
 else if (one === "config") {
   const clear = args.includes("--show-secrets");
-  if (clear && process.env.PULUMI_CONFIG_PASSPHRASE !== "right") fail("incorrect passphrase");
+  const file = process.env.PULUMI_CONFIG_PASSPHRASE_FILE;
+  if (clear && process.env.PULUMI_CONFIG_PASSPHRASE !== "right" && !(file && fs.existsSync(file))) fail("incorrect passphrase");
   console.log(JSON.stringify(Object.fromEntries(Object.entries(config()).map(([key, value]) => [key, clear ? { value, secret: true } : { secret: true }]))));
-} else if (one === "up" || one === "destroy") process.stderr.write("pulumi " + one + "\\n");
+} else if (one === "up" || one === "destroy") process.exit(0);
 else fail("unknown command " + args.join(" "));
 `;
 

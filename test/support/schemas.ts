@@ -26,7 +26,8 @@ const packages: Record<string, () => Promise<Models>> = {
 const name = z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/);
 const quantity = z.string().regex(/^[0-9]+(m|Mi|Gi|Ti)?$/);
 const metadata = z.strictObject({
-  name,
+  // Objects' names may have dots; only what becomes a host name may not.
+  name: z.string().regex(/^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$/),
   namespace: name,
   labels: z.record(z.string(), z.string()).optional(),
   annotations: z.record(z.string(), z.string()).optional(),
@@ -112,6 +113,21 @@ const scheduledBackup = z.strictObject({
   }),
 });
 
+const backup = z.strictObject({
+  apiVersion: z.literal("postgresql.cnpg.io/v1"),
+  kind: z.literal("Backup"),
+  metadata,
+  spec: z.strictObject({
+    cluster: z.strictObject({ name }),
+    method: z.enum(["barmanObjectStore", "volumeSnapshot", "plugin"]),
+    pluginConfiguration: z
+      .strictObject({ name: z.string(), parameters: z.record(z.string(), z.string()).optional() })
+      .optional(),
+    target: z.enum(["primary", "prefer-standby"]).optional(),
+    online: z.boolean().optional(),
+  }),
+});
+
 const compression = z.enum(["gzip", "bzip2", "snappy", "lz4", "xz", "zstd"]).optional();
 const objectStore = z.strictObject({
   apiVersion: z.literal("barmancloud.cnpg.io/v1"),
@@ -146,12 +162,13 @@ const objectStore = z.strictObject({
 const ours: Record<string, z.ZodType | undefined> = {
   "postgresql.cnpg.io/v1 Cluster": cluster,
   "postgresql.cnpg.io/v1 ScheduledBackup": scheduledBackup,
+  "postgresql.cnpg.io/v1 Backup": backup,
   "barmancloud.cnpg.io/v1 ObjectStore": objectStore,
 };
 
 /** What is wrong with an object, one line a fault; none for a good one. */
 export async function faultsOf(object: JsonObject): Promise<string[]> {
-  const [apiVersion, kind] = [String(object.apiVersion), String(object.kind)];
+  const { apiVersion, kind } = object as { apiVersion: string; kind: string };
   const handWritten = ours[`${apiVersion} ${kind}`];
   if (handWritten) {
     const parsed = handWritten.safeParse(object);

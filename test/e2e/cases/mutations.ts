@@ -48,7 +48,7 @@ export function mutations(brokenBlog: string): Mutation[] {
       "the blog's image is broken",
       "components/blog.ts",
       /image: images\.nginx,/,
-      `image: "${brokenBlog}",`,
+      `image: images.nginx.replace(/.+/, "${brokenBlog}"),`,
       /: blog: .*text\/html/,
     ),
     mutation(

@@ -1,6 +1,9 @@
 /** Every scenario, in the order a whole run takes them. */
+import { drill } from "./drill";
 import { oneSite } from "./one-site";
+import { restore } from "./restore";
 import { upgrade } from "./upgrade";
+import { volumeMedia } from "./volume-media";
 import type { Scenario } from "../support/scenario";
 
-export const scenarios: readonly Scenario[] = [oneSite, upgrade];
+export const scenarios: readonly Scenario[] = [oneSite, restore, drill, upgrade, volumeMedia];

@@ -37,6 +37,8 @@ export class Project {
   /** What the DNS command of the stacks was called with, a line a call. */
   readonly dnsLog: string;
   private runs = 0;
+  /** The program's types were checked by an update that succeeded; the next runs can do without. */
+  private checked: "yes" | "no" = "no";
 
   private constructor(
     private readonly environment: Environment,
@@ -207,7 +209,11 @@ export class Project {
     );
     const outcome = await run(this.environment.pulumi, [...args, "--non-interactive", "--color", "never"], {
       cwd: this.folder,
-      env: { ...this.env, ...options.env },
+      env: {
+        ...this.env,
+        ...(this.checked === "yes" ? { PULUMI_NODEJS_TRANSPILE_ONLY: "true" } : {}),
+        ...options.env,
+      },
       seconds: options.seconds ?? 900,
       log,
       ...(options.input === undefined ? {} : { input: options.input }),
@@ -225,8 +231,10 @@ export class Project {
     return this.mustPulumi(["stack", "init", site]);
   }
 
-  up(site: Site | "dev", options?: PulumiOptions): Promise<PulumiOutcome> {
-    return this.pulumi(["up", "--stack", site, "--yes", "--skip-preview"], options);
+  async up(site: Site | "dev", options?: PulumiOptions): Promise<PulumiOutcome> {
+    const outcome = await this.pulumi(["up", "--stack", site, "--yes", "--skip-preview"], options);
+    if (outcome.code === 0) this.checked = "yes";
+    return outcome;
   }
 
   preview(site: Site | "dev", args: string[] = [], options?: PulumiOptions): Promise<PulumiOutcome> {

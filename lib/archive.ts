@@ -1,0 +1,108 @@
+/** What a database's archive in the vault holds, as barman-cloud lays it out: `pg/<archive>/{base,wals}`. */
+import { s3Request } from "./s3";
+import type { Bucket, BucketKeys } from "./s3";
+
+/** A base backup that was finished. */
+export interface BaseBackup {
+  /** As `20261122T230302`. */
+  id: string;
+  endedAt: Date;
+}
+
+/** A WAL segment in the archive. */
+export interface Segment {
+  name: string;
+  archivedAt: Date;
+}
+
+export interface Listing {
+  keys: { key: string; modified: Date }[];
+  /** What stands for all keys below it. */
+  folders: string[];
+  /** Where to go on. */
+  next: string | undefined;
+}
+
+const archiveFolder = (archive: string) => `pg/${archive}/`;
+
+/** The newest base backup that was finished, or undefined. @throws Error when the store does not answer */
+export async function newestBaseBackup(
+  vault: Bucket,
+  keys: BucketKeys,
+  archive: string,
+): Promise<BaseBackup | undefined> {
+  const base = `${archiveFolder(archive)}base/`;
+  const { folders } = await list(vault, keys, base);
+  for (const folder of folders.sort().reverse()) {
+    const response = await s3Request(vault, keys, "GET", { key: `${folder}backup.info` });
+    const endedAt = response.ok ? endOf(await response.text()) : undefined;
+    if (endedAt !== undefined) return { id: folder.slice(base.length, -1), endedAt };
+  }
+  return undefined;
+}
+
+/** The newest WAL segment, or undefined. @throws Error when the store does not answer */
+export async function newestSegment(vault: Bucket, keys: BucketKeys, archive: string): Promise<Segment | undefined> {
+  // A folder for each 256 segments: the last one is enough, and an archive of a month has 170,000 keys.
+  const { folders } = await list(vault, keys, `${archiveFolder(archive)}wals/`);
+  const last = folders.sort().at(-1);
+  if (last === undefined) return undefined;
+  return newestOf((await list(vault, keys, last)).keys);
+}
+
+/** The newest segment among an archive's keys; labels of base backups and histories of timelines are none. */
+export function newestOf(keys: Listing["keys"]): Segment | undefined {
+  const segments = keys
+    .map(({ key, modified }) => ({ name: key.slice(key.lastIndexOf("/") + 1), archivedAt: modified }))
+    .filter(({ name }) => /^[0-9A-F]{24}(\.\w+)?$/.test(name));
+  return segments.sort((a, b) => a.archivedAt.getTime() - b.archivedAt.getTime()).at(-1);
+}
+
+/** When a base backup ended, from its `backup.info`; undefined unless it was finished. */
+export function endOf(info: string): Date | undefined {
+  const value = (name: string) => new RegExp(`^${name}=(.*)$`, "m").exec(info)?.[1]?.trim();
+  const end = value("end_time");
+  if (value("status") !== "DONE" || end === undefined || end === "None") return undefined;
+  const date = new Date(end.replace(" ", "T"));
+  return Number.isNaN(date.getTime()) ? undefined : date;
+}
+
+async function list(vault: Bucket, keys: BucketKeys, prefix: string): Promise<Listing> {
+  const all: Listing = { keys: [], folders: [], next: undefined };
+  do {
+    const query = new URLSearchParams({ "list-type": "2", delimiter: "/", prefix });
+    if (all.next !== undefined) query.set("continuation-token", all.next);
+    const response = await s3Request(vault, keys, "GET", { query: query.toString() });
+    if (!response.ok) throw new Error(`bucket '${vault.bucket}' cannot be listed: ${response.status}`);
+    const page = listing(await response.text(), prefix);
+    all.keys.push(...page.keys);
+    all.folders.push(...page.folders);
+    all.next = page.next;
+  } while (all.next !== undefined);
+  return all;
+}
+
+/** Reads one answer of ListObjectsV2. */
+export function listing(xml: string, prefix: string): Listing {
+  const text = (part: string, tag: string) => plain(new RegExp(`<${tag}>([^<]*)</${tag}>`).exec(part)?.[1] ?? "");
+  const parts = (tag: string) => [...xml.matchAll(new RegExp(`<${tag}>(.*?)</${tag}>`, "gs"))].map((m) => m[1] ?? "");
+  return {
+    keys: parts("Contents").map((part) => ({
+      key: text(part, "Key"),
+      modified: new Date(text(part, "LastModified")),
+    })),
+    folders: parts("CommonPrefixes")
+      .map((part) => text(part, "Prefix"))
+      .filter((folder) => folder !== prefix),
+    next: text(xml, "NextContinuationToken") || undefined,
+  };
+}
+
+const plain = (text: string): string =>
+  text
+    .replaceAll("&lt;", "<")
+    .replaceAll("&gt;", ">")
+    .replaceAll("&quot;", '"')
+    .replaceAll("&#34;", '"')
+    .replaceAll("&apos;", "'")
+    .replaceAll("&amp;", "&");

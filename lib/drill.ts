@@ -1,0 +1,221 @@
+/**
+ * A restore drill: the newest backup of a site brought up beside it, in a namespace that reaches nothing, and asked
+ * whether it is what the site would need.
+ */
+import * as dns from "node:dns/promises";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { copyPrefix } from "../components/media-copy";
+import { newestBaseBackup } from "./archive";
+import { DrillCluster, DrillFailure } from "./drill/cluster";
+import * as manifests from "./drill/manifests";
+import type { DrillArgs } from "./drill/manifests";
+import { lostSinceBackup, missingFromRestored, parseReport } from "./drill/verdicts";
+import type { MastodonReport, RowCounts } from "./drill/verdicts";
+import { kubeClient } from "./kube";
+import { projectFolder } from "./plan";
+import { s3Request } from "./s3";
+import type { Site } from "./site-secrets";
+import { UserError } from "./user-error";
+import { archiveName } from "../settings";
+import type { Settings } from "../settings";
+
+export interface DrillResult {
+  site: string;
+  /** A line for each thing that is wrong; none means that the backup restores. */
+  failures: string[];
+  /** What could not be tried, and why. */
+  warnings: string[];
+  archive: string;
+  backup?: { id: string; endedAt: string };
+  /** Rows by table. */
+  rows: { live?: RowCounts; backup?: RowCounts; restored?: RowCounts };
+  newestRow?: { at: string; ageSeconds: number };
+  /** How many encrypted values were opened. */
+  decryptedValues?: number;
+  /** How many uploads were fetched. */
+  mediaFetched?: number;
+  /** How long it took, in seconds. */
+  seconds: { restore?: number; boot?: number; total: number };
+}
+
+export interface DrillOptions {
+  /** Told of each step as it begins. */
+  progress: (step: string) => void;
+  /** Ends the drill; it cleans up all the same. */
+  signal: AbortSignal;
+  /** Seconds that the restore may take. @default 3600 */
+  restoreSeconds?: number;
+}
+
+/**
+ * Runs a drill, and leaves nothing of it behind.
+ * @throws UserError when there is nothing to drill: the site is a standby, or its vault is inside its own cluster.
+ */
+export async function drill(site: Site, options: DrillOptions): Promise<DrillResult> {
+  const { settings } = site;
+  refuse(settings);
+  const cluster = new DrillCluster(kubeClient(settings.cluster), options.signal);
+  const archive = archiveName(settings.site, settings.generation);
+  const result: DrillResult = {
+    site: settings.site,
+    failures: [],
+    warnings: [],
+    archive,
+    rows: {},
+    seconds: { total: 0 },
+  };
+  const start = Date.now();
+  if (await cluster.cleanUp()) options.progress("deleted what an earlier drill left");
+  try {
+    await run(site, cluster, result, options);
+  } catch (error) {
+    if (!(error instanceof DrillFailure)) throw error;
+    result.failures.push(error.message);
+  } finally {
+    options.progress("cleaning up");
+    await cluster.cleanUp();
+  }
+  result.seconds.total = since(start);
+  return result;
+}
+
+function refuse({ site, role, activeSite, objectStore }: Settings): void {
+  if (role === "standby")
+    throw new UserError(
+      `${site} is the standby: its backups are made by the active site (npx homestead drill ${activeSite})`,
+    );
+  if (objectStore === "embedded")
+    throw new UserError(`${site} keeps its vault inside its own cluster, so there is nothing that could be restored`);
+}
+
+async function run(site: Site, cluster: DrillCluster, result: DrillResult, options: DrillOptions): Promise<void> {
+  const { settings, secrets } = site;
+  const { progress } = options;
+  const vaultKeys = {
+    accessKeyId: secrets.vaultAccessKeyId ?? "",
+    secretAccessKey: secrets.vaultSecretAccessKey ?? "",
+  };
+  const backup = await newestBaseBackup(settings.vault, vaultKeys, result.archive);
+  if (backup === undefined)
+    throw new DrillFailure(
+      `the archive ${result.archive} in bucket '${settings.vault.bucket}' has no finished base backup`,
+    );
+  result.backup = { id: backup.id, endedAt: backup.endedAt.toISOString() };
+
+  const environment = await cluster.siteEnvironment(settings.site, settings.namespace);
+  progress("counting rows of the live database, and waiting for its WAL in the archive");
+  await countLive(cluster, settings, result);
+
+  const args: DrillArgs = {
+    settings,
+    archive: result.archive,
+    backup: backup.id,
+    vault: manifests.vaultEndpoint(settings.vault.endpoint, await resolved(settings.vault.endpoint)),
+    apiServer: await cluster.apiServer(),
+    environment,
+    secrets,
+    script: fs.readFileSync(path.join(projectFolder, "components", "drill.rb"), "utf8"),
+  };
+  progress(`restoring ${backup.id} of ${result.archive}, as it is and with all WAL since`);
+  const restoreStart = Date.now();
+  await cluster.create([...manifests.namespaceObjects(args), ...manifests.databaseObjects(args)]);
+  const limit = options.restoreSeconds ?? 3600;
+  await Promise.all(Object.values(manifests.restored).map((name) => cluster.databaseReady(name, limit)));
+  result.seconds.restore = since(restoreStart);
+  await compare(cluster, result);
+
+  progress("starting Mastodon on the restored database");
+  const bootStart = Date.now();
+  await cluster.create(manifests.mastodonObjects(args));
+  const report = parseReport(await cluster.report(900));
+  const { newestStatusAt } = report;
+  if (newestStatusAt !== null)
+    result.newestRow = { at: newestStatusAt, ageSeconds: Math.round((Date.now() - Date.parse(newestStatusAt)) / 1000) };
+  if (judgeDecryption(report, result)) {
+    await cluster.create([manifests.webObject(args)]);
+    await cluster.webReady(600);
+  }
+  result.seconds.boot = since(bootStart);
+
+  progress("fetching a sample of media");
+  await fetchMedia(site, report, result);
+}
+
+async function countLive(cluster: DrillCluster, settings: Settings, result: DrillResult): Promise<void> {
+  let segment: string;
+  try {
+    const live = await cluster.countLive(settings.namespace);
+    result.rows.live = live.rows;
+    segment = live.segment;
+  } catch (error) {
+    result.warnings.push(`nothing to compare the backup with: the live database does not answer (${reason(error)})`);
+    return;
+  }
+  try {
+    await cluster.archived(settings.namespace, segment, Math.max(120, 4 * settings.archiveInterval));
+  } catch (error) {
+    if (!(error instanceof DrillFailure)) throw error;
+    // The backup is still worth trying.
+    result.failures.push(`archiving does not work: ${error.message}`);
+  }
+}
+
+async function compare(cluster: DrillCluster, result: DrillResult): Promise<void> {
+  const { rows, failures } = result;
+  rows.restored = await cluster.countRestored(manifests.restored.newest);
+  rows.backup = await cluster.countRestored(manifests.restored.backup);
+  if (rows.live === undefined) return;
+  failures.push(...lostSinceBackup(rows.backup, rows.live), ...missingFromRestored(rows.live, rows.restored));
+}
+
+/** @returns whether the identity opens what is in the database. */
+function judgeDecryption({ decrypted, encryptedValues }: MastodonReport, result: DrillResult): boolean {
+  if (!decrypted) {
+    result.failures.push(
+      `the Active Record keys of stack ${result.site} do not open what is encrypted in the restored database: this is not the identity that wrote it`,
+    );
+    return false;
+  }
+  result.decryptedValues = encryptedValues;
+  if (encryptedValues === 0) result.warnings.push("nothing in the database is encrypted, so the keys were not tried");
+  return true;
+}
+
+async function fetchMedia({ settings, secrets }: Site, report: MastodonReport, result: DrillResult): Promise<void> {
+  if (report.mediaSample.length === 0) {
+    result.warnings.push("the database knows of no uploads, so none was fetched");
+    return;
+  }
+  const { media, vault } = settings;
+  const keys = { accessKeyId: secrets.mediaAccessKeyId ?? "", secretAccessKey: secrets.mediaSecretAccessKey ?? "" };
+  const bucket = media.kind === "volume" ? vault : media;
+  let fetched = 0;
+  for (const name of report.mediaSample) {
+    const key = (media.kind === "volume" ? copyPrefix : "") + withinMedia(name);
+    try {
+      const response = await s3Request(bucket, keys, "GET", { key });
+      const { byteLength } = await response.arrayBuffer();
+      if (!response.ok) result.failures.push(`upload ${key} is not in bucket '${bucket.bucket}': ${response.status}`);
+      else if (byteLength === 0) result.failures.push(`upload ${key} in bucket '${bucket.bucket}' is empty`);
+      else fetched++;
+    } catch (error) {
+      result.failures.push(`upload ${key} cannot be fetched from bucket '${bucket.bucket}': ${reason(error)}`);
+    }
+  }
+  result.mediaFetched = fetched;
+}
+
+/** Paperclip names a file by its key in a bucket, and by its path on a volume. */
+const withinMedia = (name: string): string => name.replace(/^.*\/public\/system\//, "").replace(/^\//, "");
+
+async function resolved(endpoint: string): Promise<string[]> {
+  const host = new URL(endpoint).hostname;
+  return (await dns.lookup(host, { all: true }).catch(() => [])).map(({ address }) => address);
+}
+
+const since = (start: number): number => Math.round((Date.now() - start) / 100) / 10;
+const reason = (error: unknown): string => {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  return (cause instanceof Error ? cause.message : String(cause)).split("\n")[0] ?? "";
+};

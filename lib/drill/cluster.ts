@@ -1,0 +1,236 @@
+/** A drill's hands in the cluster: it makes, waits for, asks and deletes what is in the throwaway namespace. */
+import * as k8s from "@kubernetes/client-node";
+import { statusOf } from "../kube";
+import { execInPod } from "../pod-exec";
+import { UserError } from "../user-error";
+import { comparedTables, span } from "./verdicts";
+import type { RowCounts } from "./verdicts";
+import { drillLabel, drillNamespace } from "./manifests";
+
+/** A wait that ended without what was waited for; its message says what there was instead. */
+export class DrillFailure extends Error {
+  override name = "DrillFailure";
+}
+
+interface CnpgCluster {
+  status?: { phase?: string; phaseReason?: string; conditions?: { type: string; status: string }[] };
+}
+
+const namespace = drillNamespace;
+
+/** Rows of the compared tables, all in one snapshot; tables that are not there are left out. */
+const countQuery = `SELECT coalesce(json_object_agg(t, (xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM public.%I', t), false, true, '')))[1]::text::bigint), '{}')
+  FROM unnest(ARRAY[${comparedTables.map((table) => `'${table}'`).join(",")}]) t WHERE to_regclass('public.' || t) IS NOT NULL`;
+
+export class DrillCluster {
+  private readonly core: k8s.CoreV1Api;
+  private readonly batch: k8s.BatchV1Api;
+  private readonly custom: k8s.CustomObjectsApi;
+  private readonly objects: k8s.KubernetesObjectApi;
+
+  /** @param signal ends every wait at once, except that for the namespace to go away. */
+  constructor(
+    private readonly config: k8s.KubeConfig,
+    private readonly signal: AbortSignal,
+  ) {
+    this.core = config.makeApiClient(k8s.CoreV1Api);
+    this.batch = config.makeApiClient(k8s.BatchV1Api);
+    this.custom = config.makeApiClient(k8s.CustomObjectsApi);
+    this.objects = k8s.KubernetesObjectApi.makeApiClient(config);
+  }
+
+  async create(objects: k8s.KubernetesObject[]): Promise<void> {
+    for (const object of objects) {
+      this.signal.throwIfAborted();
+      await this.objects.create(object);
+    }
+  }
+
+  /** Addresses of the API server, as pods see it before and after their node has translated the Service's. */
+  async apiServer(): Promise<{ addresses: string[]; port: number }[]> {
+    const service = await this.core.readNamespacedService({ name: "kubernetes", namespace: "default" });
+    const slices = await this.config.makeApiClient(k8s.DiscoveryV1Api).listNamespacedEndpointSlice({
+      namespace: "default",
+      labelSelector: "kubernetes.io/service-name=kubernetes",
+    });
+    return [
+      { addresses: service.spec?.clusterIPs ?? [], port: service.spec?.ports?.[0]?.port ?? 443 },
+      ...slices.items.map((slice) => ({
+        addresses: (slice.endpoints ?? []).flatMap(({ addresses }) => addresses),
+        port: slice.ports?.[0]?.port ?? 6443,
+      })),
+    ].filter(({ addresses }) => addresses.length > 0);
+  }
+
+  /** Environment of Mastodon's pods on the site. @throws UserError when the site has none */
+  async siteEnvironment(site: string, inNamespace: string): Promise<Record<string, string>> {
+    try {
+      return (await this.core.readNamespacedConfigMap({ name: "mastodon-env", namespace: inNamespace })).data ?? {};
+    } catch (error) {
+      if (statusOf(error) !== 404) throw error;
+      throw new UserError(`${site} runs no Mastodon (there is no ConfigMap mastodon-env): pulumi up --stack ${site}`);
+    }
+  }
+
+  /** Waits until a restored database answers. */
+  async databaseReady(name: string, seconds: number): Promise<void> {
+    await this.until(seconds, `the restore of the database '${name}'`, async () => {
+      const object: unknown = await this.custom.getNamespacedCustomObject({
+        group: "postgresql.cnpg.io",
+        version: "v1",
+        plural: "clusters",
+        namespace,
+        name,
+      });
+      const { status } = object as CnpgCluster;
+      if (status?.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True")) return "done";
+      const failed = await this.failedPods(`cnpg.io/cluster=${name}`);
+      if (failed.length >= 2)
+        throw new DrillFailure(`the restore of the database '${name}' failed: ${await this.lastWords(failed[0])}`);
+      return [status?.phase, status?.phaseReason].filter((part) => part).join(", ") || "not begun";
+    });
+  }
+
+  /** Waits for the report's Job. @returns what it wrote */
+  async report(seconds: number): Promise<string> {
+    const selector = "batch.kubernetes.io/job-name=report";
+    await this.until(seconds, "Mastodon's report", async () => {
+      const { status } = await this.batch.readNamespacedJob({ name: "report", namespace });
+      if ((status?.succeeded ?? 0) > 0) return "done";
+      if (status?.conditions?.some(({ type, status: is }) => type === "Failed" && is === "True")) {
+        const [pod] = await this.failedPods(selector);
+        throw new DrillFailure(`Mastodon does not start on the restored database: ${await this.lastWords(pod)}`);
+      }
+      return this.podState(selector);
+    });
+    const pods = await this.core.listNamespacedPod({ namespace, labelSelector: selector });
+    const pod = pods.items.find(({ status }) => status?.phase === "Succeeded");
+    return this.core.readNamespacedPodLog({ name: pod?.metadata?.name ?? "", namespace });
+  }
+
+  /** Waits until the web process is healthy. */
+  async webReady(seconds: number): Promise<void> {
+    await this.until(seconds, "Mastodon's health check on the restored database", async () => {
+      const pod = await this.core.readNamespacedPod({ name: "web", namespace });
+      if (pod.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True")) return "done";
+      if (pod.status?.phase === "Failed")
+        throw new DrillFailure(`Mastodon's web process ends on the restored database: ${await this.lastWords("web")}`);
+      return pod.status?.phase ?? "not begun";
+    });
+  }
+
+  /** Rows of one of the restored databases. */
+  countRestored(name: string): Promise<RowCounts> {
+    return this.sql(namespace, name, countQuery).then(parseCounts);
+  }
+
+  /** Rows of the live database, and its newest segment of WAL once everything counted is in it. */
+  async countLive(inNamespace: string): Promise<{ rows: RowCounts; segment: string }> {
+    const out = await this.sql(inNamespace, "postgres", `${countQuery}; SELECT pg_walfile_name(pg_switch_wal())`);
+    const [rows = "{}", segment = ""] = out.trim().split("\n");
+    return { rows: parseCounts(rows), segment };
+  }
+
+  /** Waits until a segment is in the archive, as the live database says. */
+  async archived(inNamespace: string, segment: string, seconds: number): Promise<void> {
+    // Not the timeline's first eight digits: segments are compared as positions.
+    await this.until(seconds, `WAL segment ${segment} in the archive`, async () => {
+      const last = (await this.sql(inNamespace, "postgres", "SELECT last_archived_wal FROM pg_stat_archiver")).trim();
+      return last.slice(8, 24) >= segment.slice(8) ? "done" : `the last one archived is ${last || "none"}`;
+    });
+  }
+
+  private async sql(inNamespace: string, cluster: string, statements: string): Promise<string> {
+    const labelSelector = `cnpg.io/cluster=${cluster},cnpg.io/instanceRole=primary`;
+    const [pod] = (await this.core.listNamespacedPod({ namespace: inNamespace, labelSelector })).items;
+    if (!pod?.metadata?.name) throw new DrillFailure(`the database '${cluster}' has no primary`);
+    return execInPod(this.config, {
+      namespace: inNamespace,
+      pod: pod.metadata.name,
+      container: "postgres",
+      command: ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "mastodon"],
+      input: `${statements};\n`,
+      seconds: 300,
+    });
+  }
+
+  /** Deletes the namespace if it is there, and waits until it is gone. @returns whether there was one */
+  async cleanUp(seconds = 300): Promise<boolean> {
+    try {
+      const found = await this.core.readNamespace({ name: namespace });
+      if (found.metadata?.labels?.[drillLabel] === undefined)
+        throw new UserError(
+          `the namespace ${namespace} is none of a drill's (it lacks the label ${drillLabel}): look into it and delete it`,
+        );
+    } catch (error) {
+      if (statusOf(error) === 404) return false;
+      throw error;
+    }
+    await this.releaseVolumes();
+    await this.core.deleteNamespace({ name: namespace }).catch((error: unknown) => {
+      if (statusOf(error) !== 404) throw error;
+    });
+    const end = Date.now() + seconds * 1000;
+    for (;;) {
+      try {
+        await this.core.readNamespace({ name: namespace });
+      } catch (error) {
+        if (statusOf(error) === 404) return true;
+        throw error;
+      }
+      if (Date.now() > end)
+        throw new UserError(
+          `the namespace ${namespace} is still not gone after ${span(seconds)}: kubectl describe namespace ${namespace}`,
+        );
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
+
+  /** A class that retains volumes would keep a copy of the database for each drill. */
+  private async releaseVolumes(): Promise<void> {
+    const volumes = await this.core.listPersistentVolume();
+    for (const { metadata, spec } of volumes.items) {
+      if (spec?.claimRef?.namespace !== namespace || spec.persistentVolumeReclaimPolicy === "Delete") continue;
+      await this.core.patchPersistentVolume(
+        { name: metadata?.name ?? "", body: { spec: { persistentVolumeReclaimPolicy: "Delete" } } },
+        k8s.setHeaderOptions("Content-Type", k8s.PatchStrategy.MergePatch),
+      );
+    }
+  }
+
+  private async failedPods(labelSelector: string): Promise<string[]> {
+    const { items } = await this.core.listNamespacedPod({ namespace, labelSelector });
+    return items.filter(({ status }) => status?.phase === "Failed").map(({ metadata }) => metadata?.name ?? "");
+  }
+
+  private async podState(labelSelector: string): Promise<string> {
+    const [pod] = (await this.core.listNamespacedPod({ namespace, labelSelector })).items;
+    const waiting = pod?.status?.containerStatuses?.[0]?.state?.waiting;
+    return waiting?.reason ?? pod?.status?.phase ?? "no pod";
+  }
+
+  /** The last line that a pod wrote. */
+  private async lastWords(name: string | undefined): Promise<string> {
+    if (name === undefined) return "its pod is gone";
+    try {
+      const log = await this.core.readNamespacedPodLog({ name, namespace, tailLines: 20 });
+      return log.trimEnd().split("\n").at(-1)?.slice(0, 500) ?? "";
+    } catch (error) {
+      return error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
+    }
+  }
+
+  /** Looks every two seconds. @param look says "done", or what there is instead */
+  private async until(seconds: number, what: string, look: () => Promise<string>): Promise<void> {
+    const end = Date.now() + seconds * 1000;
+    for (;;) {
+      this.signal.throwIfAborted();
+      const state = await look();
+      if (state === "done") return;
+      if (Date.now() > end) throw new DrillFailure(`${what}: not within ${span(seconds)}; last seen: ${state}`);
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+    }
+  }
+}
+
+const parseCounts = (text: string): RowCounts => JSON.parse(text.trim()) as RowCounts;

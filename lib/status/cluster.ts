@@ -1,0 +1,130 @@
+/** What a status reads in the cluster. Everything throws an Error with one line; nothing waits for ever. */
+import * as k8s from "@kubernetes/client-node";
+import { execInPod } from "../pod-exec";
+import { statusOf } from "../kube";
+import type { Archiver, Workload } from "./lines";
+
+/** State of the CloudNativePG Cluster. */
+export interface DatabaseState {
+  phase: string;
+  ready: boolean;
+  /** Messages of conditions that say that something does not work, by condition. */
+  troubles: Record<string, string>;
+}
+
+/** The names of Mastodon's queues and what else Sidekiq keeps; the password goes from file to environment, in the pod. */
+const queueScript = (queues: readonly string[]) => `
+cli=$(command -v valkey-cli || command -v redis-cli)
+REDISCLI_AUTH=$(sed -n 's/^requirepass //p' /etc/valkey/secret/password.conf)
+export REDISCLI_AUTH
+for q in ${queues.join(" ")}; do echo "queue $q $($cli LLEN queue:$q) $($cli LINDEX queue:$q -1)"; done
+for s in retry schedule dead; do echo "set $s $($cli ZCARD $s)"; done
+$cli INFO persistence
+`;
+
+const archiverQuery = `SELECT json_build_object('now', extract(epoch from now()), 'lastArchived', extract(epoch from last_archived_time),
+  'lastArchivedWal', last_archived_wal, 'lastFailed', extract(epoch from last_failed_time), 'insertLsn', pg_current_wal_insert_lsn(),
+  'waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready')) FROM pg_stat_archiver`;
+
+export class StatusCluster {
+  private readonly core: k8s.CoreV1Api;
+  private readonly apps: k8s.AppsV1Api;
+  private readonly custom: k8s.CustomObjectsApi;
+
+  constructor(
+    private readonly config: k8s.KubeConfig,
+    private readonly namespace: string,
+  ) {
+    this.core = config.makeApiClient(k8s.CoreV1Api);
+    this.apps = config.makeApiClient(k8s.AppsV1Api);
+    this.custom = config.makeApiClient(k8s.CustomObjectsApi);
+  }
+
+  /** Version of the API server. */
+  async version(): Promise<string> {
+    return (await this.config.makeApiClient(k8s.VersionApi).getCode()).gitVersion;
+  }
+
+  async workloads(now: number): Promise<Workload[]> {
+    const { namespace } = this;
+    const [deployments, sets, pods] = await Promise.all([
+      this.apps.listNamespacedDeployment({ namespace }),
+      this.apps.listNamespacedStatefulSet({ namespace }),
+      this.core.listNamespacedPod({ namespace }),
+    ]);
+    return [...deployments.items, ...sets.items].map(({ metadata, spec, status }) => {
+      const wanted = spec?.selector.matchLabels ?? {};
+      const own = pods.items.filter(({ metadata: pod }) =>
+        Object.entries(wanted).every(([key, value]) => pod?.labels?.[key] === value),
+      );
+      return {
+        name: metadata?.name ?? "",
+        wanted: spec?.replicas ?? 1,
+        ready: status?.readyReplicas ?? 0,
+        images: (spec?.template.spec?.containers ?? []).map(({ image }) => image ?? ""),
+        ...restartsOf(own, now),
+      };
+    });
+  }
+
+  async database(): Promise<DatabaseState | undefined> {
+    let object: unknown;
+    try {
+      object = await this.custom.getNamespacedCustomObject({
+        group: "postgresql.cnpg.io",
+        version: "v1",
+        plural: "clusters",
+        namespace: this.namespace,
+        name: "postgres",
+      });
+    } catch (error) {
+      if (statusOf(error) === 404) return undefined;
+      throw error;
+    }
+    const { status } = object as {
+      status?: { phase?: string; conditions?: { type: string; status: string; message?: string }[] };
+    };
+    const conditions = status?.conditions ?? [];
+    const bad = conditions.filter(({ type, status: is }) => type !== "Ready" && is === "False");
+    return {
+      phase: status?.phase ?? "no phase yet",
+      ready: conditions.some(({ type, status: is }) => type === "Ready" && is === "True"),
+      troubles: Object.fromEntries(bad.map(({ type, message }) => [type, message?.split("\n")[0] ?? ""])),
+    };
+  }
+
+  async archiver(): Promise<Archiver> {
+    const labelSelector = "cnpg.io/cluster=postgres,cnpg.io/instanceRole=primary";
+    const [pod] = (await this.core.listNamespacedPod({ namespace: this.namespace, labelSelector })).items;
+    if (!pod?.metadata?.name) throw new Error("the database has no primary");
+    const text = await execInPod(this.config, {
+      namespace: this.namespace,
+      pod: pod.metadata.name,
+      container: "postgres",
+      command: ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", archiverQuery],
+      seconds: 15,
+    });
+    return JSON.parse(text) as Archiver;
+  }
+
+  queues(names: readonly string[]): Promise<string> {
+    return execInPod(this.config, {
+      namespace: this.namespace,
+      pod: "valkey-0",
+      container: "valkey",
+      command: ["sh", "-c", queueScript(names)],
+      seconds: 15,
+    });
+  }
+}
+
+function restartsOf(pods: k8s.V1Pod[], now: number): Pick<Workload, "restarts" | "lastEndSeconds" | "waiting"> {
+  const containers = pods.flatMap(({ status }) => status?.containerStatuses ?? []);
+  const ends = containers.flatMap(({ lastState }) => lastState?.terminated?.finishedAt?.getTime() ?? []);
+  const waiting = containers.map(({ state }) => state?.waiting?.reason).find((reason) => reason !== undefined);
+  return {
+    restarts: containers.reduce((sum, { restartCount }) => sum + restartCount, 0),
+    ...(ends.length > 0 ? { lastEndSeconds: now - Math.max(...ends) / 1000 } : {}),
+    ...(waiting !== undefined ? { waiting } : {}),
+  };
+}

@@ -1,0 +1,249 @@
+/** What a site's state means, line by line. Pure: no cluster, no clock. */
+import { span } from "../drill/verdicts";
+
+export type Verdict = "ok" | "warning" | "fault";
+
+export interface StatusLine {
+  /** What it is about: `pods`, `database`, `backup`, `queues`, `certificates`, `dns`, `media`. */
+  area: string;
+  what: string;
+  verdict: Verdict;
+  says: string;
+}
+
+export interface SiteStatus {
+  site: string;
+  role: "active" | "standby";
+  /** When it was asked, as ISO 8601. */
+  at: string;
+  verdict: Verdict;
+  lines: StatusLine[];
+  /** What would be lost if the cluster went now: everything written in the last so many seconds. */
+  lossSeconds?: number;
+}
+
+export const line = (area: string, what: string, verdict: Verdict, says: string): StatusLine => ({
+  area,
+  what,
+  verdict,
+  says,
+});
+
+/** The worst of some verdicts. */
+export function worst(verdicts: readonly Verdict[]): Verdict {
+  return verdicts.includes("fault") ? "fault" : verdicts.includes("warning") ? "warning" : "ok";
+}
+
+/** `ok` up to `warning`, then a warning, and from `fault` on a fault. */
+export const byLimit = (value: number, limits: { warning: number; fault: number }): Verdict =>
+  value >= limits.fault ? "fault" : value >= limits.warning ? "warning" : "ok";
+
+const hour = 3600;
+const day = 24 * hour;
+
+// ---------------------------------------------------------------- pods
+
+export interface Workload {
+  name: string;
+  wanted: number;
+  ready: number;
+  /** Image references of its containers. */
+  images: string[];
+  restarts: number;
+  /** Seconds since a container ended last; undefined if none did. */
+  lastEndSeconds?: number;
+  /** Why a pod waits, such as `ImagePullBackOff`. */
+  waiting?: string;
+}
+
+/** A line for one workload. `configured` is the image that the stack names for it. */
+export function workloadLine(load: Workload, configured?: string): StatusLine {
+  const { name, wanted, ready, restarts, lastEndSeconds } = load;
+  const version = load.images.map(tagOf).join(", ");
+  const parts = [`${ready}/${wanted} ready`, version];
+  let verdict: Verdict = ready < wanted ? "fault" : "ok";
+  if (load.waiting !== undefined) parts.push(load.waiting);
+  if (restarts > 0 && lastEndSeconds !== undefined) {
+    parts.push(`${restarts} restart${restarts === 1 ? "" : "s"}, the last ${span(lastEndSeconds)} ago`);
+    if (lastEndSeconds < hour) verdict = worst([verdict, "warning"]);
+  }
+  if (configured !== undefined && !load.images.includes(configured)) {
+    parts.push(`the stack says ${tagOf(configured)}: pulumi up`);
+    verdict = worst([verdict, "warning"]);
+  }
+  return line("pods", name, verdict, parts.filter((part) => part !== "").join("; "));
+}
+
+/** The tag of an image reference; the digest is of no use to a reader. */
+export function tagOf(image: string): string {
+  const name = image.split("@")[0] ?? "";
+  return /:([^/:]+)$/.exec(name)?.[1] ?? "latest";
+}
+
+// ---------------------------------------------------------------- backup
+
+/** A base backup is made every night; WAL must be replayed from it on. */
+export function baseBackupLine(archive: string, ageSeconds: number | undefined): StatusLine {
+  if (ageSeconds === undefined)
+    return line("backup", "base backup", "fault", `${archive} has none: nothing can be restored from it`);
+  const verdict = byLimit(ageSeconds, { warning: 26 * hour, fault: 50 * hour });
+  return line("backup", "base backup", verdict, `${span(ageSeconds)} old, in ${archive}`);
+}
+
+/** What the database says of its archiving (pg_stat_archiver). Moments are seconds since 1970. */
+export interface Archiver {
+  now: number;
+  lastArchived: number | null;
+  lastArchivedWal: string | null;
+  lastFailed: number | null;
+  /** Segments that wait to be archived. */
+  waiting: number;
+  /** Where the next record goes, such as `0/19000028`. */
+  insertLsn: string;
+}
+
+/** Bytes written after the end of the last archived segment (of 16 MiB). */
+export function unarchivedBytes(insertLsn: string, lastArchivedWal: string | null): bigint {
+  const [high = "0", low = "0"] = insertLsn.split("/");
+  const inserted = (BigInt(`0x${high}`) << 32n) + BigInt(`0x${low}`);
+  const match = /^[0-9A-F]{8}([0-9A-F]{8})([0-9A-F]{8})/.exec(lastArchivedWal ?? "");
+  if (!match) return inserted;
+  const end = (BigInt(`0x${match[1]}`) << 32n) + (BigInt(`0x${match[2]}`) + 1n) * 0x1000000n;
+  return inserted > end ? inserted - end : 0n;
+}
+
+/** A segment's own header, and what Postgres writes while nothing happens: a few records of a hundred bytes. */
+const idleBytes = 4096n;
+
+/** The line on WAL, and how many seconds of writing would be lost now. */
+export function archiverLine(archiver: Archiver, archiveInterval: number): { line: StatusLine; lossSeconds: number } {
+  const { now, lastArchived, lastFailed, waiting } = archiver;
+  const unarchived = unarchivedBytes(archiver.insertLsn, archiver.lastArchivedWal);
+  const age = lastArchived === null ? undefined : Math.max(0, now - lastArchived);
+  const idle = waiting === 0 && unarchived <= idleBytes;
+  const lossSeconds = idle ? 0 : Math.round(age ?? now);
+  const wal = (verdict: Verdict, says: string) => ({ line: line("backup", "WAL", verdict, says), lossSeconds });
+  if (age === undefined) return wal("fault", "nothing was ever archived");
+  const last = `last segment archived ${span(age)} ago`;
+  if (lastFailed !== null && lastFailed > (lastArchived ?? 0))
+    return wal("fault", `${last}; archiving fails, ${waiting} wait, last tried ${span(now - lastFailed)} ago`);
+  if (idle) return wal("ok", `${last}; nothing written since`);
+  const verdict = byLimit(age, { warning: 3 * archiveInterval + 60, fault: 20 * archiveInterval + 600 });
+  return wal(verdict, waiting > 0 ? `${last}; ${waiting} wait` : last);
+}
+
+/** What the vault alone says of WAL, where the database does not answer. */
+export function segmentLine(archive: string, ageSeconds: number | undefined): StatusLine {
+  if (ageSeconds === undefined) return line("backup", "WAL", "fault", `${archive} has no segment`);
+  return line(
+    "backup",
+    "WAL",
+    byLimit(ageSeconds, { warning: 10 * 60, fault: day }),
+    `newest segment in ${archive} is ${span(ageSeconds)} old`,
+  );
+}
+
+export function lossLine(lossSeconds: number, archiveInterval: number): StatusLine {
+  const says =
+    lossSeconds === 0 ? "nothing" : `what was written in the last ${span(lossSeconds)}; queued jobs in any case`;
+  const verdict = byLimit(lossSeconds, { warning: 3 * archiveInterval + 60, fault: 20 * archiveInterval + 600 });
+  return line("backup", "lost if the cluster went now", verdict, says);
+}
+
+// ---------------------------------------------------------------- queues
+
+export interface Queues {
+  queues: { name: string; length: number; latencySeconds: number }[];
+  sets: Record<string, number>;
+  info: Record<string, string>;
+}
+
+/**
+ * Reads what the script in the Valkey pod prints: `queue NAME LENGTH JOB`, `set NAME LENGTH`, and lines of INFO.
+ * @param now seconds since 1970
+ */
+export function parseQueues(text: string, now: number): Queues {
+  const result: Queues = { queues: [], sets: {}, info: {} };
+  for (const raw of text.split("\n")) {
+    const row = raw.trim();
+    const queue = /^queue (\S+) (\d+) ?(.*)$/.exec(row);
+    const set = /^set (\S+) (\d+)$/.exec(row);
+    const info = /^(\w+):(.*)$/.exec(row);
+    if (queue?.[1] !== undefined)
+      result.queues.push({
+        name: queue[1],
+        length: Number(queue[2]),
+        latencySeconds: Math.max(0, now - (enqueuedAt(queue[3] ?? "") ?? now)),
+      });
+    else if (set?.[1] !== undefined) result.sets[set[1]] = Number(set[2]);
+    else if (info?.[1] !== undefined) result.info[info[1]] = info[2] ?? "";
+  }
+  return result;
+}
+
+/** When a job was queued, in seconds since 1970: Sidekiq writes seconds up to its version 7, milliseconds from 8 on. */
+function enqueuedAt(job: string): number | undefined {
+  try {
+    const { enqueued_at: at } = JSON.parse(job) as { enqueued_at?: number };
+    return at === undefined ? undefined : at > 1e11 ? at / 1000 : at;
+  } catch {
+    return undefined;
+  }
+}
+
+export function queueLines({ queues, sets, info }: Queues, now: number): StatusLine[] {
+  const slowest = Math.max(0, ...queues.map(({ latencySeconds }) => latencySeconds));
+  const lengths = queues.map(({ name, length, latencySeconds }) =>
+    length === 0 ? `${name} 0` : `${name} ${length} (${span(latencySeconds)})`,
+  );
+  const waiting = byLimit(slowest, { warning: 5 * 60, fault: hour });
+  const saved = Number(info.rdb_last_save_time ?? now);
+  const snapshot = info.rdb_last_bgsave_status === "ok" || info.rdb_last_bgsave_status === undefined;
+  return [
+    line("queues", "waiting", waiting, lengths.join(", ")),
+    line(
+      "queues",
+      "set aside",
+      "ok",
+      ["retry", "schedule", "dead"].map((name) => `${name} ${sets[name] ?? 0}`).join(", "),
+    ),
+    line(
+      "queues",
+      "snapshot",
+      snapshot ? "ok" : "fault",
+      snapshot ? `saved ${span(now - saved)} ago` : `the last one failed; saved ${span(now - saved)} ago`,
+    ),
+  ];
+}
+
+// ---------------------------------------------------------------- edge
+
+/** cert-manager renews with 30 days left (an ACME certificate of 90), and tries for weeks. */
+export function certificateLine(host: string, daysLeft: number): StatusLine {
+  const verdict = daysLeft < 7 ? "fault" : daysLeft < 21 ? "warning" : "ok";
+  const days = Math.floor(daysLeft);
+  return line("certificates", host, verdict, days < 0 ? `expired ${-days} days ago` : `${days} days left`);
+}
+
+export interface DnsAnswer {
+  name: string;
+  addresses: string[];
+  /** Who said so: the zone's own server, or whatever resolver this machine has. */
+  source: "authoritative" | "resolver";
+  /** The server asked. */
+  server: string;
+}
+
+/** @param own addresses at which the world reaches this site */
+export function dnsLine(answer: DnsAnswer, own: readonly string[], role: "active" | "standby"): StatusLine {
+  const { name, addresses, source, server } = answer;
+  const asked = source === "authoritative" ? `says ${server}` : `says ${server}, not the zone's own server`;
+  const shown = addresses.length === 0 ? "no address" : addresses.join(", ");
+  const here = addresses.length > 0 && addresses.every((address) => own.includes(address));
+  if (role === "active") {
+    if (!here) return line("dns", name, "fault", `${shown}, ${asked}; expected ${own.join(", ")}`);
+    return line("dns", name, source === "authoritative" ? "ok" : "warning", `${shown}, ${asked}`);
+  }
+  const wrong = addresses.some((address) => own.includes(address));
+  return line("dns", name, wrong ? "fault" : "ok", `${shown}, ${asked}${wrong ? "; this site is the standby" : ""}`);
+}

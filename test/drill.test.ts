@@ -1,0 +1,234 @@
+import { describe, expect, it } from "vitest";
+import { render } from "../cli/drill";
+import { endOf, listing, newestOf } from "../lib/archive";
+import * as manifests from "../lib/drill/manifests";
+import type { DrillArgs } from "../lib/drill/manifests";
+import { lostSinceBackup, missingFromRestored, parseReport, span } from "../lib/drill/verdicts";
+import { parseSettings } from "../settings";
+import { configurationOf } from "./support/configuration";
+
+const args: DrillArgs = {
+  settings: parseSettings(configurationOf("home")),
+  archive: "home-g1",
+  backup: "20261122T230302",
+  vault: { addresses: ["192.0.2.9"], port: 9000 },
+  apiServer: [{ addresses: ["10.43.0.1"], port: 443 }],
+  environment: { LOCAL_DOMAIN: "ramble.moe", DB_HOST: "postgres-rw", REDIS_HOST: "valkey", CACHE_REDIS_HOST: "c" },
+  secrets: { databasePassword: "p", secretKeyBase: "k" },
+  script: "# script",
+};
+interface Manifest {
+  kind: string;
+  metadata: { name: string; namespace?: string; labels?: Record<string, string> };
+  spec: Record<string, unknown>;
+  data?: Record<string, string>;
+}
+const all = () =>
+  [
+    ...manifests.namespaceObjects(args),
+    ...manifests.databaseObjects(args),
+    ...manifests.mastodonObjects(args),
+    manifests.webObject(args),
+  ] as unknown as Manifest[];
+const one = (kind: string, name: string) => {
+  const found = all().find((object) => object.kind === kind && object.metadata.name === name);
+  if (!found) throw new Error(`no ${kind} ${name}`);
+  return found;
+};
+
+describe("rows lost since the backup", () => {
+  it("finds a table that was emptied, however small", () => {
+    expect(lostSinceBackup({ statuses: 3 }, { statuses: 0 })).toEqual([
+      "table statuses has 0 rows in the live database and 3 in the backup: 3 lost since (restore before the backups that still have them expire)",
+    ]);
+  });
+
+  it("finds a table that lost more than a fifth and more than ten rows", () => {
+    expect(lostSinceBackup({ statuses: 100 }, { statuses: 79 })).toHaveLength(1);
+  });
+
+  it("takes what people delete, and growth", () => {
+    expect(lostSinceBackup({ statuses: 100, follows: 12 }, { statuses: 80, follows: 2 })).toEqual([]);
+    expect(lostSinceBackup({ statuses: 100 }, { statuses: 400 })).toEqual([]);
+  });
+
+  it("finds a table that is gone, and asks for none that the backup has not", () => {
+    expect(lostSinceBackup({ users: 1 }, {})).toEqual([
+      "table users is gone from the live database; the backup has 1 row",
+    ]);
+    expect(lostSinceBackup({}, { users: 1 })).toEqual([]);
+  });
+});
+
+describe("rows missing from the restored database", () => {
+  it("finds a gap, and an empty table", () => {
+    expect(missingFromRestored({ statuses: 50 }, { statuses: 40 })).toEqual([
+      "table statuses has 40 rows in the restored database, and the live one had 50",
+    ]);
+    expect(missingFromRestored({ users: 1 }, { users: 0 })).toHaveLength(1);
+    expect(missingFromRestored({ users: 1 }, {})).toEqual([
+      "table users is not in the restored database; the live one has 1 row",
+    ]);
+  });
+
+  it("takes what was deleted at that moment", () => {
+    expect(missingFromRestored({ statuses: 50 }, { statuses: 45 })).toEqual([]);
+    expect(missingFromRestored({ statuses: 10_000 }, { statuses: 9_950 })).toEqual([]);
+  });
+});
+
+describe("Mastodon's report", () => {
+  const report = {
+    statuses: 1,
+    accounts: 2,
+    newestStatusAt: null,
+    decrypted: true,
+    encryptedValues: 3,
+    mediaSample: ["a"],
+  };
+
+  it("is found among what Rails prints", () => {
+    expect(parseReport(`warning: {old}\n${JSON.stringify(report)}\nbye\n`)).toEqual(report);
+  });
+
+  it("is missed with the last line that there was", () => {
+    expect(() => parseReport("one\nPG::ConnectionBad\n")).toThrow(
+      "Mastodon gave no report; its last line: PG::ConnectionBad",
+    );
+  });
+});
+
+describe("the throwaway namespace", () => {
+  it("holds everything, enforces Pod Security restricted, and says whose it is", () => {
+    expect(one("Namespace", "homestead-drill").metadata.labels).toMatchObject({
+      "homestead/drill": "home",
+      "pod-security.kubernetes.io/enforce": "restricted",
+    });
+    const elsewhere = all().filter(
+      ({ kind, metadata }) => kind !== "Namespace" && metadata.namespace !== "homestead-drill",
+    );
+    expect(elsewhere).toEqual([]);
+  });
+
+  it("lets databases reach the vault and the API server, and Mastodon nothing but its own two", () => {
+    expect(one("NetworkPolicy", "default-deny").spec).toEqual({ podSelector: {}, policyTypes: ["Ingress", "Egress"] });
+    expect(one("NetworkPolicy", "databases").spec.egress).toEqual([
+      expect.objectContaining({ ports: [8000, 5432].map((port) => ({ protocol: "TCP", port })) }),
+      { to: [{ ipBlock: { cidr: "192.0.2.9/32" } }], ports: [{ protocol: "TCP", port: 9000 }] },
+      { to: [{ ipBlock: { cidr: "10.43.0.1/32" } }], ports: [{ protocol: "TCP", port: 443 }] },
+    ]);
+    expect(JSON.stringify(one("NetworkPolicy", "mastodon").spec)).not.toContain("ipBlock");
+  });
+
+  it("knows a vault by its address, and one in the internet by its port alone", () => {
+    expect(manifests.vaultEndpoint("http://10.0.0.5:9000", [])).toEqual({ addresses: ["10.0.0.5"], port: 9000 });
+    expect(manifests.vaultEndpoint("https://minio.lan", ["192.168.1.4"])).toEqual({
+      addresses: ["192.168.1.4"],
+      port: 443,
+    });
+    expect(manifests.vaultEndpoint("https://s3.example.net", ["198.51.100.7"])).toEqual({ addresses: [], port: 443 });
+  });
+
+  it("restores the newest moment and the base backup as it is, and archives neither", () => {
+    for (const name of ["newest", "backup"]) expect(one("Cluster", name).spec).not.toHaveProperty("plugins");
+    const recovery = (name: string) => (one("Cluster", name).spec.bootstrap as { recovery: object }).recovery;
+    expect(recovery("newest")).not.toHaveProperty("recoveryTarget");
+    expect(recovery("backup")).toMatchObject({
+      recoveryTarget: { backupID: "20261122T230302", targetImmediate: true },
+    });
+    expect(one("ObjectStore", "archive").spec.retentionPolicy).toBeUndefined();
+  });
+
+  it("gives Mastodon the site's environment, bent to the restored database", () => {
+    expect(manifests.drillEnvironment(args.environment)).toEqual({
+      LOCAL_DOMAIN: "ramble.moe",
+      DB_HOST: "newest-rw",
+      DB_PORT: "5432",
+      DB_NAME: "mastodon",
+      REDIS_HOST: "valkey",
+      REDIS_PORT: "6379",
+      SMTP_DELIVERY_METHOD: "test",
+    });
+  });
+
+  it("gives no pod the keys of the media bucket", () => {
+    const secrets = { ...args.secrets, mediaAccessKeyId: "media-id", mediaSecretAccessKey: "media-key" };
+    expect(JSON.stringify(manifests.mastodonObjects({ ...args, secrets }))).not.toMatch(/media-(id|key)/);
+  });
+});
+
+describe("an archive", () => {
+  const info = (status: string) => `backup_name=x\nend_time=2026-11-22 23:43:26.824845+00:00\nstatus=${status}\n`;
+
+  it("has a base backup only once that is done", () => {
+    expect(endOf(info("DONE"))?.toISOString()).toBe("2026-11-22T23:43:26.824Z");
+    expect(endOf(info("STARTED"))).toBeUndefined();
+    expect(endOf("status=DONE\nend_time=None\n")).toBeUndefined();
+  });
+
+  it("is listed with its keys, its folders and where to go on", () => {
+    const xml =
+      "<ListBucketResult><Prefix>pg/a&amp;b/</Prefix><NextContinuationToken>t=1</NextContinuationToken>" +
+      "<Contents><Key>pg/a&amp;b/x</Key><LastModified>2026-11-22T23:49:03Z</LastModified></Contents>" +
+      "<CommonPrefixes><Prefix>pg/a&amp;b/base/</Prefix></CommonPrefixes></ListBucketResult>";
+    expect(listing(xml, "pg/a&b/")).toEqual({
+      keys: [{ key: "pg/a&b/x", modified: new Date("2026-11-22T23:49:03Z") }],
+      folders: ["pg/a&b/base/"],
+      next: "t=1",
+    });
+  });
+
+  it("takes neither labels nor histories for segments", () => {
+    const key = (name: string, minute: number) => ({
+      key: `w/${name}`,
+      modified: new Date(Date.UTC(2026, 0, 1, 0, minute)),
+    });
+    expect(
+      newestOf([
+        key("000000010000000000000003.gz", 1),
+        key("000000010000000000000003.00000028.backup.gz", 3),
+        key("00000002.history", 4),
+        key("000000020000000000000002.gz", 2),
+      ])?.name,
+    ).toBe("000000020000000000000002.gz");
+    expect(newestOf([])).toBeUndefined();
+  });
+});
+
+describe("a drill's result", () => {
+  const result = {
+    site: "home",
+    failures: [],
+    warnings: ["w"],
+    archive: "home-g1",
+    backup: { id: "b", endedAt: "" },
+    rows: { live: { users: 1 }, restored: { users: 1 }, backup: { users: 1 } },
+    newestRow: { at: "2026-11-23T00:01:07.905Z", ageSeconds: 130 },
+    decryptedValues: 2,
+    mediaFetched: 5,
+    seconds: { restore: 85, boot: 15, total: 131 },
+  };
+
+  it("is told in a few lines", () => {
+    const text = render(result);
+    expect(text).toContain("newest row    2026-11-23T00:01:07.905Z, 2 min old");
+    expect(text).toContain("took          2 min (restore 85 s, Mastodon 15 s)");
+    expect(text).toContain("warning       w");
+    expect(text.split("\n").at(-1)).toBe("this backup restores");
+  });
+
+  it("does not praise a backup that failed", () => {
+    const text = render({ ...result, failures: ["a", "b"], newestRow: undefined, seconds: { total: 1 } });
+    expect(text).not.toContain("this backup restores");
+    expect(text.split("\n").at(-1)).toBe("failures: 2");
+  });
+
+  it.each([
+    [45, "45 s"],
+    [130, "2 min"],
+    [12_000, "3 h 20 min"],
+    [187_200, "2 d 4 h"],
+  ])("says %i seconds as %s", (seconds, text) => {
+    expect(span(seconds)).toBe(text);
+  });
+});

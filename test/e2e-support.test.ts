@@ -1,0 +1,166 @@
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
+import { describe, expect, test } from "vitest";
+import { mutations } from "./e2e/cases/mutations";
+import { secretsBelow, secretsIn } from "./e2e/cases/secrets";
+import { differences } from "./e2e/support/cluster";
+import { childEnvironment, imageOverrides } from "./e2e/support/environment";
+import { eventually, run, sleep, within } from "./e2e/support/processes";
+import { diagnosis } from "./e2e/support/project";
+import type { Project } from "./e2e/support/project";
+import { Report, sum, totalLine } from "./e2e/support/report";
+
+describe("a report", () => {
+  const collected = () => {
+    const lines: string[] = [];
+    return { lines, report: new Report((line) => lines.push(line)) };
+  };
+  const fails = (message: string) => () => {
+    throw new Error(message);
+  };
+
+  test("counts a claim that holds and one that does not, one line each", async () => {
+    const { lines, report } = collected();
+    await report.check("one", () => undefined);
+    await report.check("two", fails("expected this\n  got that"));
+    expect(report.counts).toEqual({ passed: 1, failed: 1, skipped: 0 });
+    expect(lines).toEqual([
+      expect.stringMatching(/^ok {4}one \(0\.0 s\)$/),
+      expect.stringMatching(/^FAILED two \(0\.0 s\): expected this \| got that$/),
+    ]);
+  });
+
+  test("passes a control that fails for the reason given", async () => {
+    const { report } = collected();
+    await report.control("c", fails("HTTP 404"), /404/);
+    expect(report.counts).toEqual({ passed: 1, failed: 0, skipped: 0 });
+  });
+
+  test("fails a control that passes, or fails for another reason", async () => {
+    const { lines, report } = collected();
+    await report.control("c", () => undefined, /404/);
+    await report.control("d", fails("no such host"), /404/);
+    expect(report.counts).toEqual({ passed: 0, failed: 2, skipped: 0 });
+    expect(lines[0]).toContain("passed, although it must fail");
+    expect(lines[1]).toContain("failed, but not because of /404/: no such host");
+  });
+
+  test("ends a run with the sums", () => {
+    const tallies = [
+      { passed: 2, failed: 0, skipped: 1 },
+      { passed: 1, failed: 1, skipped: 0 },
+    ];
+    expect(totalLine(sum(tallies))).toBe("3 passed, 1 failed, 1 skipped");
+  });
+});
+
+describe("a child process", () => {
+  test("is ended with its own children when its time is up", async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "child-"));
+    const trace = path.join(folder, "outlived");
+    const outcome = await run("sh", ["-c", `(sleep 2; touch '${trace}') & wait`], { seconds: 1 });
+    expect(outcome.code).toBe(124);
+    await sleep(2000);
+    expect(fs.existsSync(trace)).toBe(false);
+    fs.rmSync(folder, { recursive: true });
+  });
+
+  test("gives its exit code, also where there is no such program", async () => {
+    expect((await run("sh", ["-c", "exit 3"])).code).toBe(3);
+    expect((await run("/nonexistent/program", [])).code).toBe(127);
+  });
+
+  test("sees no Pulumi settings, no default cluster and the project's own Node.js first", () => {
+    const env = childEnvironment({
+      PATH: "/usr/bin",
+      PULUMI_ACCESS_TOKEN: "t",
+      KUBECONFIG: "/root/.kube/config",
+      HOME: "/root",
+    });
+    expect(env).toMatchObject({ HOME: "/root", KUBECONFIG: "/nonexistent/kubeconfig" });
+    expect(env).not.toHaveProperty("PULUMI_ACCESS_TOKEN");
+    expect(env["PATH"]).toMatch(/\/node_modules\/\.bin:\/usr\/bin$/);
+  });
+});
+
+describe("waiting", () => {
+  test("ends with the last reason", async () => {
+    await expect(eventually(0.2, "it", () => Promise.reject(new Error("not yet")), 50)).rejects.toThrow(
+      "it, not within 0.2 s: not yet",
+    );
+  });
+
+  test("does not outlast its limit when there is no answer at all", async () => {
+    await expect(within(0.1, "it", () => new Promise(() => undefined))).rejects.toThrow("it: no answer within 0 s");
+  });
+});
+
+describe("the search for secrets", () => {
+  const secrets = { password: "correct-horse-battery" };
+
+  test("finds one in clear, and in base64 at every offset", () => {
+    expect(secretsIn(`x=${secrets.password};`, secrets)).toEqual(["password"]);
+    for (const before of ["", "a", "ab", "abc"]) {
+      const encoded = Buffer.from(`${before}${secrets.password}${before}`).toString("base64");
+      expect(secretsIn(encoded, secrets), before).toEqual(["password"]);
+    }
+    expect(secretsIn("correct-horse", secrets)).toEqual([]);
+  });
+
+  test("names the files that hold one, never its value", () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "secrets-"));
+    fs.writeFileSync(path.join(folder, "a"), secrets.password);
+    fs.writeFileSync(path.join(folder, "b"), "nothing");
+    expect(secretsBelow(folder, secrets)).toEqual(["a: password"]);
+    fs.rmSync(folder, { recursive: true });
+  });
+});
+
+test("two inventories are compared by name and digest", () => {
+  const before = new Map(Object.entries({ kept: "1", changed: "1", gone: "1" }));
+  const after = new Map(Object.entries({ kept: "1", changed: "2", new: "1" }));
+  expect(differences(before, after)).toEqual(["new was created", "gone was deleted", "changed was changed"]);
+});
+
+test("what went wrong in an update is its diagnostics, without the warnings about plugins", () => {
+  const output = [
+    "Diagnostics:",
+    "  pulumi:pulumi:Stack (homestead-home):",
+    "    warning: using pulumi-resource-command from $PATH at /bin/x",
+    "    error: update failed",
+    "",
+    "Outputs:",
+    '    blog: "https://ramble.test"',
+  ].join("\n");
+  expect(diagnosis(output)).toBe("  pulumi:pulumi:Stack (homestead-home):\n    error: update failed");
+  expect(diagnosis("one\n\ntwo\n")).toBe("one\ntwo");
+});
+
+test("image overrides are name=reference, and nothing else", () => {
+  expect(imageOverrides("mastodon=a/b:1 nginx=c/d:2@sha256:00")).toEqual({
+    mastodon: "a/b:1",
+    nginx: "c/d:2@sha256:00",
+  });
+  expect(() => imageOverrides("mastodon")).toThrow("E2E_IMAGES: 'mastodon' is not name=reference");
+});
+
+test("each broken site still is one changed line of the sources", () => {
+  const root = path.resolve(__dirname, "..");
+  for (const mutation of mutations("registry.test/broken:1")) {
+    const text = fs.readFileSync(path.join(root, mutation.file), "utf8");
+    let changed = "";
+    const copy = {
+      edit: (_file: string, pattern: RegExp, replacement: string) => {
+        expect([...text.matchAll(new RegExp(pattern.source, "g"))], mutation.what).toHaveLength(1);
+        changed = text.replace(pattern, replacement);
+      },
+    };
+    mutation.change(copy as unknown as Project);
+    const [before, after] = [text.split("\n"), changed.split("\n")];
+    expect(
+      before.filter((line, i) => line !== after[i]),
+      mutation.what,
+    ).toHaveLength(1);
+  }
+});

@@ -1,0 +1,258 @@
+/**
+ * The first owner's likeliest bad day: the cluster is gone and only the vault is left (issue 4, "Done means" 1).
+ */
+import * as assert from "node:assert/strict";
+import * as crypto from "node:crypto";
+import { Cluster, differences } from "../support/cluster";
+import { Peer } from "../support/peer";
+import { eventually, sleep } from "../support/processes";
+import { diagnosis, succeeded } from "../support/project";
+import type { Project } from "../support/project";
+import type { Context, Scenario } from "../support/scenario";
+import type { SiteClient } from "../support/site";
+import { authorityOf, buckets, clientOf, namesOf, prepare } from "../support/stack";
+import type { Secrets } from "../support/stack";
+import type { ObjectServer } from "../support/vault";
+
+const namespace = "homestead";
+/** Seconds: `archiveInterval` as it is by default, and what a segment's way into the vault may take on top. */
+const archiveInterval = 15;
+const upload = 10;
+
+interface Acknowledged {
+  id: string;
+  text: string;
+  /** Milliseconds. */
+  at: number;
+}
+
+interface Server {
+  context: Context;
+  project: Project;
+  cluster: Cluster;
+  secrets: Secrets;
+  s3: ObjectServer;
+  peer: Peer;
+}
+
+export const restore: Scenario = {
+  name: "restore",
+  what: "a cluster wiped in mid-write comes back from the vault, then once more as it was at an earlier moment",
+  limit: 50,
+  async run(context) {
+    const { environment, report } = context;
+    const cluster = new Cluster(environment.home, environment);
+    const { project, secrets, s3 } = await prepare(context, [environment.home]);
+    await report.step("pulumi up, from nothing", async () => succeeded(await project.up("home"), "pulumi up"));
+    const names = namesOf(environment.zone);
+    let client = await clientOf(cluster, names, secrets);
+    const peer = await report.step("a remote server follows", async () => {
+      const remote = await Peer.start(context, await authorityOf(cluster));
+      await remote.follow(`@${names.owner}@${names.apex}`);
+      await remote.accepted(60);
+      return remote;
+    });
+    const server: Server = { context, project, cluster, secrets, s3, peer };
+    const key = await publicKeyOf(client);
+    await report.step("the first base backup is in the vault", () => baseBackupIn(s3, "home-g1"));
+
+    const { acknowledged, wipedAt } = await report.step("posts, and the cluster goes in the middle of them", () =>
+      wipeWhilePosting(server, client),
+    );
+    const archive = await objectsOf(s3, "pg/home-g1/");
+    await refusedUntilRaised(server);
+
+    const start = Date.now();
+    const outcome = await report.step("generations.home raised to 2, pulumi up on the empty cluster", () => begin(server, 2));
+    await report.check(`pulumi up brings the server back (${seconds(start)} s)`, () => succeeded(outcome, "pulumi up"));
+    if (outcome.code !== 0) throw new Error("without a restored site nothing else can be tried");
+    client = await clientOf(cluster, names, secrets);
+    await report.check("the update verified the site", () => assert.match(outcome.output, /verification-command/));
+    await nothingIsLost(server, acknowledged, wipedAt);
+    await isTheSameServer(server, client, key);
+    await archiveIsUntouched(server, archive, "home-g1", "home-g2");
+    await report.check("the next preview shows no change", async () => {
+      succeeded(await project.preview("home", ["--expect-no-changes"]), "preview --expect-no-changes");
+    });
+    await toAnEarlierMoment(server, client);
+    await peer.stop();
+  },
+};
+
+/** `pulumi up` where the state still lists what the cluster has lost; as docs/runbooks/lost-disk.md has it. */
+function begin({ project }: Server, generation: number) {
+  project.setShared("generations", { home: generation, vps: 1 });
+  const args = ["up", "--stack", "home", "--yes", "--skip-preview", "--refresh", "--run-program"];
+  return project.pulumi(args, { seconds: 1200 });
+}
+
+// ---------------------------------------------------------------- the bad day
+
+async function wipeWhilePosting({ cluster }: Server, client: SiteClient) {
+  const acknowledged: Acknowledged[] = [];
+  let going = true;
+  const writer = (async () => {
+    while (going) {
+      const text = `before the fire ${crypto.randomUUID()}`;
+      try {
+        const id = await client.post(text);
+        acknowledged.push({ id, text, at: Date.now() });
+      } catch {
+        // Not acknowledged: nothing was promised.
+      }
+      await sleep(300);
+    }
+  })();
+  await sleep((2 * archiveInterval + upload) * 1000);
+  const wipedAt = Date.now();
+  await cluster.empty();
+  going = false;
+  await writer;
+  assert.ok(acknowledged.length > 30, `only ${acknowledged.length} posts were acknowledged`);
+  return { acknowledged: acknowledged.filter(({ at }) => at <= wipedAt), wipedAt };
+}
+
+async function refusedUntilRaised({ context: { report }, project, cluster }: Server): Promise<void> {
+  await report.check("without a raised generation, one error says which number to raise, and nothing is made", async () => {
+    const before = await cluster.inventory();
+    const outcome = await project.up("home", { seconds: 180 });
+    assert.notEqual(outcome.code, 0, "the update succeeded");
+    assert.match(outcome.output, /homestead:generations\.home: 1/, diagnosis(outcome.output));
+    assert.match(outcome.output, /the vault holds its archive home-g1, which is never written over/);
+    assert.match(outcome.output, /set generations\.home to 2 in Pulumi\.yaml/);
+    assert.deepEqual(differences(before, await cluster.inventory()), []);
+  });
+}
+
+// ---------------------------------------------------------------- what came back
+
+async function nothingIsLost({ context: { report }, cluster }: Server, acknowledged: Acknowledged[], wipedAt: number) {
+  const there = new Set((await cluster.sql("SELECT id FROM statuses")).split("\n"));
+  const old = acknowledged.filter(({ at }) => at < wipedAt - (archiveInterval + upload) * 1000);
+  const probe = (posts: Acknowledged[]) => () => {
+    const lost = posts.filter(({ id }) => !there.has(id));
+    assert.equal(lost.length, 0, `${lost.length} of ${posts.length} posts are lost`);
+  };
+  const lost = acknowledged.filter(({ id }) => !there.has(id)).length;
+  await report.check(
+    `every acknowledged post older than the archive interval is there (${old.length}; of all ${acknowledged.length}, ${lost} are lost)`,
+    probe(old),
+  );
+  await report.control("a post that nobody made is there", probe([...old, { id: "1", text: "", at: 0 }]), /1 of \d+ posts are lost/);
+}
+
+async function isTheSameServer(server: Server, client: SiteClient, key: string): Promise<void> {
+  const { report } = server.context;
+  await report.check("the actor has the key it had", async () => assert.equal(await publicKeyOf(client), key));
+  await report.check("the owner signs in with the old password, and the home feed is built", async () => {
+    const timeline = (await client.api("/api/v1/timelines/home")) as unknown as unknown[];
+    assert.ok(timeline.length > 0, "the home feed is empty");
+  });
+  await newPostArrives(server, client);
+  await report.control(
+    "a post that nobody made reaches the remote server",
+    () => server.peer.received(`never posted ${crypto.randomUUID()}`, 5),
+    /other activities/,
+  );
+}
+
+async function newPostArrives({ context: { report }, peer }: Server, client: SiteClient): Promise<void> {
+  await report.check("the remote server's follow still works: a new post arrives, once", async () => {
+    const text = `after the fire ${crypto.randomUUID()}`;
+    await client.post(text);
+    await peer.received(text, 60);
+    assert.equal(await peer.countOf(text), 1);
+    assert.deepEqual((await peer.state()).refused, []);
+  });
+}
+
+async function archiveIsUntouched(
+  { context: { report }, s3 }: Server,
+  before: Map<string, string>,
+  old: string,
+  own: string,
+): Promise<void> {
+  await report.check(`the archive ${old} is as it was, and ${own} has a base backup of its own`, async () => {
+    assert.deepEqual(await objectsOf(s3, `pg/${old}/`), before);
+    await baseBackupIn(s3, own);
+  });
+}
+
+// ---------------------------------------------------------------- an earlier moment
+
+async function toAnEarlierMoment(server: Server, client: SiteClient): Promise<void> {
+  const { context, project, cluster, s3 } = server;
+  const { report, environment } = context;
+  const kept = await client.post(`to be deleted by mistake ${crypto.randomUUID()}`);
+  await sleep(2000);
+  const moment = (await cluster.sql(`SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')`)).trim();
+  await sleep(2000);
+  const later = await client.post(`after that moment ${crypto.randomUUID()}`);
+  await cluster.sql(`DELETE FROM statuses WHERE id = ${kept}`);
+  const rows = async () => (await cluster.sql(`SELECT id FROM statuses WHERE id IN (${kept}, ${later}) ORDER BY id`)).split("\n");
+  const probe = async () => assert.deepEqual(await rows(), [kept]);
+  await report.control("before that, the deleted post is there", probe, /Expected values|deep/i);
+
+  await report.step("the last WAL is in the vault; the namespace with all its data is deleted", async () => {
+    await archived(cluster);
+    await cluster.kubectl(["delete", "namespace", namespace, "--timeout=300s"], { seconds: 320 });
+  });
+  const archive = await objectsOf(s3, "pg/home-g2/");
+  // By the CLI, as the runbook has it: it quotes what YAML would take for a timestamp.
+  await project.mustPulumi(["config", "set", "--path", "homestead:restore.to", moment, "--stack", "home"]);
+  const start = Date.now();
+  const outcome = await report.step(`generations.home raised to 3 and restore.to set to ${moment}, pulumi up`, () => begin(server, 3));
+  await report.check(`pulumi up brings the server back as it was then (${seconds(start)} s)`, () => succeeded(outcome, "pulumi up"));
+  await report.check("the deleted post is there, and one from after that moment is not", probe);
+  await archiveIsUntouched(server, archive, "home-g2", "home-g3");
+  project.set("home", "restore", undefined);
+  await report.check("taking restore.to away again changes nothing", async () => {
+    succeeded(await project.preview("home", ["--expect-no-changes"]), "preview --expect-no-changes");
+  });
+  await newPostArrives(server, await clientOf(cluster, namesOf(environment.zone), server.secrets));
+}
+
+// ---------------------------------------------------------------- looking
+
+const seconds = (start: number): number => Math.round((Date.now() - start) / 1000);
+
+async function publicKeyOf(client: SiteClient): Promise<string> {
+  const answer = await client.request(`/users/${client.names.owner}`, { headers: { accept: "application/activity+json" } });
+  const actor = JSON.parse(answer.text) as { publicKey?: { publicKeyPem?: string } };
+  const pem = actor.publicKey?.publicKeyPem;
+  assert.ok(pem, `the actor shows no key: ${answer.status}`);
+  return pem;
+}
+
+/** Key -> digest and time of change, of everything below a prefix of the vault. */
+async function objectsOf(s3: ObjectServer, prefix: string): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  for (let token: string | undefined = ""; token !== undefined; ) {
+    const query: string = new URLSearchParams({ "list-type": "2", prefix, ...(token ? { "continuation-token": token } : {}) }).toString();
+    const page = await s3.request("GET", `${buckets.vault}?${query}`);
+    for (const [, entry = ""] of page.matchAll(/<Contents>(.*?)<\/Contents>/gs)) {
+      const part = (tag: string) => new RegExp(`<${tag}>([^<]*)<`).exec(entry)?.[1] ?? "";
+      found.set(part("Key"), `${part("ETag")} ${part("LastModified")}`);
+    }
+    token = /<NextContinuationToken>([^<]*)</.exec(page)?.[1];
+  }
+  return found;
+}
+
+async function baseBackupIn(s3: ObjectServer, archive: string): Promise<void> {
+  await eventually(180, `a base backup in ${archive}`, async () => {
+    const keys = await s3.keys(buckets.vault, `pg/${archive}/base/`);
+    const infos = keys.filter((name) => name.endsWith("/backup.info"));
+    const texts = await Promise.all(infos.map((name) => s3.get(buckets.vault, name)));
+    assert.ok(texts.some((text) => /^status=DONE$/m.test(text)), `${infos.length} unfinished`);
+  });
+}
+
+/** Waits until everything written so far is in the vault. */
+async function archived(cluster: Cluster): Promise<void> {
+  const segment = await cluster.sql("SELECT pg_walfile_name(pg_switch_wal())");
+  await eventually(120, `${segment} in the vault`, async () => {
+    const last = await cluster.sql("SELECT last_archived_wal FROM pg_stat_archiver");
+    assert.ok(last.slice(8, 24) >= segment.slice(8), `the last one is ${last}`);
+  });
+}

@@ -1,0 +1,241 @@
+/**
+ * Media on a volume: written, served, copied to the vault, and back from there when the volume is gone (issue 4).
+ */
+import * as assert from "node:assert/strict";
+import * as crypto from "node:crypto";
+import { copiedKey } from "../../../components/media-copy";
+import { Cluster } from "../support/cluster";
+import { eventually, sleep } from "../support/processes";
+import { succeeded } from "../support/project";
+import type { Context, Scenario } from "../support/scenario";
+import type { SiteClient } from "../support/site";
+import { buckets, clientOf, namesOf, prepare } from "../support/stack";
+import type { ObjectServer } from "../support/vault";
+
+const namespace = "homestead";
+const probe = "homestead/volume.txt";
+const volume = "/opt/mastodon/public/system";
+
+export const volumeMedia: Scenario = {
+  name: "volume-media",
+  what: "uploads on a volume are served, copied to the vault and restored from there",
+  limit: 30,
+  async run(context) {
+    const { environment, report } = context;
+    const storageClass =
+      process.env["E2E_HOME_MEDIA_CLASS"] ?? (environment.lab === undefined ? undefined : "nfs-client");
+    if (storageClass === undefined) {
+      report.skip("media on a volume", "E2E_HOME_MEDIA_CLASS names no ReadWriteMany storage class");
+      return;
+    }
+    if (environment.lab !== undefined && environment.images["rclone"] === undefined) {
+      report.skip("media on a volume", "no rclone to make the lab's image of (apt-get install rclone)");
+      return;
+    }
+    const cluster = new Cluster(environment.home, environment);
+    const { project, secrets, s3 } = await prepare(context, [environment.home]);
+    project.set("home", "storage", {
+      kind: "local",
+      databases: environment.home.storageClass,
+      media: storageClass,
+    });
+    project.set("home", "sizes", { database: "2Gi", queue: "1Gi", media: "1Gi" });
+    project.set("home", "media", { kind: "volume" });
+    const first = await report.step("pulumi up, from nothing", () => project.up("home"));
+    await report.check("pulumi up succeeds, the check of media included", () => succeeded(first, "pulumi up"));
+    if (first.code !== 0) throw new Error("without a site nothing else can be tried");
+
+    const client = await clientOf(cluster, namesOf(environment.zone), secrets);
+    const site: Site = { context, cluster, client, s3 };
+    const upload = await uploadIsServed(site);
+    await copyReachesTheVault(site, upload);
+    await missingShareIsNoticed(site, project);
+
+    await report.check("an upload survives the deletion of every pod of Mastodon", async () => {
+      await cluster.kubectl([
+        "delete",
+        "pods",
+        "-n",
+        namespace,
+        "-l",
+        "app.kubernetes.io/name=mastodon",
+        "--wait=true",
+      ]);
+      await client.healthy();
+      await served(site, upload);
+    });
+
+    await report.step("the volume is deleted, files and all", () => deleteVolume(cluster));
+    await report.control("the upload is still on a volume of the cluster", () => claimUid(cluster), /no claim/);
+    const again = await report.step("pulumi up --refresh --run-program", () =>
+      project.pulumi(["up", "--stack", "home", "--yes", "--skip-preview", "--refresh", "--run-program"]),
+    );
+    await report.check("pulumi up on the lost volume succeeds", () => succeeded(again, "pulumi up"));
+    await report.check("the upload is served again, byte for byte", async () => {
+      await client.healthy();
+      await served(site, upload);
+    });
+    await report.check("and new ones are taken", async () => {
+      await served(site, await send(client));
+    });
+
+    const claim = await claimUid(cluster);
+    await report.check("pulumi destroy leaves the volume", async () => {
+      succeeded(await project.destroy("home"), "pulumi destroy");
+      assert.equal(await claimUid(cluster), claim);
+    });
+    await report.check("pulumi up after it takes the volume over, and the upload is served", async () => {
+      const outcome = succeeded(await project.up("home"), "pulumi up");
+      assert.doesNotMatch(outcome.output, /already exists/i);
+      assert.equal(await claimUid(cluster), claim);
+      const renewed = await clientOf(cluster, client.names, secrets);
+      await served({ ...site, client: renewed }, upload);
+    });
+  },
+};
+
+interface Site {
+  context: Context;
+  cluster: Cluster;
+  client: SiteClient;
+  s3: ObjectServer;
+}
+
+interface Upload {
+  /** Path at the web host, `/system/...`. */
+  path: string;
+  content: Buffer;
+}
+
+/** Uploads a picture as the owner. */
+async function send(client: SiteClient): Promise<Upload> {
+  const content = crypto.randomBytes(300_000);
+  const boundary = `e2e-${crypto.randomUUID()}`;
+  const body = Buffer.concat([
+    Buffer.from(
+      `--${boundary}\r\ncontent-disposition: form-data; name="file"; filename="a.mp4"\r\ncontent-type: video/mp4\r\n\r\n`,
+    ),
+    content,
+    Buffer.from(`\r\n--${boundary}--\r\n`),
+  ]);
+  const media = await client.api("/api/v2/media", {
+    method: "POST",
+    headers: {
+      "content-type": `multipart/form-data; boundary=${boundary}`,
+      "content-length": String(body.length),
+    },
+    body,
+    seconds: 120,
+  });
+  const url = new URL(String(media["url"]));
+  assert.equal(url.host, client.names.webHost);
+  assert.match(url.pathname, /^\/system\/media_attachments\//);
+  return { path: url.pathname, content };
+}
+
+async function served({ client }: Site, upload: Upload): Promise<void> {
+  const answer = await client.request(upload.path);
+  assert.equal(answer.status, 200, `${upload.path}: ${answer.status}`);
+  assert.ok(answer.body.equals(upload.content), `${upload.path}: another content`);
+}
+
+async function uploadIsServed(site: Site): Promise<Upload> {
+  const { context, client, cluster } = site;
+  const upload = await context.report.step("an upload", () => send(client));
+  await context.report.check("an upload is served by the web host", () => served(site, upload));
+  await context.report.check("its file belongs to Mastodon's user, in every pod that mounts the volume", async () => {
+    for (const deployment of ["mastodon-web", "mastodon-sidekiq-all-queues"]) {
+      const file = `${volume}${upload.path.replace(/^\/system/, "")}`;
+      const owner = await cluster.exec(namespace, `deployment/${deployment}`, ["stat", "-c", "%u %s", file]);
+      assert.equal(owner.trim(), `991 ${upload.content.length}`);
+    }
+  });
+  return upload;
+}
+
+/** Runs the copy now. @returns the last lines of its log. @throws when it fails, with them */
+async function copyNow(cluster: Cluster): Promise<string> {
+  const name = `copy-${crypto.randomBytes(4).toString("hex")}`;
+  await cluster.kubectl(["create", "job", "-n", namespace, name, "--from=cronjob/media-copy"]);
+  return eventually(120, "the copy ends", async () => {
+    const status = (await cluster.get("job", name, namespace))?.status ?? {};
+    if (status["succeeded"] !== 1 && !JSON.stringify(status["conditions"] ?? []).includes('"Failed"')) {
+      throw new Error(`it runs: ${JSON.stringify(status)}`);
+    }
+    const log = await cluster.kubectl(["logs", "-n", namespace, `job/${name}`, "--tail=20"]);
+    return { succeeded: status["succeeded"] === 1, log };
+  }).then(({ succeeded: well, log }) => {
+    if (!well) throw new Error(`the copy failed: ${log}`);
+    return log;
+  });
+}
+
+async function copyReachesTheVault({ context: { report }, cluster, s3 }: Site, upload: Upload): Promise<void> {
+  const key = `media/files${upload.path.replace(/^\/system/, "")}`;
+  const inVault = async () => {
+    const keys = await s3.keys(buckets.vault, "media/files/");
+    assert.ok(keys.includes(key), `${key} is not among ${keys.length} copies`);
+  };
+  await report.control("a file is in the vault before the copy ran", inVault, /is not among/);
+  await report.check("the copy brings it there, a minute after it was written, and says when", async () => {
+    await sleep(61_000);
+    const started = Date.now();
+    await copyNow(cluster);
+    await inVault();
+    const copied = Date.parse((await s3.get(buckets.vault, copiedKey("home"))).trim());
+    assert.ok(copied >= started - 5000, `copied at ${new Date(copied).toISOString()}`);
+  });
+}
+
+async function missingShareIsNoticed(
+  { context: { report }, cluster, client }: Site,
+  project: Awaited<ReturnType<typeof prepare>>["project"],
+): Promise<void> {
+  const web = (command: string) => cluster.exec(namespace, "deployment/mastodon-web", ["sh", "-c", command]);
+  const verify = async () => succeeded(await project.homestead(["verify", "home", "--retry", "5"]), "homestead verify");
+  await report.check("homestead verify is content", verify);
+  await web(`mv ${volume}/homestead ${volume}/away`);
+  try {
+    await report.control(
+      "homestead verify is content with a share that is not mounted",
+      verify,
+      /media: expected https:.*\/system\/homestead\/volume\.txt to answer 200 with the media volume's own file, got HTTP 404/,
+    );
+    await report.control(
+      "the copy runs without the share",
+      () => copyNow(cluster),
+      /expected homestead\/volume\.txt on the volume, got none: the share behind the claim 'media' is empty or not mounted/,
+    );
+  } finally {
+    await web(`mv ${volume}/away ${volume}/homestead`);
+  }
+  await report.check("with the share back, both are", async () => {
+    assert.match((await client.request(`/system/${probe}`)).text, /^homestead media volume/);
+    await verify();
+    await copyNow(cluster);
+  });
+}
+
+async function claimUid(cluster: Cluster): Promise<string> {
+  const claim = await cluster.get("persistentvolumeclaim", "media", namespace);
+  if (claim === undefined) throw new Error("no claim 'media'");
+  return claim.metadata.uid;
+}
+
+/** As docs/runbooks/media-volume.md has it. */
+async function deleteVolume(cluster: Cluster): Promise<void> {
+  await cluster.kubectl(["delete", "persistentvolumeclaim", "media", "-n", namespace, "--wait=false"]);
+  for (const name of ["mastodon", "media-copy"]) {
+    await cluster.kubectl(["delete", "pods", "-n", namespace, "-l", `app.kubernetes.io/name=${name}`]);
+  }
+  await eventually(120, "claim and volume are gone", async () => {
+    assert.equal(await cluster.get("persistentvolumeclaim", "media", namespace), undefined);
+    const left = (await cluster.list("persistentvolumes")).filter(
+      ({ spec }) => (spec?.["claimRef"] as { name?: string } | undefined)?.name === "media",
+    );
+    assert.deepEqual(
+      left.map(({ metadata }) => metadata.name),
+      [],
+    );
+  });
+}

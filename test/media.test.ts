@@ -1,0 +1,322 @@
+/**
+ * Media: in a bucket, or on a volume. The copy's script is run with the real rclone where there is one (apt-get install
+ * rclone), a folder in the vault's place; on real S3 it runs in the end-to-end suite (volume-media).
+ */
+import { execFileSync, spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { describe, expect, it } from "vitest";
+import { copyAssets, mediaValues, publicUrl, volumeProbe } from "../components/media";
+import type { MediaBucket } from "../components/media";
+import { copiedKey, sentinel } from "../components/media-copy";
+import { planStack, projectFolder } from "../lib/plan";
+import type { Plan } from "../lib/plan";
+import { checksOf } from "../lib/verify/checks";
+import type { Client } from "../lib/verify/client";
+import { run } from "./support/command";
+import { copyProject, temporaryFolder } from "./support/folders";
+import { named } from "./support/planned";
+
+const bucket: MediaBucket = {
+  kind: "bucket",
+  endpoint: "https://s3.example.net",
+  region: "eu",
+  bucket: "ramble-media",
+};
+
+describe("media in a bucket", () => {
+  it("is the chart's s3, with addresses that Mastodon builds right", () => {
+    expect(mediaValues({ ...bucket, publicUrl: "https://media.ramble.moe/files/" }, "media")).toEqual({
+      s3: {
+        enabled: true,
+        endpoint: "https://s3.example.net",
+        hostname: "s3.example.net",
+        region: "eu",
+        bucket: "ramble-media",
+        protocol: "https",
+        aliasHost: "media.ramble.moe/files",
+        existingSecret: "media",
+      },
+      pvc: { enabled: false },
+    });
+  });
+
+  it("leaves Mastodon its path style, which the key of that name would take away", () => {
+    // S3_OVERRIDE_PATH_STYLE=true means: bucket as a host name. Uploads then went to an address without the bucket.
+    expect(mediaValues(bucket, "media").s3).not.toHaveProperty("overridePathStyle");
+  });
+
+  it("is shown at the endpoint where no other address is given", () => {
+    expect(publicUrl(bucket)).toBe("https://s3.example.net/ramble-media");
+  });
+});
+
+describe("media on a volume", () => {
+  it("is the chart's two claims, and no bucket", () => {
+    expect(mediaValues({ kind: "volume" }, "media")).toEqual({
+      s3: { enabled: false },
+      pvc: { enabled: true, system: { existingClaim: "media" }, assets: { existingClaim: "mastodon-assets" } },
+    });
+  });
+
+  it("is seen at the web host by a file of its own", () => {
+    expect(volumeProbe("mastodon.ramble.moe")).toBe("https://mastodon.ramble.moe/system/homestead/volume.txt");
+    expect(volumeProbe("x").endsWith(sentinel)).toBe(true);
+  });
+});
+
+describe("the verification of media on a volume", () => {
+  const url = volumeProbe("mastodon.ramble.moe");
+  /** What the check says of a web host that answers so. */
+  const said = async (status: number, body: string) => {
+    const client = {
+      isOurs: () => true,
+      ask: (asked: string) => Promise.resolve({ status: asked === url ? status : 500, headers: {}, body }),
+    };
+    const subject = { apex: "ramble.moe", webHost: "mastodon.ramble.moe", owner: "user", mediaFile: url };
+    const check = checksOf(subject, client as unknown as Client).find(({ name }) => name === "media");
+    return check?.run().catch((error: unknown) => error);
+  };
+
+  it("is content with the volume's own file", async () => {
+    expect(await said(200, "homestead media volume of home\n")).toBe("homestead media volume of home");
+  });
+
+  it.each([
+    [404, "Not Found", "HTTP 404"],
+    [200, "<html>", "HTTP 200 with something else"],
+  ])("is not with %s %s", async (status, body, got) => {
+    expect(await said(status, body)).toMatchObject({
+      expected: `${url} to answer 200 with the media volume's own file`,
+      got,
+    });
+  });
+});
+
+describe("the plan of a site with media on a volume", () => {
+  const volumeOf = (storage: string) => (text: string) =>
+    text
+      .replace(/ {2}homestead:media:\n( {4}.*\n)+/, "  homestead:media: {kind: volume}\n")
+      .replace(
+        /( {2}homestead:storage:\n)( {4}.*\n)+/,
+        `$1    kind: local\n    databases: local-path\n    media: ${storage}\n`,
+      );
+  let plans: Promise<[Plan, Plan]> | undefined;
+  /** Plans of both sites, made once. */
+  const planned = () =>
+    (plans ??= (() => {
+      const folder = copyProject({ "Pulumi.home.yaml": volumeOf("nfs-client"), "Pulumi.vps.yaml": volumeOf("shared") });
+      return Promise.all([planStack("home", { folder }), planStack("vps", { folder })]);
+    })());
+
+  it("keeps the claim, adopts it again, and fills it before Mastodon starts", async () => {
+    const [plan] = await planned();
+    const at = (name: string) => named(plan, name);
+    const claim = at("media-volume");
+    expect(claim.options.retainOnDelete).toBe(true);
+    expect(claim.provider).toBe(at("kept").urn);
+    expect(claim.inputs).toMatchObject({
+      metadata: { name: "media" },
+      spec: {
+        accessModes: ["ReadWriteMany"],
+        storageClassName: "nfs-client",
+        resources: { requests: { storage: "50Gi" } },
+      },
+    });
+    for (const job of ["media-restore", "media-assets"]) {
+      expect(at("mastodon").options.dependsOn).toContain(at(job).urn);
+    }
+    expect(at("media-copy").inputs).toMatchObject({ spec: { schedule: "*/15 * * * *", concurrencyPolicy: "Forbid" } });
+  });
+
+  it("hands the media keys to the copy and to nobody else", async () => {
+    const [plan] = await planned();
+    const readers = plan.resources.filter((r) =>
+      /"secretKeyRef":\{[^}]*"name":"media"\}/.test(JSON.stringify(r.inputs)),
+    );
+    expect(readers.map(({ name }) => name).sort()).toEqual(["media-copy", "media-restore"]);
+    expect(JSON.stringify(named(plan, "mastodon-release").inputs)).not.toMatch(/S3_PERMISSION|s3\.eu/);
+  });
+
+  it("copies to the vault where it is written to, and from the vault on the standby", async () => {
+    const [home, standby] = await planned();
+    expect(JSON.stringify(named(home, "media-copy").inputs)).toContain('"/homestead/media-copy.sh","push"]');
+    expect(JSON.stringify(named(standby, "media-copy").inputs)).toContain('"/homestead/media-copy.sh","pull"]');
+  });
+});
+
+describe("the assets of an image", () => {
+  it("are added to those of the version that still serves", () => {
+    const folder = temporaryFolder();
+    const [source, assets] = ["source", "assets"].map((name) => path.join(folder, name)) as [string, string];
+    fs.mkdirSync(path.join(source, "packs"), { recursive: true });
+    fs.mkdirSync(assets);
+    fs.writeFileSync(path.join(source, ".manifest.json"), "new");
+    fs.writeFileSync(path.join(source, "packs", "new-123.css"), "");
+    fs.writeFileSync(path.join(assets, ".manifest.json"), "old");
+    fs.writeFileSync(path.join(assets, "old-456.css"), "");
+    const here = copyAssets.replace("/opt/mastodon/public/assets", source).replaceAll("/assets/;", `${assets}/;`);
+    execFileSync("sh", ["-c", here]);
+    expect(fs.readdirSync(assets, { recursive: true }).sort()).toEqual([
+      ".manifest.json",
+      "old-456.css",
+      "packs",
+      "packs/new-123.css",
+    ]);
+    expect(fs.readFileSync(path.join(assets, ".manifest.json"), "utf8")).toBe("new");
+  });
+});
+
+const rclone = spawnSync("rclone", ["version"], { stdio: "ignore" }).error === undefined;
+if (!rclone) console.log("left out: the media volume's copy (no rclone; apt-get install rclone)");
+const shell = spawnSync("busybox", ["true"], { stdio: "ignore" }).error === undefined ? ["busybox", "sh"] : ["sh"];
+
+describe.skipIf(!rclone)("the copy of a media volume", () => {
+  /** A volume and a vault; a claim as Kubernetes would have made it. */
+  function world() {
+    const folder = temporaryFolder();
+    const volume = path.join(folder, "volume");
+    const vault = path.join(folder, "bucket");
+    fs.mkdirSync(volume);
+    fs.mkdirSync(vault);
+    const [program = "sh", ...args] = shell;
+    const work = (what: string, env: Record<string, string> = {}) =>
+      run(program, [...args, path.join(projectFolder, "components", "media-copy.sh"), what], {
+        folder,
+        environment: {
+          PATH: process.env["PATH"],
+          HOME: folder,
+          RCLONE_CONFIG: path.join(folder, "none.conf"),
+          VOLUME: volume,
+          REMOTE: vault,
+          SITE: "home",
+          CLAIM: "claim-1",
+          MIN_AGE: "0s",
+          ...env,
+        },
+      });
+    const put = (file: string, text: string, root = volume) => {
+      fs.mkdirSync(path.dirname(path.join(root, file)), { recursive: true });
+      fs.writeFileSync(path.join(root, file), text);
+    };
+    const read = (file: string, root = volume) => fs.readFileSync(path.join(root, file), "utf8");
+    const has = (file: string, root = volume) => fs.existsSync(path.join(root, file));
+    const empty = () => {
+      fs.rmSync(volume, { recursive: true });
+      fs.mkdirSync(volume);
+    };
+    return { volume, vault, work, put, read, has, empty };
+  }
+  const upload = "media_attachments/files/115/original/a.png";
+  const inVault = `media/files/${upload}`;
+
+  it("begins with nothing in the vault, and marks the volume", async () => {
+    const w = world();
+    expect(await w.work("restore")).toMatchObject({ code: 0, stdout: "media: 1 files on the volume\n" });
+    expect(w.read(sentinel)).toBe("homestead media volume of home\n");
+  });
+
+  it("brings new files to the vault and says when, and restores them to another volume", async () => {
+    const w = world();
+    await w.work("restore");
+    w.put(upload, "a picture");
+    expect(await w.work("push")).toMatchObject({ code: 0, stdout: "media: copied\n" });
+    expect(w.read(inVault, w.vault)).toBe("a picture");
+    const copied = Date.parse(w.read(copiedKey("home"), w.vault).trim());
+    expect(Math.abs(Date.now() - copied)).toBeLessThan(60_000);
+
+    w.empty();
+    expect(await w.work("restore", { CLAIM: "claim-2" })).toMatchObject({ code: 0 });
+    expect(w.read(upload)).toBe("a picture");
+    expect(w.has(sentinel)).toBe(true);
+  });
+
+  it("deletes nothing in the vault, whatever is deleted on the volume", async () => {
+    const w = world();
+    await w.work("restore");
+    w.put(upload, "a picture");
+    await w.work("push");
+    fs.rmSync(path.join(w.volume, upload));
+    expect((await w.work("push")).code).toBe(0);
+    expect(w.has(inVault, w.vault)).toBe(true);
+  });
+
+  it("leaves a copy alone whose file has changed, and fails, so that the copy's age tells", async () => {
+    const w = world();
+    await w.work("restore");
+    w.put(upload, "a picture");
+    await w.work("push");
+    const before = w.read(copiedKey("home"), w.vault);
+    w.put(upload, "half a pic");
+    fs.writeFileSync(path.join(w.vault, copiedKey("home")), before);
+    const outcome = await w.work("push");
+    expect(outcome.code).toBe(1);
+    expect(outcome.stderr).toMatch(/immutable file modified/);
+    expect(outcome.stderr).toMatch(/media: expected the vault to answer 'rclone copy', got exit code \d+/);
+    expect(w.read(inVault, w.vault)).toBe("a picture");
+    expect(w.read(copiedKey("home"), w.vault)).toBe(before);
+  });
+
+  it("copies neither other servers' files, nor its own mark, nor what may still be being written", async () => {
+    const w = world();
+    await w.work("restore");
+    w.put("cache/accounts/1.png", "somebody's");
+    w.put(upload, "being written");
+    await w.work("push", { MIN_AGE: "1m" });
+    expect(fs.readdirSync(path.join(w.vault, "media"))).not.toContain("files");
+    await w.work("push");
+    expect(fs.readdirSync(path.join(w.vault, "media", "files"))).toEqual(["media_attachments"]);
+  });
+
+  it("takes a volume that lost its mark for a share that is not mounted, and writes nothing", async () => {
+    const w = world();
+    await w.work("restore");
+    w.put(upload, "a picture");
+    await w.work("push");
+    w.empty();
+    const expected =
+      "media: expected homestead/volume.txt on the volume, got none: the share behind the claim 'media' is empty or not mounted. " +
+      "Mount it; if its files are lost, delete the claim (docs/runbooks/media-volume.md)\n";
+    for (const what of ["restore", "push", "pull"]) {
+      expect([what, await w.work(what)]).toEqual([
+        what,
+        { code: 1, stdout: "", stderr: expect.stringContaining(expected) as unknown },
+      ]);
+      expect(fs.readdirSync(w.volume)).toEqual([]);
+    }
+  });
+
+  it("does not take a vault that cannot be asked for an empty one", async () => {
+    const w = world();
+    const outcome = await w.work("restore", { REMOTE: path.join(w.vault, "gone") });
+    expect(outcome.code).toBe(1);
+    expect(outcome.stderr).toMatch(/media: expected the vault to /);
+    expect(fs.readdirSync(w.volume)).toEqual([]);
+  });
+
+  it("brings a standby what is new, over nothing that is there", async () => {
+    const w = world();
+    await w.work("restore");
+    w.put("a.png", "as it is here");
+    w.put("media/files/a.png", "as it is there, and longer", w.vault);
+    w.put("media/files/b.png", "new", w.vault);
+    expect((await w.work("pull")).code).toBe(0);
+    expect([w.read("a.png"), w.read("b.png")]).toEqual(["as it is here", "new"]);
+    expect(w.has(copiedKey("home"), w.vault)).toBe(false);
+  });
+
+  it("brings a site that takes over what it lacks, though its volume is not new", async () => {
+    const w = world();
+    await w.work("restore");
+    w.put(inVault, "made at the other site", w.vault);
+    expect((await w.work("restore")).code).toBe(0);
+    expect(w.read(upload)).toBe("made at the other site");
+  });
+
+  it("refuses other work", async () => {
+    expect(await world().work("sync")).toMatchObject({
+      code: 1,
+      stderr: "media: expected restore, push or pull, got 'sync'\n",
+    });
+  });
+});

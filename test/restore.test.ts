@@ -1,0 +1,57 @@
+/** What the program wants of a database that begins from an archive. */
+import { describe, expect, it } from "vitest";
+import { planStack } from "../lib/plan";
+import type { Plan } from "../lib/plan";
+import { copyProject } from "./support/folders";
+import { named, ofType, plannedStack } from "./support/planned";
+
+const raised = { "Pulumi.yaml": (text: string) => text.replace(/^(\s+)home: 1$/m, "$1home: 2") };
+const plan = (edit: Parameters<typeof copyProject>[0]): Promise<Plan> =>
+  planStack("home", { folder: copyProject(edit) });
+const inputsOf = (of: Plan, name: string) => named(of, name).inputs as Record<string, Record<string, unknown>>;
+
+describe("home with a raised generation", () => {
+  it("recovers from its last archive, and writes one of its own", async () => {
+    const { spec } = inputsOf(await plan(raised), "postgres-cluster");
+    expect(spec?.bootstrap).toMatchObject({ recovery: { source: "home-g1", database: "mastodon", owner: "mastodon" } });
+    expect(spec?.plugins).toMatchObject([{ parameters: { serverName: "home-g2" } }]);
+    expect(spec?.bootstrap).not.toHaveProperty("initdb");
+  }, 60_000);
+
+  it("builds the home feeds once, and verifies the site again", async () => {
+    const restored = await plan(raised);
+    const job = named(restored, "feeds-job-g2-e1");
+    expect(job.options.ignoreChanges).toEqual(["spec"]);
+    expect(job.inputs).toMatchObject({
+      metadata: { name: "mastodon-feeds-g2-e1" },
+      spec: { template: { spec: { containers: [{ command: ["bin/tootctl", "feeds", "build"] }] } } },
+    });
+    const triggers = (of: Plan) => named(of, "verification-command").inputs as { triggers: string[] };
+    expect(triggers(restored).triggers.at(-1)).toBe("epoch 1, generation 2");
+    expect(triggers(plannedStack("home")).triggers.at(-1)).toBe("epoch 1, generation 1");
+  }, 60_000);
+});
+
+describe("a database that began with initdb", () => {
+  it("has no feeds to build", () => {
+    expect(ofType(plannedStack("home"), "Feeds")).toEqual([]);
+  });
+});
+
+describe("the beginning in the state", () => {
+  it("stays as it was while the database is there", () => {
+    expect(named(plannedStack("home"), "postgres-cluster").options.ignoreChanges).toEqual(["spec.bootstrap"]);
+  });
+
+  it("is not believed where the database is missing: it would be an empty one in place of a restore", async () => {
+    const missing = {
+      ...raised,
+      "lib/checks.ts": (text: string) =>
+        text.replace(
+          'if (isPlanning()) return { database: "there" }',
+          'if (isPlanning()) return { database: "missing" }',
+        ),
+    };
+    expect(named(await plan(missing), "postgres-cluster").options.ignoreChanges).toEqual([]);
+  }, 60_000);
+});

@@ -1,0 +1,222 @@
+/**
+ * Every command of every runbook exists as it is written: an owner reads them on a bad day. Options of `homestead` are
+ * checked against the command itself; those of pulumi, kubectl and helm against a list here, and the list against the
+ * programs where they are installed.
+ */
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import type { Command } from "commander";
+import { describe, expect, it } from "vitest";
+import { drillCommand } from "../cli/drill";
+import { identityCommand } from "../cli/identity";
+import { planCommand } from "../cli/plan";
+import { statusCommand } from "../cli/status";
+import { verifyCommand } from "../cli/verify";
+import { projectFolder } from "../lib/plan";
+import { onPath } from "../lib/pulumi-cli";
+import { configKeys, optionalSecrets, requiredSecrets } from "../settings";
+
+const folder = path.join(projectFolder, "docs", "runbooks");
+const files = fs.readdirSync(folder).filter((file) => file.endsWith(".md"));
+const { scripts } = JSON.parse(fs.readFileSync(path.join(projectFolder, "package.json"), "utf8")) as {
+  scripts: Record<string, string>;
+};
+const homestead: Record<string, () => Command> = {
+  plan: planCommand,
+  identity: identityCommand,
+  verify: verifyCommand,
+  drill: drillCommand,
+  status: statusCommand,
+};
+
+/** What the runbooks use of each program, by subcommand. */
+const known: Record<string, Record<string, readonly string[]>> = {
+  pulumi: {
+    up: ["--stack", "--refresh", "--run-program"],
+    preview: ["--stack", "--diff", "--refresh", "--run-program"],
+    refresh: ["--stack", "--preview-only", "--run-program"],
+    "config set": ["--stack", "--path", "--secret"],
+    "config rm": ["--stack", "--path"],
+    "config get": ["--stack", "--path"],
+    "stack init": [],
+    "stack rm": ["--force", "--preserve-config"],
+  },
+  kubectl: {
+    get: ["-o", "-l", "-A"],
+    logs: ["-l", "--tail", "--all-containers", "-c"],
+    exec: ["-c", "-it"],
+    create: ["-f"],
+    "create job": ["--from"],
+    delete: ["-f", "-l", "--ignore-not-found", "--wait"],
+    wait: ["--for", "--timeout"],
+    rollout: [],
+  },
+  helm: { uninstall: [] },
+  rclone: { sync: [], copy: [] },
+};
+const anywhere: Record<string, readonly string[]> = {
+  kubectl: ["--context", "-n", "--namespace"],
+  helm: ["--kube-context", "-n", "--namespace"],
+  pulumi: [],
+  rclone: [],
+};
+
+/** One command of a runbook, as the words a shell would see. */
+interface Line {
+  file: string;
+  text: string;
+  words: string[];
+}
+
+/** Lines of the blocks marked `sh`, a pipeline's commands apart. */
+function commandsIn(file: string, text: string): Line[] {
+  const blocks = [...text.matchAll(/^( *)```sh\n([\s\S]*?)^\1```$/gm)].map((match) => match[2] ?? "");
+  const lines = blocks.flatMap((block) => block.replaceAll(/\\\n\s*/g, "").split("\n"));
+  return lines
+    .map((line) => line.trim())
+    .filter((line) => line !== "" && !line.startsWith("#"))
+    .flatMap((line) => line.split(/ \| (?=[a-z])/))
+    .map((command) => ({ file, text: command, words: wordsOf(command) }));
+}
+
+const wordsOf = (command: string): string[] =>
+  [...command.matchAll(/'([^']*)'|"([^"]*)"|[^\s'"]+(?:'[^']*')?/g)].map((m) => m[1] ?? m[2] ?? m[0]);
+
+/** What is wrong with a command; undefined if nothing is. */
+function faultOf({ words }: Line): string | undefined {
+  const [program = "", ...rest] = words;
+  if (program === "npx") return rest[0] === "homestead" ? homesteadFault(rest.slice(1)) : `npx ${rest[0]} is not ours`;
+  if (program === "npm") return npmFault(rest);
+  if (program in known) return knownFault(program, rest) ?? argumentFault(program, rest);
+  if (program === "bash") return fileFault(rest[0] ?? "");
+  return program === "base64" ? undefined : `nobody says that there is a program '${program}'`;
+}
+
+function homesteadFault(words: readonly string[]): string | undefined {
+  const make = homestead[words[0] ?? ""];
+  if (!make) return `homestead has no subcommand '${words[0]}'`;
+  let command = make();
+  let rest = words.slice(1);
+  const inner = command.commands.find((one) => one.name() === rest[0]);
+  if (inner) [command, rest] = [inner, rest.slice(1)];
+  const given: string[] = [];
+  for (let i = 0; i < rest.length; i++) {
+    const word = rest[i] ?? "";
+    if (!word.startsWith("-")) {
+      given.push(word);
+      continue;
+    }
+    const option = command.options.find(({ long, short }) => word === long || word === short);
+    if (!option) return `homestead ${command.name()} has no option ${word}`;
+    if (option.required || option.optional) i++;
+  }
+  const expected = command.registeredArguments;
+  if (given.length > expected.length) return `homestead ${command.name()} takes no '${given[expected.length]}'`;
+  if (given.length < expected.filter(({ required }) => required).length) return "an argument is missing";
+  const wrong = given.find((value, i) => expected[i]?.argChoices && !expected[i].argChoices.includes(value));
+  return wrong === undefined ? undefined : `homestead ${command.name()} does not know '${wrong}'`;
+}
+
+function npmFault([verb = "", script = ""]: readonly string[]): string | undefined {
+  if (["ci", "test", "install"].includes(verb)) return undefined;
+  return verb === "run" && script in scripts ? undefined : `package.json has no script '${script}'`;
+}
+
+/** Words of a command up to `--`, after which the words are another program's. */
+const ownWords = (words: readonly string[]) => (words.includes("--") ? words.slice(0, words.indexOf("--")) : words);
+
+function knownFault(program: string, words: readonly string[]): string | undefined {
+  const own = ownWords(words);
+  const global = anywhere[program] ?? [];
+  // Options before the subcommand (`kubectl --context home get`) take a value each.
+  const plain = own.filter((word, i) => !word.startsWith("-") && !global.includes(own[i - 1] ?? ""));
+  const subcommands = known[program] ?? {};
+  const name = [plain.slice(0, 2).join(" "), plain[0] ?? ""].find((one) => one in subcommands);
+  if (name === undefined) return `${program} has no subcommand '${plain.slice(0, 2).join(" ")}' (or the list lacks it)`;
+  const options = own.filter((word) => word.startsWith("-")).map((word) => word.split("=")[0] ?? word);
+  const unknown = options.find((option) => ![...global, ...(subcommands[name] ?? [])].includes(option));
+  return unknown === undefined ? undefined : `${program} ${name} has no option ${unknown} (or the list lacks it)`;
+}
+
+/** Files that are named, and keys of the configuration, must exist. */
+function argumentFault(program: string, words: readonly string[]): string | undefined {
+  const file = words.indexOf("-f");
+  if (program === "kubectl" && file >= 0) return fileFault(words[file + 1] ?? "");
+  const key = words.find((word) => word.startsWith("homestead:"))?.slice("homestead:".length);
+  if (program !== "pulumi" || key === undefined) return undefined;
+  const name = key.split(/[.[]/)[0] ?? "";
+  const names: readonly string[] = [...configKeys, ...requiredSecrets, ...optionalSecrets];
+  if (!names.includes(name)) return `there is no configuration key ${name}`;
+  if (key.includes(".") && !words.includes("--path")) return `homestead:${key} needs --path`;
+  const secret = !(configKeys as readonly string[]).includes(name);
+  return secret && words[1] === "set" && !words.includes("--secret") ? `homestead:${key} needs --secret` : undefined;
+}
+
+const fileFault = (file: string): string | undefined =>
+  fs.existsSync(path.join(projectFolder, file)) ? undefined : `there is no file ${file}`;
+
+const parse = (text: string): Line => ({ file: "a test", text, words: wordsOf(text) });
+
+describe.each(files)("docs/runbooks/%s", (file) => {
+  const text = fs.readFileSync(path.join(folder, file), "utf8");
+
+  it("holds only commands that exist as they are written", () => {
+    const faults = commandsIn(file, text).flatMap((line) => {
+      const fault = faultOf(line);
+      return fault === undefined ? [] : [`${line.text}: ${fault}`];
+    });
+    expect(faults).toEqual([]);
+  });
+
+  it("links to files that are there", () => {
+    const targets = [...text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)].map((match) => match[1] ?? "");
+    expect(targets.filter((target) => !fs.existsSync(path.join(folder, target)))).toEqual([]);
+  });
+});
+
+describe("the check of a runbook's commands", () => {
+  it.each([
+    ["npx homestead dril home", "homestead has no subcommand 'dril'"],
+    ["npx homestead drill", "an argument is missing"],
+    ["npx homestead drill hoem", "homestead drill does not know 'hoem'"],
+    ["npx homestead status home --jsno", "homestead status has no option --jsno"],
+    ["npx homestead identity copy vps home more", "homestead copy takes no 'more'"],
+    ["pulumi upp", "pulumi has no subcommand 'upp' (or the list lacks it)"],
+    ["pulumi up --stak home", "pulumi up has no option --stak (or the list lacks it)"],
+    ["pulumi config set homestead:valt x --stack home", "there is no configuration key valt"],
+    ["pulumi config set homestead:vault.bucket x --stack home", "homestead:vault.bucket needs --path"],
+    ["pulumi config set homestead:ownerPassword --stack home", "homestead:ownerPassword needs --secret"],
+    ["kubectl --context home destroy pods", "kubectl has no subcommand 'destroy pods' (or the list lacks it)"],
+    ["kubectl create -f docs/nothing.yaml", "there is no file docs/nothing.yaml"],
+    ["npm run nothing", "package.json has no script 'nothing'"],
+    ["rm -rf /", "nobody says that there is a program 'rm'"],
+  ])("finds what is wrong with: %s", (text, fault) => {
+    expect(faultOf(parse(text))).toBe(fault);
+  });
+
+  it("sees the commands of an indented block, one by one and through pipes", () => {
+    const text =
+      "1. Do:\n\n   ```sh\n   npx homestead status home\n   a --x='{b}' | pulumi up\n   ```\n\n```text\nno\n```\n";
+    expect(commandsIn("x", text).map(({ words }) => words)).toEqual([
+      ["npx", "homestead", "status", "home"],
+      ["a", "--x='{b}'"],
+      ["pulumi", "up"],
+    ]);
+  });
+});
+
+describe.each(Object.keys(known).filter((program) => onPath(program) !== undefined))(
+  "%s, which is installed",
+  (program) => {
+    it("has the subcommands and options of the list", () => {
+      const missing = Object.entries(known[program] ?? {}).flatMap(([name, options]) => {
+        const help = execFileSync(program, [...name.split(" "), "--help"], { encoding: "utf8", timeout: 60_000 });
+        return options
+          .filter((option) => !new RegExp(`(^|[\\s,])${option}\\b`, "m").test(help) && option !== "-it")
+          .map((option) => `${program} ${name} ${option}`);
+      });
+      expect(missing).toEqual([]);
+    }, 120_000);
+  },
+);

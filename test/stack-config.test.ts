@@ -1,0 +1,131 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { describe, expect, it } from "vitest";
+import { readProject, readStackConfig, stacksIn } from "../lib/stack-config";
+import { temporaryFolder } from "./support/folders";
+
+function project(files: Record<string, string>): string {
+  const folder = temporaryFolder();
+  for (const [name, text] of Object.entries(files)) fs.writeFileSync(path.join(folder, name), text);
+  return folder;
+}
+const read = (files: Record<string, string>, stack = "home") =>
+  readStackConfig(project(files), stack, (name) => `<${name}>`);
+
+const schema = `
+name: shop
+runtime: nodejs
+config:
+  shop:apex: {value: a.example}
+  shop:count: {type: integer, default: 3}
+  open: {type: boolean, default: false}
+  plain: just a value
+  shop:object: {type: object, default: {b: 1, a: "2"}}
+  shop:list: {value: [1, two]}
+  shop:required: {type: string}
+  shop:password: {type: string, secret: true}
+`;
+
+describe("readStackConfig", () => {
+  // What the real CLI (3.260) hands to a program for these files, recorded by hand (it escapes < in JSON, which reads the same).
+  it("gives the texts that the CLI gives", () => {
+    const { config, project: name } = read({
+      "Pulumi.yaml": schema,
+      "Pulumi.home.yaml": `config:
+  kubernetes:strictMode: "true"
+  shop:bool: true
+  shop:float: 1.50
+  shop:nothing:
+  shop:nested: {a: 1, b: "true", c: [1, x<y], e: null}
+`,
+    });
+    expect(name).toBe("shop");
+    expect(config).toEqual({
+      "shop:apex": "a.example",
+      "shop:count": "3",
+      "shop:open": "false",
+      "shop:plain": "just a value",
+      "shop:object": '{"b":1,"a":"2"}',
+      "shop:list": '[1,"two"]',
+      "shop:password": "<password>",
+      "kubernetes:strictMode": "true",
+      "shop:bool": "true",
+      "shop:float": "1.5",
+      "shop:nothing": "",
+      "shop:nested": '{"a":1,"b":"true","c":[1,"x<y"],"e":null}',
+    });
+  });
+
+  it("lets the stack win over the project", () => {
+    const stack = "config:\n  shop:apex: b.example\n  shop:count: 5\n  shop:object: {c: 1}\n";
+    expect(read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": stack }).config).toMatchObject({
+      "shop:apex": "b.example",
+      "shop:count": "5",
+      "shop:object": '{"c":1}',
+    });
+  });
+
+  it("puts placeholders for secrets: encrypted ones, those inside objects, and those that are not set yet", () => {
+    const stack = "config:\n  shop:key: {secure: v1:x}\n  shop:mail: {host: h, auth: [{password: {secure: v1:y}}]}\n";
+    const { config, secretKeys } = read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": stack });
+    expect(config["shop:key"]).toBe("<key>");
+    expect(config["shop:mail"]).toBe('{"host":"h","auth":[{"password":"<mail.auth[0].password>"}]}');
+    expect(config["shop:password"]).toBe("<password>");
+    expect(secretKeys.sort()).toEqual(["shop:key", "shop:mail", "shop:password"]);
+  });
+
+  it("takes another file in place of the stack's", () => {
+    const folder = project({
+      "Pulumi.yaml": schema,
+      "Pulumi.home.yaml": "{}",
+      other: "config: {shop:apex: c.example}",
+    });
+    const { config } = readStackConfig(folder, "home", String, { configFile: path.join(folder, "other") });
+    expect(config["shop:apex"]).toBe("c.example");
+  });
+
+  it("reads a stack file without configuration", () => {
+    expect(read({ "Pulumi.yaml": "name: shop\n", "Pulumi.home.yaml": "encryptionsalt: v1:x\n" }).config).toEqual({});
+    expect(read({ "Pulumi.yaml": "name: shop\n", "Pulumi.home.yaml": "" }).config).toEqual({});
+  });
+
+  it("names the program's file, index.ts if the project names none", () => {
+    const folder = project({ "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "" });
+    expect(readProject(folder).main).toBe(path.join(folder, "index.ts"));
+    fs.writeFileSync(path.join(folder, "Pulumi.yaml"), "name: a\nmain: src/program.ts\n");
+    expect(readProject(folder).main).toBe(path.join(folder, "src", "program.ts"));
+  });
+
+  it("refuses a declared secret that stands in clear, without showing it", () => {
+    const stack = "config:\n  shop:password: hunter2\n";
+    expect(() => read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": stack })).toThrow(
+      /^Pulumi\.home\.yaml: shop:password stands in clear, and is a secret; mend: pulumi config set --secret 'shop:password' --stack home$/,
+    );
+  });
+
+  it.each<[string, Record<string, string>, string | RegExp]>([
+    ["no project", {}, /Pulumi\.yaml cannot be read: is this the project's folder\?$/],
+    [
+      "no stack file",
+      { "Pulumi.yaml": "name: a\n", "Pulumi.vps.yaml": "" },
+      /^no stack 'home': .* does not exist \(there is: vps\)$/,
+    ],
+    ["no stack file at all", { "Pulumi.yaml": "name: a\n" }, /\(there are: none\)$/],
+    ["no YAML", { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "a: [" }, /^Pulumi\.home\.yaml is not YAML: /],
+    ["no name", { "Pulumi.yaml": "runtime: nodejs\n" }, /^Pulumi\.yaml: name: /],
+    [
+      "a list as configuration",
+      { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "config: [a]" },
+      /^Pulumi\.home\.yaml: config: /,
+    ],
+  ])("says in one line that there is %s", (_what, files, message) => {
+    expect(() => read(files)).toThrow(message);
+  });
+});
+
+describe("stacksIn", () => {
+  it("finds the stack files and nothing else", () => {
+    const names = ["Pulumi.yaml", "Pulumi.vps.yaml", "Pulumi.home.yaml", "Pulumi.home.yaml.bak", "Other.dev.yaml"];
+    expect(stacksIn(project(Object.fromEntries(names.map((name) => [name, ""]))))).toEqual(["home", "vps"]);
+  });
+});

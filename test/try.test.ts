@@ -1,0 +1,407 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { describe, expect, it } from "vitest";
+import { parse as parseYaml } from "yaml";
+import { tryCommand } from "../cli/try";
+import type { World } from "../cli/try";
+import { Placeholders } from "../lib/plan/placeholders";
+import { Cluster, currentContext } from "../lib/try/cluster";
+import { readOverrides, writeStackFile } from "../lib/try/configuration";
+import { parseSettings, requiredSecrets } from "../settings";
+import { readStackConfig } from "../lib/stack-config";
+import { run } from "./support/command";
+import { fakeCluster, kubeconfigFor, storageClass, traefik } from "./support/fake-cluster";
+import type { Lists } from "./support/fake-cluster";
+import { fakePulumi } from "./support/fake-pulumi";
+import { copyProject, temporaryFolder } from "./support/folders";
+
+const outputs = {
+  handle: "@user@ramble.localhost",
+  web: "https://mastodon.ramble.localhost",
+  blog: "https://ramble.localhost",
+  records: [{ name: "ramble.localhost" }, { name: "mastodon.ramble.localhost" }],
+  authority: "-----BEGIN CERTIFICATE-----\n",
+};
+
+/** A clone with a program that takes no time, on a machine with the given environment. */
+function clone() {
+  const folder = copyProject({
+    "index.ts": () =>
+      'import * as pulumi from "@pulumi/pulumi";\nexport = async () => ({ handle: new pulumi.Config().get("apex") });\n',
+  });
+  const pulumi = fakePulumi();
+  const environment: NodeJS.ProcessEnv = {
+    ...pulumi.environment,
+    HOME: temporaryFolder(),
+    FAKE_PULUMI_OUTPUTS: JSON.stringify(outputs),
+  };
+  Reflect.deleteProperty(environment, "KUBECONFIG");
+  Reflect.deleteProperty(environment, "PULUMI_CONFIG_PASSPHRASE");
+  /** What it says, with its questions; `answer` is what the user says to them. */
+  const tryIt = async (args: string[], more: NodeJS.ProcessEnv = {}, answer = ""): Promise<string> => {
+    let said = "";
+    const world: World = {
+      folder,
+      environment: { ...environment, ...more },
+      say: (line) => (said += `${line}\n`),
+      ask: (question) => Promise.resolve().then(() => ((said += `${question}\n`), answer)),
+    };
+    await tryCommand(world).parseAsync(args, { from: "user" });
+    return said;
+  };
+  const stackFile = () =>
+    parseYaml(fs.readFileSync(path.join(folder, ".state", "Pulumi.dev.yaml"), "utf8")) as {
+      config: Record<string, unknown>;
+    };
+  return { ...pulumi, environment, folder, tryIt, stackFile };
+}
+
+/** A folder with programs that do what the given shell code says. */
+function programs(code: Record<string, string>): string {
+  const folder = temporaryFolder();
+  for (const [name, text] of Object.entries(code)) {
+    fs.writeFileSync(path.join(folder, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  }
+  return folder;
+}
+
+describe("./try", () => {
+  it("brings the stack dev up on the current context's cluster, and tells how to get in", async () => {
+    const { folder, tryIt, stacks, commands, stackFile } = clone();
+    const { kubeconfig } = await fakeCluster();
+    const committed = fs.readFileSync(path.join(folder, "Pulumi.dev.yaml"), "utf8");
+    const said = await tryIt(["--yes", "--set", "locale=de"], { KUBECONFIG: kubeconfig });
+
+    const password = stacks().dev?.["homestead:ownerPassword"] ?? "";
+    expect(password).toHaveLength(24);
+    expect(said).toContain("  handle    @user@ramble.localhost\n");
+    expect(said).toContain("  web       https://mastodon.ramble.localhost\n");
+    expect(said).toContain("  log in    user@ramble.moe\n");
+    expect(said).toContain(`  password  ${password}\n`);
+    expect(said).toContain("  192.0.2.7 ramble.localhost mastodon.ramble.localhost\n");
+    expect(said).toContain(
+      "  curl --cacert .state/authority.pem --resolve mastodon.ramble.localhost:443:192.0.2.7 https://mastodon.ramble.localhost/about\n",
+    );
+    expect(said).toMatch(/To remove it all: \.\/try --destroy\n$/);
+
+    const keys = requiredSecrets.map((key) => `homestead:${key}`);
+    expect(Object.keys(stacks().dev ?? {}).sort()).toEqual(keys.sort());
+    expect(stackFile().config).toMatchObject({
+      "homestead:cluster": { context: "trial", kubeconfig },
+      "homestead:ingress": { address: "192.0.2.7" },
+      "homestead:locale": "de",
+    });
+    const file = path.join(folder, ".state", "Pulumi.dev.yaml");
+    expect(commands()).toContain(`up --yes --skip-preview --stack dev --config-file ${file} --non-interactive`);
+    expect(fs.readFileSync(path.join(folder, "Pulumi.dev.yaml"), "utf8")).toBe(committed);
+    expect(fs.statSync(path.join(folder, ".state", "passphrase")).mode & 0o777).toBe(0o600);
+    expect(fs.statSync(path.join(folder, ".state")).mode & 0o777).toBe(0o700);
+    for (const value of Object.values(stacks().dev ?? {})) expect(commands().join("\n")).not.toContain(value);
+  });
+
+  it("keeps secrets and passphrase when it is called again: the database was made with them", async () => {
+    const { folder, tryIt, stacks, stackFile } = clone();
+    const { kubeconfig } = await fakeCluster();
+    const once = async (args: string[]) => {
+      await tryIt(["-y", ...args], { KUBECONFIG: kubeconfig });
+      return [stacks().dev, fs.readFileSync(path.join(folder, ".state", "passphrase"), "utf8")];
+    };
+    expect(await once(["--set", "locale=de"])).toEqual(await once([]));
+    expect(stackFile().config).not.toHaveProperty("homestead:locale");
+  });
+
+  it("asks before it uses a cluster, and does nothing without a yes", async () => {
+    const { folder, tryIt, commands } = clone();
+    const { kubeconfig, server, changes } = await fakeCluster();
+    for (const answer of ["", "n", "yeah"]) {
+      expect(await tryIt([], { KUBECONFIG: kubeconfig }, answer)).toBe(
+        `Use the cluster of your current context 'trial' (${server})? It gets the namespace homestead, and operators where they are missing. [y/N] \nNothing was done.\n`,
+      );
+    }
+    expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
+    expect([changes, commands().filter((command) => !command.startsWith("version"))]).toEqual([[], []]);
+    expect(await tryIt([], { KUBECONFIG: kubeconfig }, "y")).toContain("Your server is running.");
+  });
+
+  it("says what is missing and shows the plan where there is no cluster, which is no fault", async () => {
+    const { folder, tryIt, commands } = clone();
+    expect(await tryIt(["--yes"])).toBe(
+      "dev\n\nhandle  ramble.localhost\n\n" +
+        "That is the plan; npx homestead plan dev writes it out. To bring it up, this is missing:\n" +
+        "  - a cluster: a kubectl context that answers, or Docker and k3d (https://k3d.io) to make one\n",
+    );
+    expect(commands()).toEqual(["version --non-interactive"]);
+    expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
+  });
+
+  it("takes a context whose server does not answer for none, and a broken CLI too", async () => {
+    const { tryIt } = clone();
+    const PATH = [programs({ pulumi: "exit 1" }), process.env.PATH].join(path.delimiter);
+    expect(await tryIt(["--yes"], { KUBECONFIG: kubeconfigFor("http://127.0.0.1:1"), PATH })).toContain(
+      "  - the Pulumi CLI: https://www.pulumi.com/docs/install/ (or npx, which can fetch it)\n  - a cluster:",
+    );
+  });
+
+  it("makes a k3d cluster where there is Docker and no cluster, and deletes it again", async () => {
+    const { folder, tryIt, environment } = clone();
+    const { kubeconfig } = await fakeCluster();
+    fs.writeFileSync(kubeconfig, fs.readFileSync(kubeconfig, "utf8").replaceAll('"trial"', '"k3d-homestead"'));
+    const log = path.join(temporaryFolder(), "k3d.log");
+    const tools = programs({
+      docker: "exit 0",
+      k3d: `echo "$@" >> ${log}
+case "$1 $2" in
+  "cluster get") exit 1 ;;
+  "kubeconfig merge") mkdir -p "$HOME/.kube" && cp ${kubeconfig} "$HOME/.kube/config" ;;
+esac`,
+    });
+    const machine = { PATH: [tools, environment.PATH].join(path.delimiter) };
+    const said = await tryIt([], machine, "y");
+    expect(said).toMatch(/^No kubectl context answers\. Make a k3d cluster 'homestead' for it\? \[y\/N\] \n/);
+    expect(said).toContain("Your server is running.");
+    expect(fs.readFileSync(log, "utf8")).toContain(
+      "cluster create homestead --wait --port 80:80@loadbalancer --port 443:443@loadbalancer\n",
+    );
+
+    expect(await tryIt(["--destroy", "--yes"], machine)).toBe("It is gone.\n");
+    expect(fs.readFileSync(log, "utf8")).toMatch(/cluster delete homestead\n$/);
+    expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
+  });
+
+  it("passes secrets from a file on to the CLI's standard input, and into no file of its own", async () => {
+    const { folder, tryIt, stacks, commands } = clone();
+    const { kubeconfig } = await fakeCluster();
+    const file = path.join(temporaryFolder(), "mine.yaml");
+    fs.writeFileSync(file, "smtpPassword: from-a-file\nhomestead:sizes: {database: 1Gi}\n");
+    await tryIt(["--yes", "--config", file], { KUBECONFIG: kubeconfig });
+    expect(stacks().dev?.["homestead:smtpPassword"]).toBe("from-a-file");
+    expect(commands().join("\n")).not.toContain("from-a-file");
+    expect(fs.readFileSync(path.join(folder, ".state", "Pulumi.dev.yaml"), "utf8")).not.toContain("from-a-file");
+  });
+
+  it("removes what was made, the namespace with its data too", async () => {
+    const { folder, tryIt, commands } = clone();
+    const { kubeconfig, changes } = await fakeCluster({ namespaces: [{ metadata: { name: "homestead" } }] });
+    await tryIt(["--yes"], { KUBECONFIG: kubeconfig });
+    expect(await tryIt(["--destroy"], {}, "n")).toBe(
+      "Remove the server on 'trial', its data and the namespace homestead, for good? [y/N] \nNothing was done.\n",
+    );
+    expect(changes).toEqual([]);
+
+    expect(await tryIt(["--destroy", "--yes"])).toBe("It is gone.\n");
+    expect(commands().some((command) => command.startsWith("destroy --yes --skip-preview --stack dev"))).toBe(true);
+    expect(changes).toEqual(["DELETE /api/v1/namespaces/homestead"]);
+    expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
+    await expect(tryIt(["--destroy"])).rejects.toThrow("nothing to remove: .state has no trial");
+  });
+
+  it("refuses a cluster without Traefik before it changes anything", async () => {
+    const { tryIt, commands } = clone();
+    const { kubeconfig } = await fakeCluster({ definitions: [] });
+    await expect(tryIt(["--yes"], { KUBECONFIG: kubeconfig })).rejects.toThrow(
+      "the cluster has no Traefik (no custom resources of traefik.io/v1alpha1). k3s and k3d bring it; elsewhere: " +
+        "helm install traefik traefik --repo https://traefik.github.io/charts --namespace kube-system",
+    );
+    expect(commands()).toEqual(["version --non-interactive"]);
+  });
+
+  it("is one command: it reads answers from the terminal, and tells a fault in one line", async () => {
+    const { folder, environment } = clone();
+    const { kubeconfig } = await fakeCluster();
+    const script = (args: string[], input: string) =>
+      run(path.join(folder, "try"), args, { folder, environment: { ...environment, KUBECONFIG: kubeconfig }, input });
+    expect(await script([], "n\n")).toMatchObject({
+      code: 0,
+      stderr: "",
+      stdout: expect.stringMatching(/Nothing was done\.\n$/) as string,
+    });
+    expect(await script(["--set", "locale"], "")).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: "--set locale: key=value, such as --set locale=de\n",
+    });
+  });
+});
+
+describe("what ./try finds out about a cluster", () => {
+  const look = async (lists: Lists) => {
+    const { kubeconfig, server } = await fakeCluster(lists);
+    return new Cluster({ name: "trial", file: kubeconfig, server }).look();
+  };
+
+  it("is Traefik's address, namespace and labels", async () => {
+    const spec = { type: "LoadBalancer", selector: { app: "traefik" } };
+    const elsewhere = { ...traefik, metadata: { name: "traefik", namespace: "edge" }, spec };
+    expect(await look({ services: [elsewhere] })).toEqual({
+      address: "192.0.2.7",
+      ingress: { namespace: "edge", labels: { app: "traefik" } },
+      operators: {},
+    });
+  });
+
+  it("is a load balancer's host name, where that is all it has", async () => {
+    const status = { loadBalancer: { ingress: [{ hostname: "lb.example.net" }] } };
+    expect((await look({ services: [{ ...traefik, status }] })).address).toBe("lb.example.net");
+  });
+
+  it("is a node's address where no load balancer has one, the external one first", async () => {
+    const addresses = [
+      { type: "InternalIP", address: "10.0.0.1" },
+      { type: "Hostname", address: "node" },
+    ];
+    const node = (more: object[]) => ({ status: { addresses: [...addresses, ...more] } });
+    expect((await look({ services: [], nodes: [node([])] })).address).toBe("10.0.0.1");
+    expect((await look({ services: [], nodes: [node([{ type: "ExternalIP", address: "192.0.2.9" }])] })).address).toBe(
+      "192.0.2.9",
+    );
+    await expect(look({ services: [] })).rejects.toThrow(
+      "neither Traefik's Service nor a node of the cluster has an address: ./try --set ingress.address=<address>",
+    );
+  });
+
+  it("is the default storage class where there is no local-path", async () => {
+    expect((await look({ storageClasses: [storageClass("slow"), storageClass("fast", "default")] })).storageClass).toBe(
+      "fast",
+    );
+    expect((await look({ storageClasses: [storageClass("only")] })).storageClass).toBe("only");
+    expect(
+      (await look({ storageClasses: [storageClass("x", "default"), storageClass("local-path")] })).storageClass,
+    ).toBeUndefined();
+    await expect(look({ storageClasses: [] })).rejects.toThrow(
+      /^the cluster has no storage class, so nothing can keep data there/,
+    );
+  });
+
+  it("is the operators that are there, those of an earlier trial apart", async () => {
+    const deployments = ["cert-manager", "cnpg-controller-manager", "barman-cloud"].map((name) => ({
+      metadata: { name, namespace: name === "cert-manager" ? name : "cnpg-system" },
+      spec: { selector: {}, template: {} },
+    }));
+    const namespaces = (labels: Record<string, string>) =>
+      ["cert-manager", "cnpg-system"].map((name) => ({ metadata: { name, labels } }));
+    expect((await look({ deployments, namespaces: namespaces({}) })).operators).toEqual({
+      certManager: "existing",
+      cloudNativePg: "existing",
+      barmanPlugin: "existing",
+    });
+    expect(
+      (await look({ deployments, namespaces: namespaces({ "app.kubernetes.io/part-of": "homestead" }) })).operators,
+    ).toEqual({});
+  });
+});
+
+describe("currentContext", () => {
+  it("is none without a kubeconfig", () => {
+    expect(currentContext({ HOME: temporaryFolder() })).toBeUndefined();
+    expect(currentContext({ KUBECONFIG: "/nowhere/config" })).toBeUndefined();
+  });
+
+  it("is found in the file that has it, of several in $KUBECONFIG", () => {
+    const first = kubeconfigFor("http://first");
+    fs.writeFileSync(
+      first,
+      "apiVersion: v1\nkind: Config\ncurrent-context: trial\ncontexts: []\nclusters: []\nusers: []\n",
+    );
+    const second = kubeconfigFor("http://second");
+    expect(currentContext({ KUBECONFIG: [first, second].join(path.delimiter) })).toEqual({
+      name: "trial",
+      file: second,
+      server: "http://second",
+    });
+  });
+});
+
+describe("overrides", () => {
+  const file = (text: string) => {
+    const name = path.join(temporaryFolder(), "o.yaml");
+    fs.writeFileSync(name, text);
+    return name;
+  };
+
+  it("reach into objects by dots, with types inside and text at the top", () => {
+    expect(
+      readOverrides([
+        "blog.kind=image",
+        "blog.port=80",
+        "archiveInterval=5",
+        "kubernetes:x=y",
+        "network.privateEgress=[10.0.0.0/8]",
+      ]),
+    ).toEqual({
+      values: {
+        "homestead:blog": { kind: "image", port: 80 },
+        "homestead:archiveInterval": "5",
+        "kubernetes:x": "y",
+        "homestead:network": { privateEgress: ["10.0.0.0/8"] },
+      },
+      secrets: {},
+    });
+    expect(readOverrides(['dns={"kind":"manual"}']).values).toEqual({ "homestead:dns": { kind: "manual" } });
+    expect(readOverrides(["dns.command=a=b c"]).values).toEqual({ "homestead:dns": { command: "a=b c" } });
+  });
+
+  it("come from a file of keys or a whole stack file, and the command line wins", () => {
+    expect(readOverrides(["locale=de"], file("locale: fr\nowner: me\n")).values).toEqual({
+      "homestead:locale": "de",
+      "homestead:owner": "me",
+    });
+    expect(readOverrides([], file("config:\n  homestead:owner: me\n")).values).toEqual({ "homestead:owner": "me" });
+  });
+
+  it.each([
+    ["--set =x: key=value, such as --set locale=de", () => readOverrides(["=x"])],
+    [
+      "--set homestead:smtpPassword: a secret, which others can read on a command line; put it into a file: --config <file>",
+      () => readOverrides(["smtpPassword=x"]),
+    ],
+    [
+      "--config /nowhere.yaml: ENOENT: no such file or directory, open '/nowhere.yaml'",
+      () => readOverrides([], "/nowhere.yaml"),
+    ],
+  ])("are refused: %s", (message, read) => {
+    expect(read).toThrow(message);
+  });
+
+  it("are refused where a file holds no keys", () => {
+    const list = file("- a\n");
+    expect(() => readOverrides([], list)).toThrow(`--config ${list}: keys and values, such as locale: de`);
+  });
+});
+
+describe("a trial's stack file", () => {
+  it("is the committed one with each layer over it, and a working configuration", () => {
+    const folder = copyProject();
+    const target = path.join(temporaryFolder(), "Pulumi.dev.yaml");
+    writeStackFile(target, path.join(folder, "Pulumi.dev.yaml"), [
+      {
+        "homestead:cluster": { context: "trial" },
+        "homestead:ingress": { address: "192.0.2.7", labels: { app: "traefik" } },
+      },
+      { "homestead:ingress": { labels: { other: "label" } }, "homestead:blog": { kind: "image", image: "a.b/c:1" } },
+    ]);
+    const placeholders = new Placeholders();
+    // The embedded object store's keys are the same for both buckets.
+    const secret = (key: string) => placeholders.of(key.replace(/^media(?=AccessKeyId|SecretAccessKey)/, "vault"));
+    const { config } = readStackConfig(folder, "dev", secret, { configFile: target });
+    expect(JSON.parse(config["homestead:ingress"] ?? "")).toEqual({ address: "192.0.2.7", labels: { other: "label" } });
+    expect(JSON.parse(config["homestead:blog"] ?? "")).toEqual({ kind: "image", image: "a.b/c:1" });
+    expect(JSON.parse(config["homestead:storage"] ?? "")).toMatchObject({ databases: "local-path" });
+    expect(fs.statSync(target).mode & 0o777).toBe(0o600);
+    expect(parseSettings({ stack: "dev", config, folder }).cluster.context).toBe("trial");
+  });
+
+  it("keeps the secrets and the salt that the CLI put in, and forgets earlier overrides", () => {
+    const folder = temporaryFolder();
+    const [committed, target] = [path.join(folder, "committed.yaml"), path.join(folder, "target.yaml")];
+    fs.writeFileSync(committed, "config:\n  homestead:owner: user\n");
+    fs.writeFileSync(
+      target,
+      "config:\n  homestead:locale: de\n  homestead:ownerPassword:\n    secure: v1:x\nencryptionsalt: v1:y\n",
+    );
+    writeStackFile(target, committed, [{ "homestead:apex": "a.b" }]);
+    expect(parseYaml(fs.readFileSync(target, "utf8"))).toEqual({
+      config: { "homestead:owner": "user", "homestead:apex": "a.b", "homestead:ownerPassword": { secure: "v1:x" } },
+      encryptionsalt: "v1:y",
+    });
+  });
+});
