@@ -297,11 +297,19 @@ const schema = {
   verification: object({ from: oneOf(["here", "cluster"]).default("here") }).prefault({}),
   restore: object({
     to: z
-      .string(allowed("a moment such as 2026-11-22T10:00:00Z"))
-      // Postgres reads a moment without a zone as the server's own time, which is nobody's intention.
-      .regex(
-        /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/,
-        "a moment with its zone, such as 2026-11-22T10:00:00Z",
+      .preprocess(
+        // What the CLI makes of a moment that stands in the file without quotes: YAML takes it for a timestamp.
+        (value) =>
+          typeof value === "string"
+            ? value.replace(/^(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}(?:\.\d+)?) \+0000 UTC$/, "$1T$2Z")
+            : value,
+        z
+          .string(allowed("a moment such as 2026-11-22T10:00:00Z"))
+          // Postgres reads a moment without a zone as the server's own time, which is nobody's intention.
+          .regex(
+            /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/,
+            "a moment with its zone, such as 2026-11-22T10:00:00Z",
+          ),
       )
       .optional(),
     from: z

@@ -19,6 +19,9 @@ export const kubeconfigPath = (cluster: Settings["cluster"]): string =>
 /** A client for the stack's own context, and nothing else. @throws Error that says what is missing. */
 export function kubeClient(cluster: Settings["cluster"]): k8s.KubeConfig {
   const file = kubeconfigPath(cluster);
+  if (kubeconfigName(cluster).includes(path.delimiter)) {
+    throw new Error(`$KUBECONFIG names several files: say in homestead:cluster.kubeconfig which one is this stack's`);
+  }
   if (!fs.existsSync(file)) throw new Error(`kubeconfig ${file} does not exist`);
   const config = new k8s.KubeConfig();
   config.loadFromFile(file);
