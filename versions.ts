@@ -18,6 +18,8 @@ export const charts = {
 } as const satisfies Record<string, ChartReference>;
 export type ChartName = keyof typeof charts;
 
+// Digests stand where two independent public sources agree on one; a wrong digest is worse than none. `docker buildx
+// imagetools inspect <image>` gives the others to whoever reaches the registries.
 export const images = {
   mastodon: "ghcr.io/mastodon/mastodon:v4.6.2",
   "mastodon-streaming": "ghcr.io/mastodon/mastodon-streaming:v4.6.2",
@@ -30,8 +32,11 @@ export const images = {
   rclone: "docker.io/rclone/rclone:1.75.1@sha256:45401ad7410db1d67ffdb58e19059ad20b0d8e0285a60e38bbec55cc1019c7a5",
   node: "docker.io/library/node:24.21.0-slim",
   versitygw: "docker.io/versity/versitygw:v1.8.0",
-  "cloudnative-pg": "ghcr.io/cloudnative-pg/cloudnative-pg:1.30.0",
-  "barman-plugin": "ghcr.io/cloudnative-pg/plugin-barman-cloud:v0.14.0",
-  "barman-sidecar": "ghcr.io/cloudnative-pg/plugin-barman-cloud-sidecar:v0.14.0",
+  "cloudnative-pg":
+    "ghcr.io/cloudnative-pg/cloudnative-pg:1.30.0@sha256:a2701eb97cdd2a34b1fdb2cb51987f544b706e40bec72ae7146cd8580efefebb",
+  "barman-plugin":
+    "ghcr.io/cloudnative-pg/plugin-barman-cloud:v0.14.0@sha256:823a8893690980ba5830bbbb11196a35f695b0488db7d846abc33baebf32417c",
+  "barman-sidecar":
+    "ghcr.io/cloudnative-pg/plugin-barman-cloud-sidecar:v0.14.0@sha256:9880817c285c7afa4d195da2145064d21907405489ed6ec39abe59b1feb558a4",
 } as const satisfies Record<string, string>;
 export type ImageName = keyof typeof images;

@@ -36,7 +36,11 @@ export const drill: Scenario = {
     const passes = async () => {
       const outcome = await once();
       assert.equal(outcome.code, 0, `${outcome.log}: ${failuresIn(outcome.output).join(" / ")}`);
-      return JSON.parse(outcome.stdout) as { seconds: { total: number }; newestRow: { ageSeconds: number }; mediaFetched: number };
+      return JSON.parse(outcome.stdout) as {
+        seconds: { total: number };
+        newestRow: { ageSeconds: number };
+        mediaFetched: number;
+      };
     };
 
     await report.check("a drill of a good backup passes, and leaves nothing behind", async () => {
@@ -49,15 +53,23 @@ export const drill: Scenario = {
     await report.control(
       "a drill with another Active Record key passes",
       () =>
-        project.changed(["Pulumi.home.yaml"], () => undefined, async () => {
-          await project.setSecret("home", "activeRecordPrimaryKey", crypto.randomBytes(16).toString("hex"));
-          await passes();
-        }),
+        project.changed(
+          ["Pulumi.home.yaml"],
+          () => undefined,
+          async () => {
+            await project.setSecret("home", "activeRecordPrimaryKey", crypto.randomBytes(16).toString("hex"));
+            await passes();
+          },
+        ),
       /the Active Record keys of stack home do not open what is encrypted/,
     );
     const uploads = (await s3.keys(buckets.media)).filter((key) => key.includes("/original/"));
     for (const key of uploads) await s3.request("DELETE", `${buckets.media}/${key}`);
-    await report.control("a drill without the uploads in their bucket passes", passes, /upload \S+ is not in bucket '.*': 404/);
+    await report.control(
+      "a drill without the uploads in their bucket passes",
+      passes,
+      /upload \S+ is not in bucket '.*': 404/,
+    );
     await cluster.sql("TRUNCATE statuses CASCADE");
     await report.control(
       "a drill with a table truncated in its source passes",
@@ -75,9 +87,17 @@ export const drill: Scenario = {
 };
 
 /** Ctrl-C, and then a drill that was killed outright. */
-async function interrupted(cluster: Cluster, project: Project, report: { check: (claim: string, probe: () => unknown) => Promise<boolean> }) {
+async function interrupted(
+  cluster: Cluster,
+  project: Project,
+  report: { check: (claim: string, probe: () => unknown) => Promise<boolean> },
+) {
   const drillFor = (signal: string) =>
-    run("timeout", ["-s", signal, "30", "node", project.path("cli/homestead.mjs"), "drill", "home"], { cwd: project.folder, env: project.env, seconds: 400 });
+    run("timeout", ["-s", signal, "30", "node", project.path("cli/homestead.mjs"), "drill", "home"], {
+      cwd: project.folder,
+      env: project.env,
+      seconds: 400,
+    });
   await report.check("a drill that is interrupted cleans up", async () => {
     const outcome = await drillFor("INT");
     assert.match(outcome.output, /restoring .*\n[\s\S]*interrupted/);
@@ -116,7 +136,11 @@ async function baseBackup(cluster: Cluster): Promise<void> {
       apiVersion: "postgresql.cnpg.io/v1",
       kind: "Backup",
       metadata: { name, namespace: "homestead" },
-      spec: { cluster: { name: "postgres" }, method: "plugin", pluginConfiguration: { name: "barman-cloud.cloudnative-pg.io" } },
+      spec: {
+        cluster: { name: "postgres" },
+        method: "plugin",
+        pluginConfiguration: { name: "barman-cloud.cloudnative-pg.io" },
+      },
     }),
   );
   await eventually(180, "a base backup", async () => {

@@ -17,7 +17,7 @@ import { eventually, sleep } from "../support/processes";
 import { diagnosis, succeeded } from "../support/project";
 import type { Project, PulumiOutcome } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
-import type { SiteClient } from "../support/site";
+import { SiteClient } from "../support/site";
 import { authorityOf, clientOf, namesOf, prepare } from "../support/stack";
 import type { Secrets } from "../support/stack";
 import { resolveVia } from "../support/names";
@@ -59,6 +59,7 @@ export const oneSite: Scenario = {
     const client = await clientOf(cluster, namesOf(environment.zone), secrets);
     const site: Site = { context, project, cluster, secrets, client, outputs };
     await dnsWasSet(site);
+    await ownerCanLogIn(site);
     await nothingToDo(site);
     await federates(site);
     await carriesMediaAndStreams(site);
@@ -80,6 +81,26 @@ async function dnsWasSet({ context: { environment, report }, project }: Site): P
     assert.deepEqual(calls.sort(), [apex, webHost].map((name) => `${name} A ${environment.home.address}`).sort());
     for (const name of [apex, webHost])
       assert.deepEqual(await resolveVia(environment, name), [environment.home.address]);
+  });
+}
+
+async function ownerCanLogIn({ context: { report }, cluster, client }: Site): Promise<void> {
+  await report.check("the owner logs in with the first password, and is Owner", async () => {
+    const account = await client.api("/api/v1/accounts/verify_credentials");
+    assert.equal(account["username"], client.names.owner);
+    assert.equal((account["role"] as { name?: string } | undefined)?.name, "Owner");
+  });
+  await report.control(
+    "another password logs in, too",
+    () =>
+      new SiteClient(client.names, client.via, "another password", () => Promise.resolve("")).api(
+        "/api/v1/preferences",
+      ),
+    /invalid_grant/,
+  );
+  await report.check("without a mail server mails are thrown away, not retried for days", async () => {
+    const environment = await cluster.get("configmap", "mastodon-env", namespace);
+    assert.equal(environment?.data?.["SMTP_DELIVERY_METHOD"], "test");
   });
 }
 

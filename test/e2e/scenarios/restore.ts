@@ -63,7 +63,9 @@ export const restore: Scenario = {
     await refusedUntilRaised(server);
 
     const start = Date.now();
-    const outcome = await report.step("generations.home raised to 2, pulumi up on the empty cluster", () => begin(server, 2));
+    const outcome = await report.step("generations.home raised to 2, pulumi up on the empty cluster", () =>
+      begin(server, 2),
+    );
     await report.check(`pulumi up brings the server back (${seconds(start)} s)`, () => succeeded(outcome, "pulumi up"));
     if (outcome.code !== 0) throw new Error("without a restored site nothing else can be tried");
     client = await clientOf(cluster, names, secrets);
@@ -113,15 +115,18 @@ async function wipeWhilePosting({ cluster }: Server, client: SiteClient) {
 }
 
 async function refusedUntilRaised({ context: { report }, project, cluster }: Server): Promise<void> {
-  await report.check("without a raised generation, one error says which number to raise, and nothing is made", async () => {
-    const before = await cluster.inventory();
-    const outcome = await project.up("home", { seconds: 180 });
-    assert.notEqual(outcome.code, 0, "the update succeeded");
-    assert.match(outcome.output, /homestead:generations\.home: 1/, diagnosis(outcome.output));
-    assert.match(outcome.output, /the vault holds its archive home-g1, which is never written over/);
-    assert.match(outcome.output, /set generations\.home to 2 in Pulumi\.yaml/);
-    assert.deepEqual(differences(before, await cluster.inventory()), []);
-  });
+  await report.check(
+    "without a raised generation, one error says which number to raise, and nothing is made",
+    async () => {
+      const before = await cluster.inventory();
+      const outcome = await project.up("home", { seconds: 180 });
+      assert.notEqual(outcome.code, 0, "the update succeeded");
+      assert.match(outcome.output, /homestead:generations\.home: 1/, diagnosis(outcome.output));
+      assert.match(outcome.output, /the vault holds its archive home-g1, which is never written over/);
+      assert.match(outcome.output, /set generations\.home to 2 in Pulumi\.yaml/);
+      assert.deepEqual(differences(before, await cluster.inventory()), []);
+    },
+  );
 }
 
 // ---------------------------------------------------------------- what came back
@@ -138,7 +143,11 @@ async function nothingIsLost({ context: { report }, cluster }: Server, acknowled
     `every acknowledged post older than the archive interval is there (${old.length}; of all ${acknowledged.length}, ${lost} are lost)`,
     probe(old),
   );
-  await report.control("a post that nobody made is there", probe([...old, { id: "1", text: "", at: 0 }]), /1 of \d+ posts are lost/);
+  await report.control(
+    "a post that nobody made is there",
+    probe([...old, { id: "1", text: "", at: 0 }]),
+    /1 of \d+ posts are lost/,
+  );
 }
 
 async function isTheSameServer(server: Server, client: SiteClient, key: string): Promise<void> {
@@ -189,7 +198,8 @@ async function toAnEarlierMoment(server: Server, client: SiteClient): Promise<vo
   await sleep(2000);
   const later = await client.post(`after that moment ${crypto.randomUUID()}`);
   await cluster.sql(`DELETE FROM statuses WHERE id = ${kept}`);
-  const rows = async () => (await cluster.sql(`SELECT id FROM statuses WHERE id IN (${kept}, ${later}) ORDER BY id`)).split("\n");
+  const rows = async () =>
+    (await cluster.sql(`SELECT id FROM statuses WHERE id IN (${kept}, ${later}) ORDER BY id`)).split("\n");
   const probe = async () => assert.deepEqual(await rows(), [kept]);
   await report.control("before that, the deleted post is there", probe, /Expected values|deep/i);
 
@@ -201,8 +211,12 @@ async function toAnEarlierMoment(server: Server, client: SiteClient): Promise<vo
   // By the CLI, as the runbook has it: it quotes what YAML would take for a timestamp.
   await project.mustPulumi(["config", "set", "--path", "homestead:restore.to", moment, "--stack", "home"]);
   const start = Date.now();
-  const outcome = await report.step(`generations.home raised to 3 and restore.to set to ${moment}, pulumi up`, () => begin(server, 3));
-  await report.check(`pulumi up brings the server back as it was then (${seconds(start)} s)`, () => succeeded(outcome, "pulumi up"));
+  const outcome = await report.step(`generations.home raised to 3 and restore.to set to ${moment}, pulumi up`, () =>
+    begin(server, 3),
+  );
+  await report.check(`pulumi up brings the server back as it was then (${seconds(start)} s)`, () =>
+    succeeded(outcome, "pulumi up"),
+  );
   await report.check("the deleted post is there, and one from after that moment is not", probe);
   await archiveIsUntouched(server, archive, "home-g2", "home-g3");
   project.set("home", "restore", undefined);
@@ -217,7 +231,9 @@ async function toAnEarlierMoment(server: Server, client: SiteClient): Promise<vo
 const seconds = (start: number): number => Math.round((Date.now() - start) / 1000);
 
 async function publicKeyOf(client: SiteClient): Promise<string> {
-  const answer = await client.request(`/users/${client.names.owner}`, { headers: { accept: "application/activity+json" } });
+  const answer = await client.request(`/users/${client.names.owner}`, {
+    headers: { accept: "application/activity+json" },
+  });
   const actor = JSON.parse(answer.text) as { publicKey?: { publicKeyPem?: string } };
   const pem = actor.publicKey?.publicKeyPem;
   assert.ok(pem, `the actor shows no key: ${answer.status}`);
@@ -227,8 +243,12 @@ async function publicKeyOf(client: SiteClient): Promise<string> {
 /** Key -> digest and time of change, of everything below a prefix of the vault. */
 async function objectsOf(s3: ObjectServer, prefix: string): Promise<Map<string, string>> {
   const found = new Map<string, string>();
-  for (let token: string | undefined = ""; token !== undefined; ) {
-    const query: string = new URLSearchParams({ "list-type": "2", prefix, ...(token ? { "continuation-token": token } : {}) }).toString();
+  for (let token: string | undefined = ""; token !== undefined;) {
+    const query: string = new URLSearchParams({
+      "list-type": "2",
+      prefix,
+      ...(token ? { "continuation-token": token } : {}),
+    }).toString();
     const page = await s3.request("GET", `${buckets.vault}?${query}`);
     for (const [, entry = ""] of page.matchAll(/<Contents>(.*?)<\/Contents>/gs)) {
       const part = (tag: string) => new RegExp(`<${tag}>([^<]*)<`).exec(entry)?.[1] ?? "";
@@ -244,7 +264,10 @@ async function baseBackupIn(s3: ObjectServer, archive: string): Promise<void> {
     const keys = await s3.keys(buckets.vault, `pg/${archive}/base/`);
     const infos = keys.filter((name) => name.endsWith("/backup.info"));
     const texts = await Promise.all(infos.map((name) => s3.get(buckets.vault, name)));
-    assert.ok(texts.some((text) => /^status=DONE$/m.test(text)), `${infos.length} unfinished`);
+    assert.ok(
+      texts.some((text) => /^status=DONE$/m.test(text)),
+      `${infos.length} unfinished`,
+    );
   });
 }
 

@@ -17,7 +17,9 @@ export async function chartIngress({ environment, logs }: Context, cluster: Clus
     values,
     await must("helm", ["get", "values", "mastodon", "-n", "homestead", "-o", "yaml", ...access], { env }),
   );
-  const [route] = (await cluster.list("ingressroutes.traefik.io", "homestead")).filter((r) => r.spec?.["tls"] !== undefined);
+  const [route] = (await cluster.list("ingressroutes.traefik.io", "homestead")).filter(
+    (r) => r.spec?.["tls"] !== undefined,
+  );
   const { secretName } = (route?.spec?.["tls"] ?? {}) as { secretName?: string };
   if (secretName === undefined) throw new Error("no route of ours names a certificate");
   const hosts = path.join(logs, "values-chart-ingress.json");

@@ -24,6 +24,10 @@ const variants = [
 
 /** What the lab has for each of the program's images (versions.ts). */
 const labImages: Record<string, string> = {
+  // The published names, by tag: what was built by hand has another digest.
+  "cloudnative-pg": "ghcr.io/cloudnative-pg/cloudnative-pg:1.30.0",
+  "barman-plugin": "ghcr.io/cloudnative-pg/plugin-barman-cloud:v0.14.0",
+  "barman-sidecar": "ghcr.io/cloudnative-pg/plugin-barman-cloud-sidecar:v0.14.0",
   postgres: "docker.io/lab/postgresql:15",
   valkey: "docker.io/valkey/valkey:lab",
   nginx: "docker.io/nginxinc/nginx-unprivileged:lab",
