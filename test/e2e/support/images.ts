@@ -37,6 +37,10 @@ const labImages: Record<string, string> = {
 
 /** Makes `environment.images` complete: what the suite was told, and on the lab what it has or can build. */
 export async function prepareImages(environment: Environment): Promise<void> {
+  // The remote server is started from the same folder, also where no image has to be built.
+  if (!fs.existsSync(path.join(standin, "node_modules"))) {
+    await must("npm", ["ci"], { cwd: standin, env: environment.childEnv, seconds: 300 });
+  }
   const lab = Lab.of(environment);
   if (lab === undefined) return;
   const built: Record<string, string> = {};
@@ -139,8 +143,6 @@ async function buildStandin(environment: Environment, lab: Lab, variant: (typeof
   const folder = path.join(lab.home, "images");
   if (fs.existsSync(path.join(folder, archive))) return;
 
-  if (!fs.existsSync(path.join(standin, "node_modules")))
-    await must("npm", ["ci"], { cwd: standin, env: environment.childEnv, seconds: 300 });
   const out = path.join(environment.cache, archive);
   fs.mkdirSync(environment.cache, { recursive: true });
   const names = ["mastodon", "mastodon-streaming"].flatMap((image) => [
