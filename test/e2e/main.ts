@@ -58,10 +58,17 @@ async function main(): Promise<Tally> {
     return { passed: 0, failed: unknown.length, skipped: 0 };
   }
   if (values.list) {
-    for (const scenario of scenarios) console.log(`${scenario.name}  ${scenario.what}`);
+    for (const scenario of scenarios) {
+      console.log(`${scenario.name}  ${scenario.what}${scenario.included === "by name" ? " (by name only)" : ""}`);
+    }
     return { passed: 0, failed: 0, skipped: 0 };
   }
-  const chosen = positionals.length === 0 ? scenarios : scenarios.filter((s) => positionals.includes(s.name));
+  const chosen =
+    positionals.length === 0
+      ? scenarios.filter((s) => s.included !== "by name")
+      : scenarios.filter((s) => positionals.includes(s.name));
+  const left = positionals.length === 0 ? scenarios.filter((s) => !chosen.includes(s)).map((s) => s.name) : [];
+  if (left.length > 0) console.log(`left out, since they are run by name only: ${left.join(", ")}`);
 
   const found = await findEnvironment();
   if (found.kind === "missing") {
@@ -77,7 +84,7 @@ async function main(): Promise<Tally> {
   });
   try {
     await prepareImages(environment);
-    const tallies: Tally[] = [];
+    const tallies: Tally[] = [{ passed: 0, failed: 0, skipped: left.length }];
     for (const scenario of chosen)
       tallies.push(await runScenario(scenario, environment, values.full ? "full" : "once"));
     return sum(tallies);

@@ -16,6 +16,8 @@ export interface Scenario {
   name: string;
   /** One line for `--list`. */
   what: string;
+  /** `by name`: left out of a whole run until it has been seen to pass to its end. @default "always" */
+  included?: "always" | "by name";
   /** Minutes after which it is given up. */
   limit: number;
   run(context: Context): Promise<void>;
