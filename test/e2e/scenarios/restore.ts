@@ -38,8 +38,6 @@ interface Server {
 export const restore: Scenario = {
   name: "restore",
   what: "a cluster wiped in mid-write comes back from the vault, then once more as it was at an earlier moment",
-  // Its last step has been mended since it was last seen to run; it has not been run to its end again.
-  included: "by name",
   limit: 50,
   async run(context) {
     const { environment, report } = context;
