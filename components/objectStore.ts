@@ -135,6 +135,7 @@ export class ObjectStore extends pulumi.ComponentResource {
               containers: [
                 {
                   name: "buckets",
+                  terminationMessagePolicy: "FallbackToLogsOnError",
                   image: args.images.node,
                   command: ["node", "/program/make-buckets.js"],
                   env: [

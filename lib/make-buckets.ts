@@ -1,4 +1,5 @@
 /** Runs in a pod: makes the embedded object store's buckets, the public one readable by everybody. Idempotent. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { publicReadPolicy, s3Request } from "./s3";
 import type { Bucket } from "./s3";
 
@@ -26,7 +27,24 @@ async function main(): Promise<void> {
   );
 }
 
-main().catch((error: unknown) => {
-  console.error(error instanceof Error ? error.message : error);
+/** Seconds for which it is tried: a network policy takes effect a moment after the pod starts, and the server may be later. */
+const patience = 60;
+
+async function untilDone(): Promise<void> {
+  for (const started = Date.now(); ;) {
+    try {
+      await main();
+      return;
+    } catch (error) {
+      if (Date.now() - started > patience * 1000) throw error;
+      await sleep(1_000);
+    }
+  }
+}
+
+untilDone().catch((error: unknown) => {
+  // `fetch failed` says nothing; its cause does.
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  console.error(cause instanceof Error ? cause.message : cause);
   process.exit(1);
 });
