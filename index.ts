@@ -1,5 +1,4 @@
 /** Composition only: settings, checks, then each part in the order its dependants need it. */
-import * as k8s from "@pulumi/kubernetes";
 import { Blog } from "./components/blog";
 import { Dns, dnsRecords } from "./components/dns";
 import { Feeds } from "./components/feeds";
@@ -15,7 +14,7 @@ import { Valkey } from "./components/valkey";
 import { Verification } from "./components/verification";
 import { Webfinger } from "./components/webfinger";
 import { checkSite } from "./lib/checks";
-import { kubeconfigName } from "./lib/kube";
+import { providers } from "./lib/providers";
 import { targetOf } from "./lib/verify/target";
 import { bucketKeys, readSettings } from "./settings";
 
@@ -26,17 +25,7 @@ export = async () => {
   const { apex, webHost, site, role, search: wanted } = settings;
   const embedded = settings.objectStore === "embedded";
   const otherHosts = embedded ? [mediaHost(settings.media)].filter((host) => host !== undefined) : [];
-  const connection = {
-    kubeconfig: kubeconfigName(settings.cluster),
-    context: settings.cluster.context,
-    // Constant: a moved kubeconfig must never look like another cluster, which would replace everything.
-    clusterIdentifier: site,
-    enableConfigMapMutable: true,
-    enableSecretMutable: true,
-  };
-  const provider = new k8s.Provider("cluster", connection);
-  // Takes over what a `destroy` left on purpose: the namespace and the database. Everything else must be new.
-  const kept = new k8s.Provider("kept", { ...connection, upsertExistingObjects: true, enablePatchForce: true });
+  const { provider, kept } = providers(settings);
 
   const operators = new Operators("operators", settings, { provider });
   const { namespace } = new Isolation("isolation", { ...settings, kept }, { provider });
@@ -57,7 +46,7 @@ export = async () => {
   const mastodon = new Mastodon("mastodon", { ...parts, kept }, { provider, dependsOn: needed });
 
   const records = dnsRecords(settings, otherHosts);
-  if (role === "active") {
+  if (role === "active" && settings.maintenance === "off") {
     const seen = [ingress, webfinger, blog, media, mastodon];
     const verification = new Verification(
       "verification",
@@ -69,11 +58,21 @@ export = async () => {
       { provider, dependsOn: seen },
     );
     new Dns("dns", { ...settings, records }, { dependsOn: [verification] });
+  }
+  if (role === "active") {
     if (settings.beginning.kind === "recovery") {
       new Feeds("feeds", parts, { provider, dependsOn: [mastodon] });
     }
     if (search) new SearchIndex("search-index", { ...parts, search }, { provider, dependsOn: [mastodon] });
   }
   const addresses = { handle: `@${settings.owner}@${apex}`, web: `https://${webHost}`, blog: `https://${apex}` };
-  return { ...addresses, site, role, records, authority: ingress.authority, fingerprint: settings.fingerprint };
+  return {
+    ...addresses,
+    site,
+    role,
+    records,
+    authority: ingress.authority,
+    fingerprint: settings.fingerprint,
+    demotionToken: postgres.demotionToken,
+  };
 };

@@ -33,6 +33,7 @@ export const sharedKeys = [
   "epoch",
   "founder",
   "generations",
+  "leaseGrace",
 ] as const;
 
 /** Secrets every stack must hold, the same in every stack. The first group is the identity of the server. */
@@ -118,6 +119,9 @@ const byName = <const Name extends string, T extends z.ZodType>(names: readonly 
     error: (issue: { code: string }) => (issue.code === "unrecognized_keys" ? `one of ${names.join(", ")}` : what),
   });
 
+const promotionTokens =
+  "the demotion token of the other site (pulumi stack output demotionToken), or lost (it cannot be reached), or dead (it is powered off)";
+
 const isPlainObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
@@ -155,6 +159,11 @@ const schema = {
   epoch: positive("a whole number of 1 or more"),
   founder: oneOf(stackNames),
   generations: byName(stackNames, positive("a whole number of 1 or more"), "an object such as {home: 1, vps: 1}"),
+  leaseGrace: z
+    .int(allowed("seconds, 30 to 86400"))
+    .min(30, "seconds, 30 to 86400")
+    .max(86_400, "seconds, 30 to 86400")
+    .default(600),
 
   // One stack's own.
   cluster: object({
@@ -168,6 +177,16 @@ const schema = {
       .optional(),
   }),
   namespace: label.default("homestead"),
+  standby: oneOf(["warm", "cold"]).default("warm"),
+  maintenance: oneOf(["off", "web", "all"]).default("off"),
+  promotionToken: z.preprocess(
+    // What Pulumi.yaml declares as its default, since a declared key without one would be required.
+    (value) => (value === "" ? undefined : value),
+    z
+      .string(allowed(promotionTokens))
+      .regex(/^(lost|dead|[A-Za-z0-9+/]{40,}={0,2})$/, promotionTokens)
+      .optional(),
+  ),
   storage: object({
     kind: oneOf(["nfs", "local"]),
     databases: kubeName,
@@ -357,6 +376,8 @@ export interface Settings extends Omit<Parsed, "images" | "charts"> {
   generation: number;
   /** How this site's database begins if its cluster is empty. */
   beginning: Beginning;
+  /** What fences this site: the lease in the vault, or nothing, where the vault is inside the cluster itself. */
+  lease: "vault" | "none";
   /** The other site of the pair; none for `dev`. */
   otherSite?: SiteName;
   /** Every image, as published or as the stack overrides it. */
@@ -690,6 +711,14 @@ function ruleFaults(
       );
     }
   }
+  if (s.promotionToken !== undefined && s.activeSite !== undefined && s.activeSite !== site) {
+    fault(
+      "promotionToken",
+      s.promotionToken,
+      `nothing, since activeSite is ${s.activeSite}: it is for the site that takes over`,
+      `pulumi config rm homestead:promotionToken --stack ${site}`,
+    );
+  }
   if (s.media?.kind === "volume") mediaVolumeFaults(site, s, fault);
   if (s.dns?.kind === "rfc2136") rfc2136Faults(site, s, s.dns, secrets, fault);
   if (s.search?.kind === "elasticsearch" && s.storage?.kind === "nfs") {
@@ -796,6 +825,7 @@ function decide(site: StackName, s: Parsed, secrets: Partial<Record<SecretKey, s
     role: s.activeSite === site ? "active" : "standby",
     generation,
     beginning,
+    lease: s.objectStore === "external" && site !== "dev" ? "vault" : "none",
     ...(otherSite ? { otherSite } : {}),
     images: { ...publishedImages, ...s.images },
     charts: Object.fromEntries(

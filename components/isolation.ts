@@ -38,7 +38,7 @@ const pods = (...names: string[]) => ({
 const jobs = {
   podSelector: { matchExpressions: [{ key: "batch.kubernetes.io/job-name", operator: "In", values: chartJobs }] },
 };
-const postgres = { podSelector: { matchLabels: { "cnpg.io/cluster": "postgres" } } };
+const postgres = { podSelector: { matchExpressions: [{ key: "cnpg.io/cluster", operator: "Exists" }] } };
 const inNamespace = (name: string, podLabels?: Record<string, string>): Peer => ({
   namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": name } },
   ...(podLabels ? { podSelector: { matchLabels: podLabels } } : {}),
@@ -90,6 +90,12 @@ export function policies(args: Pick<IsolationArgs, "ingress" | "network">): Reco
       podSelector: pods("valkey", "valkey-cache").podSelector,
       policyTypes: ["Ingress"],
       ingress: [{ from: mastodonClients, ports: tcp(6379) }],
+    },
+    // The keeper beside it reads the site lease and takes snapshots to the vault.
+    "valkey-keeper": {
+      podSelector: { matchLabels: labels("valkey") },
+      policyTypes: ["Egress"],
+      egress: [{ to: outside }],
     },
     search: {
       podSelector: { matchLabels: labels("search") },

@@ -6,7 +6,7 @@ import { chartArgs } from "../lib/charts";
 import { digest } from "../lib/digest";
 import { imageParts, labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
 import { reportFailedJobs } from "../lib/failed-jobs";
-import type { Role, Settings } from "../settings";
+import type { Settings } from "../settings";
 import { chartJobs } from "./isolation";
 import { mediaValues } from "./media";
 import type { SearchServer } from "./search";
@@ -31,9 +31,11 @@ export interface MastodonArgs {
     | "charts"
     | "secrets"
     | "cluster"
+    | "maintenance"
+    | "promotionToken"
   >;
   /** Secret with `username` and `password`; its being there says that the database accepts connections. */
-  postgres: { host: pulumi.Input<string>; secretName: pulumi.Input<string> };
+  postgres: { host: pulumi.Input<string>; secretName: pulumi.Input<string>; cluster: pulumi.Input<string> };
   valkey: {
     host: pulumi.Input<string>;
     cacheHost: pulumi.Input<string>;
@@ -60,8 +62,9 @@ const user = 991;
  */
 export const queues = ["default,8", "push,6", "ingress,4", "mailers,2", "pull", "scheduler", "fasp"];
 
-type ValueArgs = Omit<MastodonArgs, "namespace" | "settings" | "valkey" | "kept"> & {
-  settings: Omit<MastodonArgs["settings"], "secrets" | "charts" | "cluster">;
+type ValueArgs = Omit<MastodonArgs, "namespace" | "settings" | "valkey" | "kept" | "postgres"> & {
+  settings: Omit<MastodonArgs["settings"], "secrets" | "charts" | "cluster" | "promotionToken">;
+  postgres: Omit<MastodonArgs["postgres"], "cluster">;
   valkey: Omit<MastodonArgs["valkey"], "password">;
   /** Changes when a Secret that the pods read does. */
   secretsDigest: pulumi.Input<string>;
@@ -72,7 +75,7 @@ export function mastodonValues(args: ValueArgs) {
   const { settings } = args;
   const image = imageParts(settings.images.mastodon);
   const streaming = imageParts(settings.images["mastodon-streaming"]);
-  const replicas = replicasOf(settings.role);
+  const web = replicasOf(settings, "web");
   const redis = { existingSecret: args.valkey.secretName, existingSecretKeys: { password: "password" } };
   return {
     image: { repository: image.name, tag: image.tag },
@@ -92,7 +95,7 @@ export function mastodonValues(args: ValueArgs) {
       },
       secrets: { existingSecret: "mastodon-identity" },
       web: {
-        replicas,
+        replicas: web,
         // One process with five threads: a single user's server gains nothing by a second one (≈ 300 MB each).
         workers: "0",
         minThreads: "5",
@@ -105,11 +108,17 @@ export function mastodonValues(args: ValueArgs) {
         extraEnvVars: { MASTODON_SIDEKIQ_READY_FILENAME: "sidekiq_process_has_started_and_will_begin_processing_jobs" },
         readinessProbe: { enabled: true, initialDelaySeconds: 5, periodSeconds: 5, failureThreshold: 60 },
         workers: [
-          { name: "all-queues", replicas, queues, concurrency: 10, resources: resources("100m", "384Mi", "1Gi") },
+          {
+            name: "all-queues",
+            replicas: replicasOf(settings, "jobs"),
+            queues,
+            concurrency: 10,
+            resources: resources("100m", "384Mi", "1Gi"),
+          },
         ],
       },
       streaming: {
-        replicas,
+        replicas: web,
         workers: 1,
         image: { repository: streaming.name, tag: streaming.tag },
         resources: resources("20m", "96Mi", "384Mi"),
@@ -154,8 +163,14 @@ export function mastodonValues(args: ValueArgs) {
 /** One at a time, and the new one ready before the old one goes. The chart's 25 % means the same at one replica. */
 const rolling = { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } };
 
-/** Mastodon runs on the active site and nowhere else. */
-export const replicasOf = (role: Role): number => (role === "active" ? 1 : 0);
+/** Mastodon runs on the active site and nowhere else, and there what maintenance leaves of it. */
+export function replicasOf(
+  { role, maintenance }: Pick<Settings, "role" | "maintenance">,
+  part: "web" | "jobs",
+): number {
+  if (role === "standby" || maintenance === "all") return 0;
+  return part === "web" && maintenance === "web" ? 0 : 1;
+}
 
 /** The `elasticsearch` values. */
 export function searchValues(search: SearchServer | undefined) {
@@ -269,7 +284,9 @@ export class Mastodon extends pulumi.ComponentResource {
   constructor(name: string, args: MastodonArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:Mastodon", name, {}, opts);
     const secrets = this.secrets(name, args);
-    const backup = args.settings.role === "active" ? [this.backup(name, args)] : [];
+    // A takeover waits for nothing that it can do without; the update after it makes up for this.
+    const { role, promotionToken } = args.settings;
+    const backup = role === "active" && promotionToken === undefined ? [this.backup(name, args)] : [];
     const release = this.release(name, args, [...secrets, ...backup]);
     if (args.settings.role === "active") this.owner(name, args, release);
     this.revision = release.status.apply((status) => String(status.revision));
@@ -306,7 +323,7 @@ export class Mastodon extends pulumi.ComponentResource {
    * A base backup before each version of Mastodon touches the schema; before the first one too, so that there is
    * something to restore from the start. Done before the release is even looked at.
    */
-  private backup(name: string, { namespace, settings, kept }: MastodonArgs) {
+  private backup(name: string, { namespace, settings, postgres, kept }: MastodonArgs) {
     const version = imageParts(settings.images.mastodon).tag.replace(/@.*/, "").toLowerCase();
     return new k8s.apiextensions.CustomResource(
       `${name}-backup`,
@@ -314,7 +331,7 @@ export class Mastodon extends pulumi.ComponentResource {
         apiVersion: "postgresql.cnpg.io/v1",
         kind: "Backup",
         metadata: {
-          name: `before-mastodon-${version}`,
+          name: pulumi.interpolate`${postgres.cluster}-before-mastodon-${version}`,
           namespace,
           labels: labels("postgres"),
           annotations: {
@@ -322,7 +339,7 @@ export class Mastodon extends pulumi.ComponentResource {
             "pulumi.com/timeoutSeconds": "3600",
           },
         },
-        spec: { cluster: { name: "postgres" }, method: "plugin", pluginConfiguration: { name: archiver } },
+        spec: { cluster: { name: postgres.cluster }, method: "plugin", pluginConfiguration: { name: archiver } },
       },
       // Deleting the object would not delete the backup; and going back to a version finds its object there.
       { parent: this, provider: kept, retainOnDelete: true },

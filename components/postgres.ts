@@ -1,5 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import { demotionToken, onceWritable } from "../lib/database";
 import { labels, resources } from "../lib/pods";
 import { archiveName, siteNames } from "../settings";
 import type { DatabaseState } from "../lib/checks";
@@ -18,16 +19,27 @@ export interface PostgresArgs extends Pick<
   | "vault"
   | "archiveInterval"
   | "secrets"
+  | "cluster"
+  | "role"
+  | "promotionToken"
 > {
   namespace: pulumi.Input<string>;
   /** Adopts what an earlier `destroy` left on purpose. */
   kept: k8s.Provider;
   /** Whether the cluster has this database already. */
   database: DatabaseState;
+  /** Name of its Cluster. */
+  databaseName: string;
+  /** Clusters of earlier generations: kept, and put to sleep. */
+  former: string[];
+  /** The site whose database this one has been following, its own name if it has been writing. */
+  primary?: string;
 }
 
 /** Names and owner are always given, so the role that Mastodon logs in with exists by construction. */
-export const database = { name: "mastodon", owner: "mastodon", host: "postgres-rw", port: 5432 } as const;
+export const database = { name: "mastodon", owner: "mastodon", port: 5432 } as const;
+/** The Service of the instance that takes writes. */
+export const hostOf = (cluster: string): string => `${cluster}-rw`;
 /** The plugin that archives WAL and takes base backups. */
 export const archiver = "barman-cloud.cloudnative-pg.io";
 const storeName = (site: string) => `pg-${site}`;
@@ -48,8 +60,26 @@ function archives(args: Pick<PostgresArgs, "site" | "otherSite" | "generations">
  */
 const reading = { name: archiver, enabled: true, isWALArchiver: false } as const;
 
+/** `lost` and `dead` are words of ours: then the database is promoted with what it has. */
+const promotion = ({ promotionToken }: Pick<PostgresArgs, "promotionToken">) =>
+  promotionToken === undefined || promotionToken === "lost" || promotionToken === "dead" ? {} : { promotionToken };
+
 /** The `spec` of the CloudNativePG Cluster. */
-export function clusterSpec(args: Omit<PostgresArgs, "namespace" | "vault" | "secrets" | "kept" | "database">) {
+export function clusterSpec(
+  args: Pick<
+    PostgresArgs,
+    | "site"
+    | "activeSite"
+    | "otherSite"
+    | "generations"
+    | "beginning"
+    | "images"
+    | "storage"
+    | "sizes"
+    | "archiveInterval"
+    | "promotionToken"
+  >,
+) {
   const known = archives(args);
   const external = known.map(({ site, store, server }) => ({
     name: site,
@@ -113,6 +143,7 @@ export function clusterSpec(args: Omit<PostgresArgs, "namespace" | "vault" | "se
             self: args.site,
             primary: args.activeSite,
             source: args.site === args.activeSite ? args.otherSite : args.activeSite,
+            ...promotion(args),
           },
         }
       : {}),
@@ -169,6 +200,10 @@ export class Postgres extends pulumi.ComponentResource {
   public readonly host: pulumi.Output<string>;
   /** Secret with `username` and `password`. */
   public readonly secretName: pulumi.Output<string>;
+  /** Name of the Cluster; there once it takes writes, on the active site. */
+  public readonly cluster: pulumi.Output<string>;
+  /** What lets the other site take over without a loss; empty on the active site. */
+  public readonly demotionToken: pulumi.Output<string>;
 
   constructor(name: string, args: PostgresArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:Postgres", name, {}, opts);
@@ -215,7 +250,7 @@ export class Postgres extends pulumi.ComponentResource {
         apiVersion: "postgresql.cnpg.io/v1",
         kind: "Cluster",
         metadata: {
-          name: "postgres",
+          name: args.databaseName,
           namespace,
           labels: labels("postgres"),
           annotations: {
@@ -227,7 +262,7 @@ export class Postgres extends pulumi.ComponentResource {
       },
       {
         ...keep,
-        dependsOn: [owner, ...stores],
+        dependsOn: [owner, ...stores, ...this.hibernated(name, args)],
         // The beginning is looked at when the database is made and never again: after a switch the active site is
         // another one, and the archive that it once came from is history. While there is none, a state that still
         // lists it must not bring its old beginning back: that would be an empty database in place of a restore.
@@ -240,13 +275,13 @@ export class Postgres extends pulumi.ComponentResource {
         {
           apiVersion: "postgresql.cnpg.io/v1",
           kind: "ScheduledBackup",
-          metadata: { name: "postgres", namespace, labels: labels("postgres") },
+          metadata: { name: args.databaseName, namespace, labels: labels("postgres") },
           spec: {
             // Six fields, seconds first: every night at three.
             schedule: "0 0 3 * * *",
             immediate: true,
             backupOwnerReference: "none",
-            cluster: { name: "postgres" },
+            cluster: { name: args.databaseName },
             method: "plugin",
             pluginConfiguration: { name: archiver },
           },
@@ -254,8 +289,33 @@ export class Postgres extends pulumi.ComponentResource {
         { parent: this, dependsOn: [cluster] },
       );
     }
-    this.host = cluster.id.apply(() => database.host);
+    const there = cluster.id.apply(() => args.databaseName);
+    const access = { cluster: args.cluster, namespace: args.namespace };
+    this.cluster = args.role === "active" ? onceWritable(access, there) : there;
+    this.demotionToken =
+      args.role === "active" ? pulumi.output("") : demotionToken(access, there, args.primary === args.site);
+    this.host = this.cluster.apply(hostOf);
     this.secretName = owner.metadata.name;
     this.registerOutputs({ host: this.host, secretName: this.secretName });
+  }
+
+  /** The databases of earlier generations: their volumes are kept until somebody deletes them, their pods are not. */
+  private hibernated(name: string, args: PostgresArgs): pulumi.Resource[] {
+    return args.former.map(
+      (cluster) =>
+        new k8s.apiextensions.CustomResourcePatch(
+          `${name}-former-${cluster}`,
+          {
+            apiVersion: "postgresql.cnpg.io/v1",
+            kind: "Cluster",
+            metadata: {
+              name: cluster,
+              namespace: args.namespace,
+              annotations: { "cnpg.io/hibernation": "on", "pulumi.com/patchForce": "true" },
+            },
+          },
+          { parent: this, provider: args.kept, retainOnDelete: true },
+        ),
+    );
   }
 }

@@ -4,7 +4,7 @@ import * as random from "@pulumi/random";
 import { digest } from "../lib/digest";
 import { labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
 import type { Settings } from "../settings";
-import { replicasOf, taskPod } from "./mastodon";
+import { taskPod } from "./mastodon";
 import type { MastodonArgs } from "./mastodon";
 
 export interface SearchArgs extends Pick<Settings, "role" | "images" | "storage"> {
@@ -107,7 +107,7 @@ export class Search extends pulumi.ComponentResource implements SearchServer {
         metadata: meta,
         spec: {
           serviceName: headless.metadata.name,
-          replicas: replicasOf(args.role),
+          replicas: args.role === "active" ? 1 : 0,
           selector: { matchLabels: labels("search") },
           template: {
             metadata: { labels: labels("search"), annotations: { "homestead/secret": this.secretDigest } },

@@ -1,12 +1,29 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
+import { bundle } from "../lib/bundle";
 import { digest } from "../lib/digest";
+import { waitFor } from "../lib/lease/lease";
 import { labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
 import type { Settings } from "../settings";
 
-/** `role`: a standby runs none: everything Mastodon does needs it, so it is the gate. */
-export interface ValkeyArgs extends Pick<Settings, "images" | "storage" | "sizes" | "role"> {
+/** `role`: a standby runs none. `lease`: everything Mastodon does needs Valkey, so it is the lease's gate. */
+export interface ValkeyArgs extends Pick<
+  Settings,
+  | "images"
+  | "storage"
+  | "sizes"
+  | "role"
+  | "lease"
+  | "leaseGrace"
+  | "site"
+  | "otherSite"
+  | "epoch"
+  | "fingerprint"
+  | "vault"
+> {
   namespace: pulumi.Input<string>;
 }
 
@@ -78,13 +95,28 @@ export class Valkey extends pulumi.ComponentResource {
     );
     // Says nothing about the password, but changes with it, so that a new one restarts the pods.
     const passwordDigest = pulumi.unsecret(password.result.apply(digest));
-    const queue = this.instance(name, "valkey", args, secret, passwordDigest, queueConfiguration);
+    const gate = args.lease === "vault" ? [this.gate(name, args)] : [];
+    const queue = this.instance(name, "valkey", args, secret, passwordDigest, queueConfiguration, gate[0]);
     const cache = this.instance(name, "valkey-cache", args, secret, passwordDigest, cacheConfiguration);
     this.host = queue.id.apply(() => "valkey");
     this.cacheHost = cache.id.apply(() => "valkey-cache");
     this.secretName = secret.metadata.name;
     this.password = password.result;
     this.registerOutputs({ host: this.host, cacheHost: this.cacheHost, secretName: this.secretName });
+  }
+
+  /** The two programs of the lease: Valkey's entry point, and the keeper beside it. */
+  private gate(name: string, args: ValkeyArgs): Gate {
+    const data = {
+      "gate.sh": fs.readFileSync(path.join(__dirname, "valkey-gate.sh"), "utf8"),
+      "keeper.js": bundle("lib/lease/keeper-main.ts"),
+    };
+    const configMap = new k8s.core.v1.ConfigMap(
+      `${name}-gate`,
+      { metadata: { name: "valkey-gate", namespace: args.namespace, labels: labels("valkey") }, data },
+      { parent: this },
+    );
+    return { configMap, programs: digest(JSON.stringify(data)) };
   }
 
   private instance(
@@ -94,6 +126,7 @@ export class Valkey extends pulumi.ComponentResource {
     secret: k8s.core.v1.Secret,
     passwordDigest: pulumi.Output<string>,
     configuration: string,
+    gate?: Gate,
   ) {
     const meta = { name: instance, namespace: args.namespace, labels: labels(instance) };
     const child = instance === "valkey" ? `${name}-queue` : `${name}-cache`;
@@ -118,7 +151,7 @@ export class Valkey extends pulumi.ComponentResource {
     return new k8s.apps.v1.StatefulSet(
       child,
       {
-        metadata: meta,
+        metadata: { ...meta, ...(gate ? { annotations: { "pulumi.com/timeoutSeconds": patience(args) } } : {}) },
         spec: {
           serviceName: service.metadata.name,
           replicas: args.role === "active" ? 1 : 0,
@@ -129,6 +162,7 @@ export class Valkey extends pulumi.ComponentResource {
               annotations: {
                 "homestead/configuration": digest(configuration),
                 "homestead/secret": passwordDigest,
+                ...(gate ? { "homestead/gate": gate.programs } : {}),
               },
             },
             spec: {
@@ -141,9 +175,9 @@ export class Valkey extends pulumi.ComponentResource {
                 {
                   name: "valkey",
                   image: args.images.valkey,
-                  command: ["valkey-server", "/etc/valkey/valkey.conf"],
+                  command: gate ? ["sh", "/programs/gate.sh"] : ["valkey-server", "/etc/valkey/valkey.conf"],
                   ports: [{ name: "valkey", containerPort: port }],
-                  startupProbe: { ...probe, periodSeconds: 2, failureThreshold: slow ? 900 : 150 },
+                  startupProbe: { ...probe, periodSeconds: 2, failureThreshold: gate ? forAsLong : slow ? 900 : 150 },
                   readinessProbe: { ...probe, periodSeconds: 10, failureThreshold: slow ? 30 : 6 },
                   livenessProbe: { ...probe, periodSeconds: 20, failureThreshold: slow ? 30 : 15 },
                   resources: keeps ? resources("20m", "64Mi", "512Mi") : resources("10m", "32Mi", "160Mi"),
@@ -157,10 +191,18 @@ export class Valkey extends pulumi.ComponentResource {
                     },
                     { name: "secret", mountPath: "/etc/valkey/secret", readOnly: true },
                     { name: "data", mountPath: "/data" },
+                    ...(gate ? gateMounts : []),
                   ],
                 },
+                ...(gate ? [keeper(args)] : []),
               ],
               volumes: [
+                ...(gate
+                  ? [
+                      { name: "programs", configMap: { name: gate.configMap.metadata.name } },
+                      { name: "gate", emptyDir: { medium: "Memory", sizeLimit: "1Mi" } },
+                    ]
+                  : []),
                 { name: "configuration", configMap: { name: configMap.metadata.name } },
                 {
                   name: "secret",
@@ -193,4 +235,53 @@ export class Valkey extends pulumi.ComponentResource {
       { parent: this, dependsOn: [service] },
     );
   }
+}
+
+interface Gate {
+  configMap: k8s.core.v1.ConfigMap;
+  /** Digest of the programs: new ones restart the pod. */
+  programs: string;
+}
+
+/** A closed gate is no fault: 2 s each, for two years. */
+const forAsLong = 2 ** 25;
+
+/** Seconds that an update waits for Valkey: a lost site's grace may have to pass first, and then ten minutes as usual. */
+const patience = ({ leaseGrace }: ValkeyArgs): string => String(waitFor(leaseGrace) + 600);
+
+const gateMounts = [
+  { name: "programs", mountPath: "/programs", readOnly: true },
+  { name: "gate", mountPath: "/gate" },
+];
+
+/** The container that reads the lease; see lib/lease/keeper.ts. */
+function keeper({ images, site, otherSite, epoch, fingerprint, vault }: ValkeyArgs) {
+  const key = (name: string, secretKey: string) => ({
+    name,
+    valueFrom: { secretKeyRef: { name: "vault", key: secretKey } },
+  });
+  const plain = {
+    SITE: site,
+    OTHER_SITE: otherSite ?? site,
+    EPOCH: String(epoch),
+    FINGERPRINT: fingerprint,
+    ENDPOINT: vault.endpoint,
+    REGION: vault.region,
+    BUCKET: vault.bucket,
+    DATA: "/data",
+    GATE: "/gate",
+  };
+  return {
+    name: "keeper",
+    image: images.node,
+    command: ["node", "/programs/keeper.js"],
+    env: [
+      ...Object.entries(plain).map(([name, value]) => ({ name, value })),
+      key("ACCESS_KEY_ID", "access-key-id"),
+      key("SECRET_ACCESS_KEY", "secret-access-key"),
+    ],
+    resources: resources("10m", "64Mi", "256Mi"),
+    securityContext: restrictedContainer,
+    volumeMounts: [...gateMounts, { name: "data", mountPath: "/data" }],
+  };
 }

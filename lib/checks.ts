@@ -2,6 +2,7 @@
  * What is asked of the world before the first resource exists, in a preview too: is this the stack's own cluster, and
  * is there what the stack names. All faults come out as one error; nothing has been touched by then.
  */
+import * as crypto from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
@@ -11,7 +12,15 @@ import { copyPrefix } from "../components/media-copy";
 import type { Fault, Settings } from "../settings";
 import { SettingsError, archiveName } from "../settings";
 import type { ChartReference } from "../versions";
+import { newestBaseBackup } from "./archive";
+import { archiveOf, clusterName, findDatabases, tokenFault } from "./database";
+import type { Databases } from "./database";
 import { kubeClient, statusOf } from "./kube";
+import { firstLease, nextLease } from "./lease/lease";
+import type { StoredLease } from "./lease/lease";
+import { leaseStep } from "./lease/rules";
+import type { LeaseStep } from "./lease/rules";
+import { readLease, writeLease } from "./lease/store";
 import { isPlanning } from "./planning";
 import { hasNsupdate } from "./rfc2136";
 import { upgradeFault } from "./upgrade";
@@ -32,12 +41,37 @@ export type DatabaseState = "there" | "missing";
 /** What the program must know of the cluster before it says what it wants. */
 export interface Found {
   database: DatabaseState;
+  /** Name of the database's Cluster, there or to be made. */
+  databaseName: string;
+  /** Clusters of earlier generations, which are kept but do not run. */
+  former: string[];
+  /** The site whose database this one has been following, its own name if it has been writing. */
+  primary?: string;
 }
 
 /** @throws SettingsError with all faults at once. */
 export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Found> {
   // A plan asks no cluster; it shows a site that runs.
-  if (isPlanning()) return { database: "there" };
+  if (isPlanning()) return { database: "there", databaseName: clusterName(settings.generation), former: [] };
+  const { faults, databases, lease } = await lookAround(settings, keys, "wait");
+  if (faults.length > 0) throw new SettingsError(settings.site, faults);
+  await takeLease(settings, keys, lease);
+  return {
+    database: databases?.current === undefined ? "missing" : "there",
+    databaseName: databases?.name ?? clusterName(settings.generation),
+    former: databases?.former.map(({ metadata }) => metadata.name) ?? [],
+    ...(databases?.current?.spec.replica?.primary !== undefined
+      ? { primary: databases.current.spec.replica.primary }
+      : {}),
+  };
+}
+
+/** What an update would refuse, for who only asks: nothing is waited for, and the lease is not taken. */
+export async function siteFaults(settings: Settings, keys: CheckKeys): Promise<Fault[]> {
+  return (await lookAround(settings, keys, "look")).faults;
+}
+
+async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" | "look") {
   const faults: Fault[] = [];
   const report: Report = (key, value, allowed, mend) =>
     faults.push({
@@ -46,24 +80,111 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
       allowed,
       mend,
     });
-  const database = await findDatabase(settings);
-  checkGeneration(settings, database, report);
-  await Promise.all([
+  const databases = await findDatabases(settings);
+  const external = settings.objectStore === "external";
+  const [ours, , lease] = await Promise.all([
     checkCluster(settings, report),
     checkNsupdate(settings, report),
-    settings.objectStore === "external"
-      ? checkBuckets(settings, keys, report).then(() => checkArchives(settings, keys, database, report))
-      : undefined,
+    external ? checkBuckets(settings, keys, report).then(() => checkLease(settings, keys, databases, report)) : noLease,
     ...Object.entries(settings.charts).map(([name, chart]) => checkChart(name, chart, report)),
   ]);
-  if (faults.length > 0) {
-    faults.sort((a, b) => a.key.localeCompare(b.key));
-    throw new SettingsError(settings.site, faults);
+  // On another stack's cluster there is another stack's database.
+  if (ours && databases !== undefined) {
+    checkGeneration(settings, databases, report);
+    const mayWait = () => patience === "wait" && faults.length === 0;
+    if (external) await checkArchives(settings, keys, databases, report, mayWait);
   }
-  return { database: database === "missing" ? "missing" : "there" };
+  return { faults: faults.sort((a, b) => a.key.localeCompare(b.key)), databases, lease };
 }
 
-async function checkCluster(settings: Settings, report: Report): Promise<void> {
+// ---------------------------------------------------------------- the lease
+
+/** What the lease says, and what the update is to do to it. */
+interface LeaseFound {
+  stored: StoredLease | undefined;
+  step: LeaseStep;
+}
+const noLease: LeaseFound = { stored: undefined, step: { kind: "none" } };
+
+async function checkLease(
+  settings: Settings,
+  { vault: keys }: CheckKeys,
+  databases: Databases | undefined,
+  report: Report,
+): Promise<LeaseFound> {
+  const { vault, lease, promotionToken, site } = settings;
+  if (lease === "none") return noLease;
+  let stored: StoredLease | undefined;
+  let archives: boolean;
+  try {
+    [stored, archives] = await Promise.all([readLease(vault, keys), hasObjects(vault, keys, "pg/")]);
+  } catch (error) {
+    // A bucket that cannot be opened is named by checkBuckets already, in better words.
+    if ((await bucketFault(vault, keys)) === undefined) {
+      report(
+        "vault.bucket",
+        vault.bucket,
+        `a vault whose lease can be read: ${message(error)}`,
+        "npx homestead status",
+      );
+    }
+    return noLease;
+  }
+  const database = databases?.current === undefined ? "missing" : "there";
+  const { step, faults } = leaseStep(settings, { stored, archives, database });
+  for (const { key, value, allowed, mend } of faults) {
+    report(key.replace(/^homestead:/, ""), JSON.parse(value), allowed, mend);
+  }
+  if (step.kind === "advance" && step.takeover === "planned" && promotionToken !== undefined) {
+    const fault = tokenFault(promotionToken, databases?.current);
+    if (fault !== undefined) {
+      report(
+        "promotionToken",
+        promotionToken,
+        `the token of the other site's last demotion: ${fault}`,
+        `pulumi stack output demotionToken --stack ${settings.otherSite ?? ""}, then: pulumi config set homestead:promotionToken <token> --stack ${site}`,
+      );
+    }
+  }
+  return { stored, step };
+}
+
+/** The lease is taken before the first resource: from here on no other site may federate. */
+async function takeLease(settings: Settings, { vault: keys }: CheckKeys, { stored, step }: LeaseFound): Promise<void> {
+  if (step.kind === "none") return;
+  const { vault, site, epoch, fingerprint, leaseGrace } = settings;
+  if (site === "dev") return;
+  const claim = { site, epoch, fingerprint };
+  if (pulumi.runtime.isDryRun()) {
+    void pulumi.log.info(`the update will write the site lease: ${site} is active, epoch ${epoch} (${step.takeover})`);
+    return;
+  }
+  const writer = crypto.randomUUID();
+  const lease =
+    step.kind === "create"
+      ? { ...firstLease(claim, leaseGrace, writer), takeover: step.takeover }
+      : nextLease(step.from, claim, step.takeover, leaseGrace, writer);
+  try {
+    await writeLease(vault, keys, lease, stored);
+  } catch (error) {
+    throw new SettingsError(site, [
+      {
+        key: "homestead:vault.bucket",
+        value: JSON.stringify(vault.bucket),
+        allowed: `a vault whose lease can be written: ${message(error)}`,
+        mend: "npx homestead status, then the same update again",
+      },
+    ]);
+  }
+  void pulumi.log.info(
+    lease.wait > 0
+      ? `the site lease is ${site}'s, epoch ${epoch}; Valkey begins when the other site has stopped for certain, in ${lease.wait} s`
+      : `the site lease is ${site}'s, epoch ${epoch}`,
+  );
+}
+
+/** @returns whether this is the stack's own cluster, as far as can be told */
+async function checkCluster(settings: Settings, report: Report): Promise<boolean> {
   const { cluster, site } = settings;
   let config: k8s.KubeConfig;
   try {
@@ -75,7 +196,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<void> {
       message(error),
       `pulumi config set --path homestead:cluster.context <context> --stack ${site}`,
     );
-    return;
+    return false;
   }
   const core = config.makeApiClient(k8s.CoreV1Api);
   let uid: string | undefined;
@@ -88,7 +209,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<void> {
       `a cluster that answers (${message(error)})`,
       `kubectl --context ${cluster.context} get namespaces`,
     );
-    return;
+    return false;
   }
   if (cluster.uid !== undefined && cluster.uid !== uid) {
     report(
@@ -98,29 +219,36 @@ async function checkCluster(settings: Settings, report: Report): Promise<void> {
       `choose this stack's own cluster, or, if the cluster was built anew: pulumi config set --path homestead:cluster.uid ${uid} --stack ${site}`,
     );
   }
-  await Promise.all([
+  const [ours] = await Promise.all([
     checkMarker(core, settings, report),
     checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, report),
     checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report),
     checkDefinitions(config.makeApiClient(k8s.ApiextensionsV1Api), settings, report),
   ]);
+  return ours;
 }
 
-/** Another stack's cluster says so on our namespace. */
-async function checkMarker(core: k8s.CoreV1Api, { namespace, site, cluster }: Settings, report: Report): Promise<void> {
+/** Another stack's cluster says so on our namespace. @returns whether it is ours, or nobody's yet */
+async function checkMarker(
+  core: k8s.CoreV1Api,
+  { namespace, site, cluster }: Settings,
+  report: Report,
+): Promise<boolean> {
+  let marker: string | undefined;
   try {
-    const marker = (await core.readNamespace({ name: namespace })).metadata?.labels?.["homestead/site"];
-    if (marker !== site) {
-      report(
-        "cluster.context",
-        cluster.context,
-        `this stack's own cluster: its namespace '${namespace}' belongs to ${marker === undefined ? "something else" : `site '${marker}'`}`,
-        `pulumi config set --path homestead:cluster.context <context of ${site}> --stack ${site}`,
-      );
-    }
+    marker = (await core.readNamespace({ name: namespace })).metadata?.labels?.["homestead/site"];
   } catch (error) {
-    if (statusOf(error) !== 404) throw error;
+    if (statusOf(error) === 404) return true;
+    throw error;
   }
+  if (marker === site) return true;
+  report(
+    "cluster.context",
+    cluster.context,
+    `this stack's own cluster: its namespace '${namespace}' belongs to ${marker === undefined ? "something else" : `site '${marker}'`}`,
+    `pulumi config set --path homestead:cluster.context <context of ${site}> --stack ${site}`,
+  );
+  return false;
 }
 
 async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings, report: Report): Promise<void> {
@@ -139,11 +267,18 @@ async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings
 }
 
 /** What runs decides which version may come next. */
-async function checkUpgrade(apps: k8s.AppsV1Api, { namespace, images, site }: Settings, report: Report): Promise<void> {
+async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, report: Report): Promise<void> {
+  const { namespace, images, site, promotionToken } = settings;
   try {
     const web = await apps.readNamespacedDeployment({ name: "mastodon-web", namespace });
     const running = web.spec?.template.spec?.containers.find((c) => c.name === "mastodon-web")?.image;
-    const fault = running === undefined ? undefined : upgradeFault(running, images.mastodon);
+    // A takeover does not wait for the base backup that an upgrade needs.
+    const fault =
+      running === undefined || running === images.mastodon
+        ? undefined
+        : promotionToken !== undefined
+          ? `${running}, the version this site has, while it takes over: first the one, then the other`
+          : upgradeFault(running, images.mastodon);
     if (fault !== undefined) {
       report(
         "images.mastodon",
@@ -231,11 +366,13 @@ async function checkNsupdate({ dns, role }: Settings, report: Report): Promise<v
 async function checkArchives(
   settings: Settings,
   keys: CheckKeys,
-  database: FoundDatabase,
+  { current }: Databases,
   report: Report,
+  /** Waiting is for who has nothing to mend. */
+  mayWait: () => boolean,
 ): Promise<void> {
-  const { site, generation, beginning, vault } = settings;
-  if (database !== "missing") return;
+  const { site, role, generation, beginning, vault } = settings;
+  if (current !== undefined) return;
   const filled = (archive: string) => hasObjects(vault, keys.vault, `pg/${archive}/`);
   const own = archiveName(site, generation);
   try {
@@ -246,61 +383,55 @@ async function checkArchives(
         `${generation + 1}: this cluster has no database, but the vault holds its archive ${own}, which is never written over`,
         `to restore from it, set generations.${site} to ${generation + 1} in Pulumi.yaml and run: pulumi up --refresh --run-program --stack ${site} (docs/runbooks/lost-disk.md)`,
       );
-    } else if (beginning.kind === "recovery" && !(await filled(`${beginning.archive}/base`))) {
-      report(
-        "restore.from",
-        settings.restore.from,
-        `an archive with a base backup: ${beginning.archive}, which this database would begin from, has none in bucket '${vault.bucket}'`,
-        `name another (pulumi config set --path homestead:restore.from <archive> --stack ${site}), or wait for the first base backup of ${beginning.site}`,
-      );
+      return;
     }
+    if (beginning.kind !== "recovery" || (await filled(`${beginning.archive}/base`))) return;
+    // An archive that is being written gets its first base backup by itself: a standby has time.
+    if (role === "standby" && (await filled(beginning.archive))) {
+      if (!mayWait() || (await baseBackupComes(settings, keys))) return;
+    }
+    report(
+      "restore.from",
+      settings.restore.from,
+      `an archive with a base backup: ${beginning.archive}, which this database would begin from, has none in bucket '${vault.bucket}'`,
+      `name another (pulumi config set --path homestead:restore.from <archive> --stack ${site}), or wait for the first base backup of ${beginning.site}`,
+    );
   } catch {
     // Said by checkBuckets already, in better words.
   }
 }
 
-/** The database in the cluster: the archive that it writes, that there is none, or that nobody can tell. */
-type FoundDatabase = { archive: string | undefined; image: string } | "missing" | "unknown";
-
-async function findDatabase({ cluster, namespace }: Settings): Promise<FoundDatabase> {
-  try {
-    const api = kubeClient(cluster).makeApiClient(k8s.CustomObjectsApi);
-    const object: unknown = await api.getNamespacedCustomObject({
-      group: "postgresql.cnpg.io",
-      version: "v1",
-      plural: "clusters",
-      namespace,
-      name: "postgres",
-    });
-    const { spec } = object as {
-      spec: { imageName?: string; plugins?: { parameters?: { serverName?: string } }[] };
-    };
-    return { archive: spec.plugins?.[0]?.parameters?.serverName, image: spec.imageName ?? "" };
-  } catch (error) {
-    // Why a cluster cannot be asked is said by checkCluster.
-    return statusOf(error) === 404 ? "missing" : "unknown";
+/** Waits for the first base backup that a standby begins from, half an hour at most. A preview does not wait. */
+async function baseBackupComes({ beginning, vault }: Settings, { vault: keys }: CheckKeys): Promise<boolean> {
+  if (beginning.kind !== "recovery") return false;
+  if (pulumi.runtime.isDryRun()) {
+    void pulumi.log.warn(`the archive ${beginning.archive} has no base backup yet: the update will wait for it`);
+    return true;
   }
+  void pulumi.log.info(`waiting for the first base backup in the archive ${beginning.archive}`);
+  const end = Date.now() + 1800 * 1000;
+  while (Date.now() < end) {
+    if ((await newestBaseBackup(vault, keys, beginning.archive)) !== undefined) return true;
+    await new Promise((resolve) => setTimeout(resolve, 5000));
+  }
+  return false;
 }
 
 /**
- * A database that is there keeps its archive: another one would lack the base backup that its WAL is replayed onto, and
- * who raises the number hopes for a restore that would not come. Only a new major version of Postgres begins another.
+ * A database that federates keeps its archive: another one would lack the base backup that its WAL is replayed onto,
+ * and who raises the number hopes for a restore that would not come. A standby's is begun anew beside the old one.
  */
-function checkGeneration({ site, generation, images }: Settings, database: FoundDatabase, report: Report): void {
-  if (typeof database === "string" || database.archive === undefined) return;
-  if (majorOf(database.image) !== majorOf(images.postgres)) return;
-  if (database.archive === archiveName(site, generation)) return;
-  const before = /\d+$/.exec(database.archive)?.[0] ?? "what it was";
+function checkGeneration({ site, role, generation }: Settings, { current, former }: Databases, report: Report): void {
+  const [last] = former.flatMap((object) => archiveOf(object) ?? []);
+  if (current !== undefined || role !== "active" || last === undefined) return;
+  const before = /\d+$/.exec(last)?.[0] ?? "what it was";
   report(
     `generations.${site}`,
     generation,
-    `${before}: this cluster has a database already, which writes the archive ${database.archive}`,
+    `${before}: this cluster has a database already, which writes the archive ${last}`,
     `set generations.${site} back to ${before} in Pulumi.yaml; to begin the database anew from the vault: docs/runbooks/lost-disk.md`,
   );
 }
-
-/** `ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie` -> `17`. */
-const majorOf = (image: string): string | undefined => /:(\d+)[^/]*$/.exec(image)?.[1];
 
 /** A chart that is not there would be noticed only after the operators and the data are. */
 async function checkChart(name: string, chart: ChartReference, report: Report): Promise<void> {

@@ -21,13 +21,22 @@ export async function s3Request(
   bucket: Bucket,
   keys: BucketKeys,
   method: "GET" | "HEAD" | "PUT" | "DELETE",
-  options: { key?: string; query?: string; body?: string; headers?: Record<string, string> } = {},
+  options: {
+    key?: string;
+    query?: string;
+    body?: string | Blob;
+    headers?: Record<string, string>;
+    /** @default 20 */
+    seconds?: number;
+    /** Of an answer that says the server is busy. @default 2 */
+    retries?: number;
+  } = {},
 ): Promise<Response> {
-  const client = new AwsClient({ ...keys, service: "s3", region: bucket.region, retries: 2 });
+  const client = new AwsClient({ ...keys, service: "s3", region: bucket.region, retries: options.retries ?? 2 });
   return client.fetch(`${address(bucket, options.key)}${options.query ? `?${options.query}` : ""}`, {
     method,
     redirect: "manual",
-    signal: AbortSignal.timeout(20_000),
+    signal: AbortSignal.timeout((options.seconds ?? 20) * 1000),
     ...(options.body !== undefined ? { body: options.body } : {}),
     ...(options.headers ? { headers: options.headers } : {}),
   });

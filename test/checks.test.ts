@@ -5,22 +5,38 @@ import type { AddressInfo } from "node:net";
 import * as path from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { checkSite } from "../lib/checks";
+import { firstLease, parseLease } from "../lib/lease/lease";
+import type { Lease } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
 import { configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
 import { temporaryFolder } from "./support/folders";
 
 interface World {
-  /** The database that the cluster has. */
-  database?: { archive: string; image: string };
+  /** The databases that the cluster has, by name. */
+  databases?: Record<string, { archive: string; image: string; status?: object }>;
   /** Keys in the vault. */
   vault?: string[];
+  /** The lease in the vault: of home in epoch 1, unless something else is said, or `none`. */
+  lease?: Partial<Lease> | "none";
+  /** Whose cluster it is. */
+  marker?: string;
+}
+
+/** Where the world is changed, the test sees it here. */
+interface Seen {
+  lease?: Lease;
 }
 
 const image = "ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie";
-const databasePath = "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters/postgres";
+const databasesPath = "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters";
 
-async function serve({ database, vault = [] }: World): Promise<string> {
+const leaseOfHome = (fingerprint: string, changes: Partial<Lease> = {}): Lease => ({
+  ...firstLease({ site: "home", epoch: 1, fingerprint }, 600, "w0"),
+  ...changes,
+});
+
+async function serve({ databases = {}, vault = [], marker }: World, seen: Seen): Promise<string> {
   const definition = (name: string) => ({
     metadata: { name },
     spec: { group: "x", names: { kind: "X", plural: "x" }, scope: "Namespaced", versions: [] },
@@ -29,15 +45,31 @@ async function serve({ database, vault = [] }: World): Promise<string> {
     "/api/v1/namespaces/kube-system": { metadata: { name: "kube-system", uid: "u" } },
     "/apis/storage.k8s.io/v1/storageclasses": { items: [{ metadata: { name: "local-path" }, provisioner: "x" }] },
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": { items: [definition("ingressroutes.traefik.io")] },
-    [databasePath]: database && {
-      spec: {
-        imageName: database.image,
-        plugins: [{ name: "barman-cloud.cloudnative-pg.io", parameters: { serverName: database.archive } }],
-      },
+    [databasesPath]: {
+      items: Object.entries(databases).map(([name, { archive, image: imageName, status }]) => ({
+        metadata: { name },
+        spec: {
+          imageName,
+          plugins: [{ name: "barman-cloud.cloudnative-pg.io", parameters: { serverName: archive } }],
+        },
+        status,
+      })),
     },
+    "/api/v1/namespaces/homestead":
+      marker === undefined ? undefined : { metadata: { name: "homestead", labels: { "homestead/site": marker } } },
   };
   const server = http.createServer((request, response) => {
     const { pathname, searchParams } = new URL(request.url ?? "/", "http://world");
+    if (pathname === "/vault/lease.json") {
+      const parts: Buffer[] = [];
+      request.on("data", (part: Buffer) => parts.push(part));
+      request.on("end", () => {
+        if (request.method === "PUT") seen.lease = parseLease(Buffer.concat(parts).toString());
+        response.writeHead(seen.lease === undefined ? 404 : 200, { etag: `"${seen.lease?.writer ?? ""}"` });
+        response.end(seen.lease && JSON.stringify(seen.lease));
+      });
+      return;
+    }
     if (pathname === "/vault" || pathname === "/media") {
       const found = vault.filter((key) => key.startsWith(searchParams.get("prefix") ?? ""));
       response.end(found.map((key) => `<Contents><Key>${key}</Key></Contents>`).join(""));
@@ -53,8 +85,8 @@ async function serve({ database, vault = [] }: World): Promise<string> {
 }
 
 /** Checks a `home` whose world is this. @returns what was found, or the text of the error */
-async function check(world: World, changes: Record<string, unknown> = {}): Promise<string> {
-  const url = await serve(world);
+async function check(world: World, changes: Record<string, unknown> = {}, seen: Seen = {}): Promise<string> {
+  const url = await serve(world, seen);
   const chart = temporaryFolder();
   fs.writeFileSync(path.join(chart, "Chart.yaml"), "");
   const settings = parseSettings(
@@ -69,6 +101,8 @@ async function check(world: World, changes: Record<string, unknown> = {}): Promi
       ...changes,
     }),
   );
+  const { lease = {} } = world;
+  if (lease !== "none") seen.lease = leaseOfHome(settings.fingerprint, lease);
   const keys = { accessKeyId: "id", secretAccessKey: "key" };
   return checkSite({ ...settings, images: { ...settings.images, postgres: image } }, { vault: keys, media: keys }).then(
     ({ database }) => database,
@@ -80,7 +114,7 @@ const base = (archive: string) => `pg/${archive}/base/20261122T230302/backup.inf
 
 describe("a database that is yet to be made", () => {
   it("is made from nothing by the founder where nothing was ever archived", async () => {
-    expect(await check({})).toBe("missing");
+    expect(await check({ lease: "none" })).toBe("missing");
   });
 
   it("is refused where its archive is in the vault, with the number to raise and the command to run", async () => {
@@ -112,14 +146,14 @@ describe("a database that is yet to be made", () => {
 });
 
 describe("a database that is there", () => {
-  const database = { archive: "home-g1", image };
+  const databases = { "postgres-g1": { archive: "home-g1", image } };
 
   it("may have its archive in the vault", async () => {
-    expect(await check({ database, vault: [base("home-g1")] })).toBe("there");
+    expect(await check({ databases, vault: [base("home-g1")] })).toBe("there");
   });
 
   it("refuses a raised number, which would be no restore", async () => {
-    expect(await check({ database, vault: [base("home-g1")] }, { generations: { home: 2, vps: 1 } })).toBe(
+    expect(await check({ databases, vault: [base("home-g1")] }, { generations: { home: 2, vps: 1 } })).toBe(
       [
         "1 fault in the configuration of stack 'home'; nothing was changed.",
         "  homestead:generations.home: 2",
@@ -131,6 +165,82 @@ describe("a database that is there", () => {
 
   it("takes a raised number with a new major version of Postgres, whose WAL is another's", async () => {
     const older = { archive: "home-g1", image: "ghcr.io/cloudnative-pg/postgresql:16.9-system-trixie" };
-    expect(await check({ database: older }, { generations: { home: 2, vps: 1 } })).toBe("there");
+    expect(await check({ databases: { "postgres-g1": older } }, { generations: { home: 2, vps: 1 } })).toBe("there");
+  });
+});
+
+describe("another stack's cluster", () => {
+  it("is one fault: what stands in it says nothing about this stack's generations", async () => {
+    const databases = { "postgres-g1": { archive: "vps-g1", image } };
+    const said = await check({ databases, marker: "vps" });
+    expect(said).toContain("belongs to site 'vps'");
+    expect(said).toMatch(/^1 fault /);
+  });
+});
+
+describe("the lease", () => {
+  const there = { databases: { "postgres-g1": { archive: "home-g1", image } }, vault: [base("home-g1")] };
+
+  it("is written by the server's first update", async () => {
+    const seen: Seen = {};
+    await check({ lease: "none" }, {}, seen);
+    expect(seen.lease).toMatchObject({ activeSite: "home", epoch: 1, grace: 600, wait: 0, takeover: "first" });
+  });
+
+  it("stops an active site that it does not name, and says how to take over", async () => {
+    const seen: Seen = {};
+    expect(await check({ ...there, lease: { activeSite: "vps", epoch: 2 } }, {}, seen)).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        '  homestead:activeSite: "home"',
+        "    allowed: vps (epoch 2), as the lease in the vault says: two sites that federate cannot be merged again",
+        "    mend:    npx homestead switch home (or by hand: docs/runbooks/switch-by-hand.md); to leave it as it is, set activeSite to vps and epoch to 2 in Pulumi.yaml",
+      ].join("\n"),
+    );
+    expect(seen.lease).toMatchObject({ activeSite: "vps", epoch: 2 });
+  });
+
+  it("is taken over with the other site's word, before the first resource", async () => {
+    const seen: Seen = {};
+    const changes = { epoch: 3, promotionToken: "lost", leaseGrace: 100 };
+    await check({ ...there, lease: { activeSite: "vps", epoch: 2, grace: 300 } }, changes, seen);
+    expect(seen.lease).toMatchObject({ activeSite: "home", epoch: 3, grace: 100, takeover: "lost" });
+    expect(seen.lease?.wait).toBeGreaterThan(300);
+  });
+
+  it("is not taken with a stale token, or one of another database", async () => {
+    const token = (timeline: number, system = "7") =>
+      Buffer.from(
+        JSON.stringify({ latestCheckpointTimelineID: String(timeline), databaseSystemIdentifier: system }),
+      ).toString("base64");
+    const follower = { archive: "home-g1", image, status: { timelineID: 3, systemID: "7" } };
+    const world: World = { databases: { "postgres-g1": follower }, lease: { activeSite: "vps", epoch: 2 } };
+    const take = (promotionToken: string, seen: Seen = {}) => check(world, { epoch: 3, promotionToken }, seen);
+    const seen: Seen = {};
+    expect(await take(token(2), seen)).toContain(
+      "it is stale: it was made on timeline 2, and the database follows timeline 3",
+    );
+    expect(await take(token(3, "8"))).toContain("it is of another database");
+    expect(await take("A".repeat(60))).toContain("it is no demotion token");
+    expect(seen.lease?.activeSite).toBe("vps");
+    expect(await take(token(3), seen)).toBe("there");
+    expect(seen.lease).toMatchObject({ activeSite: "home", epoch: 3, wait: 0, takeover: "planned" });
+  });
+
+  it("lets a site step down that holds it", async () => {
+    expect(await check(there, { activeSite: "vps", epoch: 2 })).toBe("there");
+  });
+
+  it("stops a site whose identity is another server's", async () => {
+    expect(await check({ ...there, lease: { fingerprint: "0123456789abcdef" } })).toContain(
+      "this server's own vault: its lease is of identity 0123456789abcdef",
+    );
+  });
+
+  it("is missed where there are archives, and the way out is named", async () => {
+    expect(await check({ ...there, lease: "none" })).toContain("there is no lease.json to say which site is active");
+    const seen: Seen = {};
+    await check({ ...there, lease: "none" }, { promotionToken: "dead" }, seen);
+    expect(seen.lease).toMatchObject({ activeSite: "home", epoch: 1, takeover: "dead" });
   });
 });

@@ -126,7 +126,7 @@ export class DrillCluster {
 
   /** Rows of the live database, and its newest segment of WAL once everything counted is in it. */
   async countLive(inNamespace: string): Promise<{ rows: RowCounts; segment: string }> {
-    const out = await this.sql(inNamespace, "postgres", `${countQuery}; SELECT pg_walfile_name(pg_switch_wal())`);
+    const out = await this.sql(inNamespace, undefined, `${countQuery}; SELECT pg_walfile_name(pg_switch_wal())`);
     const [rows = "{}", segment = ""] = out.trim().split("\n");
     return { rows: parseCounts(rows), segment };
   }
@@ -135,15 +135,17 @@ export class DrillCluster {
   async archived(inNamespace: string, segment: string, seconds: number): Promise<void> {
     // Not the timeline's first eight digits: segments are compared as positions.
     await this.until(seconds, `WAL segment ${segment} in the archive`, async () => {
-      const last = (await this.sql(inNamespace, "postgres", "SELECT last_archived_wal FROM pg_stat_archiver")).trim();
+      const last = (await this.sql(inNamespace, undefined, "SELECT last_archived_wal FROM pg_stat_archiver")).trim();
       return last.slice(8, 24) >= segment.slice(8) ? "done" : `the last one archived is ${last || "none"}`;
     });
   }
 
-  private async sql(inNamespace: string, cluster: string, statements: string): Promise<string> {
-    const labelSelector = `cnpg.io/cluster=${cluster},cnpg.io/instanceRole=primary`;
+  /** @param cluster undefined: the one that runs; those of earlier generations sleep */
+  private async sql(inNamespace: string, cluster: string | undefined, statements: string): Promise<string> {
+    const labelSelector = `cnpg.io/cluster${cluster === undefined ? "" : `=${cluster}`},cnpg.io/instanceRole=primary`;
     const [pod] = (await this.core.listNamespacedPod({ namespace: inNamespace, labelSelector })).items;
-    if (!pod?.metadata?.name) throw new DrillFailure(`the database '${cluster}' has no primary`);
+    if (!pod?.metadata?.name)
+      throw new DrillFailure(`the database${cluster === undefined ? "" : ` '${cluster}'`} has no primary`);
     return execInPod(this.config, {
       namespace: inNamespace,
       pod: pod.metadata.name,

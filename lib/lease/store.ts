@@ -12,9 +12,16 @@ export class LeaseConflict extends Error {
   }
 }
 
-/** @returns undefined when there is none. @throws Error when the store does not say, or holds something else */
-export async function readLease(vault: Bucket, keys: BucketKeys): Promise<StoredLease | undefined> {
-  const response = await s3Request(vault, keys, "GET", { key: leaseKey });
+/**
+ * @param options.seconds how long it may take, @default 20
+ * @returns undefined when there is none. @throws Error when the store does not say, or holds something else
+ */
+export async function readLease(
+  vault: Bucket,
+  keys: BucketKeys,
+  options: { seconds?: number; retries?: number } = {},
+): Promise<StoredLease | undefined> {
+  const response = await s3Request(vault, keys, "GET", { ...options, key: leaseKey });
   const text = await response.text();
   if (response.status === 404) return undefined;
   if (!response.ok) throw new Error(`the lease cannot be read: bucket '${vault.bucket}' answers ${response.status}`);

@@ -111,7 +111,7 @@ export class Cluster {
 
   /** One SQL statement in Mastodon's database. @returns rows as lines, columns separated by | */
   async sql(statement: string, namespace = "homestead"): Promise<string> {
-    const [pod] = await this.pods(namespace, "cnpg.io/cluster=postgres,cnpg.io/instanceRole=primary");
+    const [pod] = await this.pods(namespace, "cnpg.io/cluster,cnpg.io/instanceRole=primary");
     if (!pod) throw new Error("no primary of the database");
     const out = await this.exec(
       namespace,

@@ -1,0 +1,210 @@
+/**
+ * The databases of a site's cluster, as they are found there: which one is this generation's, which were before it,
+ * and what they are doing. Read only.
+ */
+import * as k8s from "@kubernetes/client-node";
+import * as pulumi from "@pulumi/pulumi";
+import { archiveName } from "../settings";
+import type { Settings } from "../settings";
+import { kubeClient } from "./kube";
+import { isPlanning } from "./planning";
+import { execInPod } from "./pod-exec";
+
+/** What is looked at of a CloudNativePG Cluster. */
+export interface DatabaseObject {
+  metadata: { name: string; deletionTimestamp?: string };
+  spec: {
+    imageName?: string;
+    plugins?: { parameters?: { serverName?: string } }[];
+    replica?: { self?: string; primary?: string };
+  };
+  status?: { demotionToken?: string; timelineID?: number; systemID?: string };
+}
+
+/** A cluster's databases from this generation's point of view. */
+export interface Databases {
+  /** Name of the Cluster that this generation has, or will have. */
+  name: string;
+  /** The Cluster itself, if it is there. */
+  current: DatabaseObject | undefined;
+  /** Clusters of earlier generations: kept, hibernated, until somebody deletes them. */
+  former: DatabaseObject[];
+}
+
+/** The name of a generation's Cluster: a new beginning stands beside the old one, whose volume is kept. */
+export const clusterName = (generation: number): string => `postgres-g${generation}`;
+
+/** The archive that a Cluster writes. */
+export const archiveOf = (object: DatabaseObject): string | undefined =>
+  object.spec.plugins?.[0]?.parameters?.serverName;
+
+/** `ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie` -> `17`. */
+export const majorOf = (image: string | undefined): string | undefined => /:(\d+)[^/]*$/.exec(image ?? "")?.[1];
+
+/**
+ * Sorts what was found. A Cluster belongs to the present generation by the archive it writes. A new major version of
+ * Postgres begins another archive in place: then it is the last generation's Cluster that goes on.
+ */
+export function sortDatabases(
+  found: DatabaseObject[],
+  { site, generation, images }: Pick<Settings, "site" | "generation"> & { images: { postgres: string } },
+): Databases {
+  const objects = found.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+  const writes = (archive: string) => objects.find((object) => archiveOf(object) === archive);
+  const last = writes(archiveName(site, generation - 1));
+  const upgraded = last && majorOf(last.spec.imageName) !== majorOf(images.postgres) ? last : undefined;
+  const current = writes(archiveName(site, generation)) ?? upgraded;
+  return {
+    name: current?.metadata.name ?? clusterName(generation),
+    current,
+    former: objects.filter((object) => object !== current),
+  };
+}
+
+/** @returns undefined when the cluster cannot be asked. A cluster without CloudNativePG has none. */
+export async function findDatabases(
+  settings: Pick<Settings, "cluster" | "namespace" | "site" | "generation" | "images">,
+): Promise<Databases | undefined> {
+  try {
+    return sortDatabases(await listDatabases(settings), settings);
+  } catch {
+    return undefined;
+  }
+}
+
+async function listDatabases({
+  cluster,
+  namespace,
+}: Pick<Settings, "cluster" | "namespace">): Promise<DatabaseObject[]> {
+  const api = kubeClient(cluster).makeApiClient(k8s.CustomObjectsApi);
+  try {
+    const list: unknown = await api.listNamespacedCustomObject({
+      group: "postgresql.cnpg.io",
+      version: "v1",
+      plural: "clusters",
+      namespace,
+    });
+    return (list as { items: DatabaseObject[] }).items;
+  } catch (error) {
+    // No such kind yet.
+    if (error instanceof k8s.ApiException && error.code === 404) return [];
+    throw error;
+  }
+}
+
+interface Access extends Pick<Settings, "cluster"> {
+  namespace: pulumi.Input<string>;
+}
+
+/** Whether the update is a real one, and not a preview or a plan, in which nothing may be waited for. */
+const isReal = () => !isPlanning() && !pulumi.runtime.isDryRun();
+
+const twoSeconds = () => new Promise((resolve) => setTimeout(resolve, 2000));
+
+/** Looks every two seconds. @throws Error with what was seen last, when the time is up */
+async function until<T>(seconds: number, what: string, look: () => Promise<T | undefined>): Promise<T> {
+  const end = Date.now() + seconds * 1000;
+  let last = "";
+  for (;;) {
+    try {
+      const found = await look();
+      if (found !== undefined) return found;
+    } catch (error) {
+      last = error instanceof Error ? `: ${error.message.split("\n")[0] ?? ""}` : "";
+    }
+    if (Date.now() > end) throw new pulumi.RunError(`${what}: not within ${seconds} s${last}`);
+    await twoSeconds();
+  }
+}
+
+/**
+ * Gives the name on once the database takes writes. Its Cluster is "Ready" while it still follows: what comes next
+ * would find it read-only in the middle of a promotion.
+ */
+export function onceWritable(access: Access, cluster: pulumi.Input<string>): pulumi.Output<string> {
+  return pulumi.all([cluster, access.namespace]).apply(async ([name, namespace]) => {
+    if (!isReal()) return name;
+    const config = kubeClient(access.cluster);
+    const core = config.makeApiClient(k8s.CoreV1Api);
+    await until(900, `the promotion of the database '${name}'`, async () => {
+      const labelSelector = `cnpg.io/cluster=${name},cnpg.io/instanceRole=primary`;
+      const [pod] = (await core.listNamespacedPod({ namespace, labelSelector })).items;
+      if (!pod?.metadata?.name) throw new Error("it has no primary");
+      const follows = await execInPod(config, {
+        namespace,
+        pod: pod.metadata.name,
+        container: "postgres",
+        command: ["psql", "-XAtqc", "SELECT pg_is_in_recovery()"],
+        seconds: 20,
+      });
+      if (follows.trim() !== "f") throw new Error("it still follows");
+      return name;
+    });
+    return name;
+  });
+}
+
+/**
+ * The token that lets the other site take over without losing anything: there once the database has stopped and its
+ * last WAL is in the vault. An empty text where there is none to be had: the site was a standby before.
+ *
+ * Waits until Valkey's pod is gone as well, since by then its last snapshot is in the vault.
+ */
+export function demotionToken(
+  access: Access,
+  cluster: pulumi.Input<string>,
+  wasActive: boolean,
+): pulumi.Output<string> {
+  return pulumi.all([cluster, access.namespace]).apply(async ([name, namespace]) => {
+    if (!isReal()) return "";
+    const config = kubeClient(access.cluster);
+    const core = config.makeApiClient(k8s.CoreV1Api);
+    const read = async () => {
+      const databases = await listDatabases({ cluster: access.cluster, namespace });
+      return databases.find(({ metadata }) => metadata.name === name)?.status?.demotionToken;
+    };
+    if (!wasActive) return (await read()) ?? "";
+    await until(600, "the end of Valkey's pod", async () => {
+      const labelSelector = "app.kubernetes.io/name=valkey";
+      const { items } = await core.listNamespacedPod({ namespace, labelSelector });
+      return items.length === 0 ? true : undefined;
+    });
+    return until(600, `the demotion token of the database '${name}'`, async () => {
+      const token = await read();
+      return token === "" ? undefined : token;
+    });
+  });
+}
+
+/** A demotion token's content, as CloudNativePG encodes it (pg_controldata's lines as JSON, in base64). */
+export interface TokenContent {
+  systemId: string;
+  timeline: number;
+}
+
+/** @returns undefined when it is no token */
+export function readToken(token: string): TokenContent | undefined {
+  try {
+    const content = JSON.parse(Buffer.from(token, "base64").toString("utf8")) as Record<string, unknown>;
+    const timeline = Number(content["latestCheckpointTimelineID"]);
+    const systemId = content["databaseSystemIdentifier"];
+    return Number.isInteger(timeline) && typeof systemId === "string" ? { systemId, timeline } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Why a token does not fit a database that follows; undefined if it does, or if nobody can tell. */
+export function tokenFault(token: string, database: DatabaseObject | undefined): string | undefined {
+  const content = readToken(token);
+  if (!content) return "it is no demotion token";
+  const { timelineID, systemID } = database?.status ?? {};
+  if (systemID !== undefined && systemID !== content.systemId) {
+    return `it is of another database (system ${content.systemId}, this one follows ${systemID})`;
+  }
+  // A later one is still on its way here.
+  if (timelineID !== undefined && timelineID > content.timeline) {
+    return `it is stale: it was made on timeline ${content.timeline}, and the database follows timeline ${timelineID}`;
+  }
+  return undefined;
+}

@@ -1,0 +1,20 @@
+/** The gate's rules, as components/valkey-gate.sh follows them: for the keeper that leaves the mark, and for the model. */
+
+/** What the keeper last found out. `since` is the uptime at which it asked, not at which it was answered. */
+export type Mark = { word: "ours"; since: number; grace: number } | { word: "others" };
+
+/** Open: Valkey runs. Closed: it is stopped. Unverified: it does not start, and what runs writes nothing. */
+export type Verdict = "open" | "closed" | "unverified";
+
+/** The mark's text; whole seconds, the earlier one. */
+export const formatMark = (mark: Mark): string =>
+  mark.word === "others" ? "others\n" : `ours ${Math.floor(mark.since)} ${mark.grace}\n`;
+
+/** @param text undefined where there is no mark yet. @param uptime seconds since the machine started */
+export function gateVerdict(text: string | undefined, uptime: number): Verdict {
+  const [word, since, grace] = (text ?? "").trim().split(/\s+/);
+  if (word === "others") return "closed";
+  if (word !== "ours") return "unverified";
+  const age = Math.floor(uptime) - Number(since);
+  return age >= 0 && age < Number(grace) ? "open" : "unverified";
+}

@@ -1,0 +1,172 @@
+/**
+ * The keeper: runs beside Valkey, reads the site lease, leaves the mark that the gate goes by, and takes Valkey's
+ * snapshots to the vault. All it knows is in files, so that it may be killed at any time.
+ *
+ * SITE, OTHER_SITE, EPOCH, FINGERPRINT   who asks
+ * ENDPOINT, REGION, BUCKET, ACCESS_KEY_ID, SECRET_ACCESS_KEY   the vault
+ * DATA, GATE   Valkey's folder, and the one that is shared with the gate
+ */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { SiteName } from "../../settings";
+import type { Mark } from "./gate";
+import { formatMark } from "./gate";
+import { judge, pollSeconds, requestSeconds } from "./lease";
+import type { Claim, StoredLease } from "./lease";
+import { beginEpoch, snapshotKey, upload } from "./snapshots";
+import type { Store } from "./snapshots";
+import { readLease } from "./store";
+
+export interface KeeperOptions extends Store {
+  claim: Claim;
+  otherSite: string;
+  data: string;
+  gate: string;
+  /** Where the machine's uptime is read. @default /proc/uptime */
+  uptime?: string;
+  /** Seconds between two looks. @default 20, docs/lease.md */
+  poll?: number;
+  /** Seconds between two snapshots' ways to the vault. @default 300 */
+  snapshots?: number;
+  say?: (line: string) => void;
+}
+
+export class Keeper {
+  private said = "";
+  private uploaded = 0;
+  private ending = false;
+
+  constructor(private readonly options: KeeperOptions) {}
+
+  /** Runs until {@link end}. */
+  async run(): Promise<void> {
+    const { poll = pollSeconds, snapshots = 300 } = this.options;
+    const taking = this.every(snapshots, () => this.snapshot());
+    await this.every(poll, () => this.look());
+    await taking;
+    await this.last();
+  }
+
+  /** The pod ends: waits for Valkey to have ended, and takes its last snapshot to the vault. */
+  end(): void {
+    this.ending = true;
+  }
+
+  private async every(seconds: number, work: () => Promise<void>): Promise<void> {
+    while (!this.ending) {
+      await work();
+      const next = Date.now() + seconds * 1000;
+      while (!this.ending && Date.now() < next) await sleep(Math.min(500, seconds * 1000));
+    }
+  }
+
+  /** One look at the lease. Never throws: what it could not find out leaves the mark to grow old. */
+  async look(): Promise<void> {
+    const { claim, vault, keys } = this.options;
+    const asked = this.now();
+    let stored: StoredLease | undefined;
+    try {
+      stored = await readLease(vault, keys, { seconds: requestSeconds, retries: 0 });
+    } catch (error) {
+      this.say(`the lease cannot be read: ${reason(error)}`);
+      return;
+    }
+    if (stored === undefined) return this.say("there is no lease in the vault");
+    const { lease } = stored;
+    const verdict = judge(stored, claim);
+    if (verdict === "others") {
+      this.say(`the lease is ${lease.activeSite}'s, epoch ${lease.epoch}; this is ${claim.site}, epoch ${claim.epoch}`);
+      return this.mark({ word: "others" });
+    }
+    if (verdict === "soon") {
+      return this.say(`epoch ${lease.epoch} is ${claim.site}'s, ${lease.wait} s after it was taken: waiting`);
+    }
+    try {
+      const begun = await beginEpoch({ ...this.options, site: claim.site, lease });
+      if (begun !== undefined) this.say(begun);
+    } catch (error) {
+      this.say(`epoch ${lease.epoch} cannot begin: ${reason(error)}`);
+      return;
+    }
+    this.mark({ word: "ours", since: asked, grace: lease.grace });
+    this.say(`the lease is ours, epoch ${lease.epoch}`);
+  }
+
+  /** By renaming: the gate never reads half a mark. */
+  private mark(mark: Mark): void {
+    const file = path.join(this.options.gate, "mark");
+    fs.writeFileSync(`${file}.new`, formatMark(mark));
+    fs.renameSync(`${file}.new`, file);
+  }
+
+  private async snapshot(): Promise<void> {
+    const { claim, data } = this.options;
+    const file = path.join(data, "dump.rdb");
+    const changed = fs.existsSync(file) ? fs.statSync(file).mtimeMs : 0;
+    if (changed === this.uploaded || !this.begun()) return;
+    try {
+      await upload(this.options, snapshotKey(claim.site, claim.epoch, "dump"), file);
+      this.uploaded = changed;
+    } catch (error) {
+      this.say(`a snapshot did not reach the vault: ${reason(error)}`);
+    }
+  }
+
+  /** Whether the folder holds this epoch's data: another one's is not ours to give away. */
+  private begun(): boolean {
+    const mark = path.join(this.options.data, "epoch");
+    return fs.existsSync(mark) && fs.readFileSync(mark, "utf8").trim() === String(this.options.claim.epoch);
+  }
+
+  private async last(): Promise<void> {
+    const { claim, data, gate } = this.options;
+    // Kubernetes ends the wait: it kills the pod when its time is up.
+    while (!fs.existsSync(path.join(gate, "ended"))) await sleep(200);
+    const file = path.join(data, "dump.rdb");
+    if (!this.begun() || !fs.existsSync(file)) return;
+    for (;;) {
+      try {
+        await upload(this.options, snapshotKey(claim.site, claim.epoch, "final"), file);
+        return this.say("the last snapshot is in the vault");
+      } catch (error) {
+        this.say(`the last snapshot did not reach the vault: ${reason(error)}`);
+        await sleep(2000);
+      }
+    }
+  }
+
+  private now(): number {
+    return Number(fs.readFileSync(this.options.uptime ?? "/proc/uptime", "utf8").split(" ")[0]);
+  }
+
+  /** Once for each thing there is to say: it looks three times a minute. */
+  private say(line: string): void {
+    if (line === this.said) return;
+    this.said = line;
+    (this.options.say ?? ((text) => console.log(`keeper: ${text}`)))(line);
+  }
+}
+
+/** `fetch failed` says nothing; its cause does. */
+const reason = (error: unknown): string => {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  return cause instanceof Error ? cause.message : String(cause);
+};
+
+const setting = (name: string): string => {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set`);
+  return value;
+};
+
+export function keeperFromEnvironment(): Keeper {
+  return new Keeper({
+    claim: { site: setting("SITE") as SiteName, epoch: Number(setting("EPOCH")), fingerprint: setting("FINGERPRINT") },
+    otherSite: setting("OTHER_SITE"),
+    vault: { endpoint: setting("ENDPOINT"), region: setting("REGION"), bucket: setting("BUCKET") },
+    keys: { accessKeyId: setting("ACCESS_KEY_ID"), secretAccessKey: setting("SECRET_ACCESS_KEY") },
+    data: setting("DATA"),
+    gate: setting("GATE"),
+  });
+}

@@ -1,0 +1,126 @@
+/**
+ * What the program may do, given the lease: asked before the first resource, in a preview too. Pure.
+ */
+import type { Fault, Settings } from "../../settings";
+import type { Lease, StoredLease, Takeover } from "./lease";
+
+/** What the rules look at besides the stack's settings. */
+export interface LeaseFacts {
+  /** Nothing, if the vault has none. */
+  stored: Pick<StoredLease, "lease"> | undefined;
+  /** Whether the vault holds any database's archive. */
+  archives: boolean;
+  /** Whether the cluster has this site's database already. */
+  database: "there" | "missing";
+}
+
+/** What the update does to the lease before anything else. */
+export type LeaseStep =
+  | { kind: "none" }
+  /** The server's first `up`: there was nothing before. */
+  | { kind: "create"; takeover: Extract<Takeover, "first" | "dead"> }
+  /** This site takes over. */
+  | { kind: "advance"; from: Lease; takeover: Exclude<Takeover, "first"> };
+
+type Stack = Pick<
+  Settings,
+  "site" | "role" | "activeSite" | "epoch" | "founder" | "fingerprint" | "promotionToken" | "vault"
+>;
+
+type Verdict = { step: LeaseStep; faults: Fault[] };
+
+const none: LeaseStep = { kind: "none" };
+const refused = (fault: Omit<Fault, "key"> & { key: string }): Verdict => ({
+  step: none,
+  faults: [{ ...fault, key: `homestead:${fault.key}` }],
+});
+
+/** How a takeover is called, by the transient key that allows it. */
+const takeoverOf = (token: string): Exclude<Takeover, "first"> =>
+  token === "lost" || token === "dead" ? token : "planned";
+
+/** The rules of docs/lease.md. */
+export function leaseStep(stack: Stack, facts: LeaseFacts): Verdict {
+  const { stored } = facts;
+  if (stored === undefined) return withoutLease(stack, facts);
+  const { lease } = stored;
+  if (lease.fingerprint !== stack.fingerprint) {
+    return refused({
+      key: "vault.bucket",
+      value: JSON.stringify(stack.vault.bucket),
+      allowed: `this server's own vault: its lease is of identity ${lease.fingerprint}, and this stack's identity is ${stack.fingerprint}`,
+      mend: "npx homestead identity verify (which stack differs), or name the right bucket",
+    });
+  }
+  return stack.role === "active" ? asActive(stack, lease) : asStandby(stack, lease);
+}
+
+function asActive(stack: Stack, lease: Lease): Verdict {
+  const { site, epoch, promotionToken } = stack;
+  if (lease.activeSite === site && lease.epoch === epoch) return { step: none, faults: [] };
+  if (lease.activeSite === site) return wrongEpoch(stack, lease);
+  if (epoch !== lease.epoch + 1 || promotionToken === undefined) {
+    return refused({
+      key: "activeSite",
+      value: JSON.stringify(stack.activeSite),
+      allowed: `${lease.activeSite} (epoch ${lease.epoch}), as the lease in the vault says: two sites that federate cannot be merged again`,
+      mend: `npx homestead switch ${site} (or by hand: docs/runbooks/switch-by-hand.md); to leave it as it is, set activeSite to ${lease.activeSite} and epoch to ${lease.epoch} in Pulumi.yaml`,
+    });
+  }
+  return { step: { kind: "advance", from: lease, takeover: takeoverOf(promotionToken) }, faults: [] };
+}
+
+function asStandby(stack: Stack, lease: Lease): Verdict {
+  const { site, activeSite, epoch } = stack;
+  if (lease.activeSite === activeSite && lease.epoch === epoch) return { step: none, faults: [] };
+  // Its own stepping down makes nobody active.
+  if (lease.activeSite === site && epoch === lease.epoch + 1) return { step: none, faults: [] };
+  if (lease.activeSite === activeSite) return wrongEpoch(stack, lease);
+  return refused({
+    key: "activeSite",
+    value: JSON.stringify(activeSite),
+    allowed: `${lease.activeSite} (epoch ${lease.epoch}), as the lease in the vault says`,
+    mend: `set activeSite to ${lease.activeSite} and epoch to ${lease.epoch} in Pulumi.yaml`,
+  });
+}
+
+const wrongEpoch = ({ epoch }: Stack, lease: Lease): Verdict =>
+  refused({
+    key: "epoch",
+    value: String(epoch),
+    allowed: `${lease.epoch}, as the lease in the vault says`,
+    mend: `set epoch to ${lease.epoch} in Pulumi.yaml`,
+  });
+
+function withoutLease(stack: Stack, { archives, database }: LeaseFacts): Verdict {
+  const { site, role, activeSite, epoch, founder, promotionToken, vault } = stack;
+  if (role === "standby") {
+    return refused({
+      key: "activeSite",
+      value: JSON.stringify(activeSite),
+      allowed: `a site that is there: the vault '${vault.bucket}' has no lease yet`,
+      mend: `pulumi up --stack ${activeSite} first`,
+    });
+  }
+  // The operator's word that nobody else runs: the way out of every case below.
+  if (promotionToken === "dead") return { step: { kind: "create", takeover: "dead" }, faults: [] };
+  const anew = `make sure that no other site runs, then: pulumi config set homestead:promotionToken dead --stack ${site}, pulumi up --stack ${site}, pulumi config rm homestead:promotionToken --stack ${site}`;
+  if (archives || database === "there") {
+    const what = archives ? "it holds archives of a database" : "this cluster has a database";
+    return refused({
+      key: "vault.bucket",
+      value: JSON.stringify(vault.bucket),
+      allowed: `a vault with its lease: ${what}, and there is no lease.json to say which site is active`,
+      mend: `put lease.json back, or, ${anew}`,
+    });
+  }
+  if (site !== founder || epoch !== 1) {
+    return refused({
+      key: site === founder ? "epoch" : "activeSite",
+      value: site === founder ? String(epoch) : JSON.stringify(activeSite),
+      allowed: `${site === founder ? "1" : founder}, at the first update of a server: the vault '${vault.bucket}' is empty`,
+      mend: `name the server's own vault; or, if this is a new bucket for an old server, ${anew}`,
+    });
+  }
+  return { step: { kind: "create", takeover: "first" }, faults: [] };
+}
