@@ -142,7 +142,7 @@ async function checkLease(
         "promotionToken",
         promotionToken,
         `the token of the other site's last demotion: ${fault}`,
-        `pulumi stack output demotionToken --stack ${settings.otherSite ?? ""}, then: pulumi config set homestead:promotionToken <token> --stack ${site}`,
+        `pulumi stack output demotionToken --stack ${settings.otherSite ?? ""}, then: pulumi config set --plaintext homestead:promotionToken <token> --stack ${site}`,
       );
     }
   }
