@@ -137,7 +137,7 @@ async function baseBackup(cluster: Cluster): Promise<void> {
       kind: "Backup",
       metadata: { name, namespace: "homestead" },
       spec: {
-        cluster: { name: "postgres" },
+        cluster: { name: "postgres-g1" },
         method: "plugin",
         pluginConfiguration: { name: "barman-cloud.cloudnative-pg.io" },
       },

@@ -146,6 +146,6 @@ async function webImage(cluster: Cluster): Promise<string> {
 }
 
 async function backupPhase(cluster: Cluster, image: string): Promise<unknown> {
-  const name = `before-mastodon-${image.slice(image.lastIndexOf(":") + 1).toLowerCase()}`;
+  const name = `postgres-g1-before-mastodon-${image.slice(image.lastIndexOf(":") + 1).toLowerCase()}`;
   return (await cluster.get("backups.postgresql.cnpg.io", name, namespace))?.status?.["phase"];
 }
