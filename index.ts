@@ -60,7 +60,8 @@ export = async () => {
     new Dns("dns", { ...settings, records }, { dependsOn: [verification] });
   }
   if (role === "active") {
-    if (settings.beginning.kind === "recovery") {
+    // A site that took over without the other's queues and feeds has to make its feeds anew.
+    if (settings.beginning.kind === "recovery" || settings.epoch > 1) {
       new Feeds("feeds", parts, { provider, dependsOn: [mastodon] });
     }
     if (search) new SearchIndex("search-index", { ...parts, search }, { provider, dependsOn: [mastodon] });

@@ -20,6 +20,10 @@ const subcommands: Record<string, { summary: string; load: () => Command }> = {
     summary: "restore the newest backup beside the site, and see whether it would do",
     load: () => (require("./drill") as typeof import("./drill")).drillCommand(),
   },
+  switch: {
+    summary: "make a site the active one, and the other one its standby",
+    load: () => (require("./switch") as typeof import("./switch")).switchCommand(),
+  },
   status: {
     summary: "a site at a glance",
     load: () => (require("./status") as typeof import("./status")).statusCommand(),

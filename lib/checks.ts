@@ -91,6 +91,7 @@ async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" 
   // On another stack's cluster there is another stack's database.
   if (ours && databases !== undefined) {
     checkGeneration(settings, databases, report);
+    checkParted(settings, databases, lease, report);
     const mayWait = () => patience === "wait" && faults.length === 0;
     if (external) await checkArchives(settings, keys, databases, report, mayWait);
   }
@@ -430,6 +431,26 @@ function checkGeneration({ site, role, generation }: Settings, { current, former
     generation,
     `${before}: this cluster has a database already, which writes the archive ${last}`,
     `set generations.${site} back to ${before} in Pulumi.yaml; to begin the database anew from the vault: docs/runbooks/lost-disk.md`,
+  );
+}
+
+/**
+ * A database that wrote until another site took over without its token holds rows that the other one has not got, and
+ * cannot follow it. Nothing that it has is thrown away: its successor stands beside it.
+ */
+function checkParted(
+  { site, role, generation, activeSite, epoch }: Settings,
+  { current }: Databases,
+  { stored }: LeaseFound,
+  report: Report,
+): void {
+  const tookOver = stored?.lease.activeSite === activeSite && stored.lease.epoch === epoch;
+  if (role !== "standby" || !tookOver || current?.spec.replica?.primary !== site) return;
+  report(
+    `generations.${site}`,
+    generation,
+    `${generation + 1}: ${activeSite} took over while ${site} was lost, and the database here has parted from its; the next generation follows it, and the old one is kept`,
+    `npx homestead switch ${site} (which brings the server back here), or set generations.${site} to ${generation + 1} in Pulumi.yaml and run: pulumi up --stack ${site}`,
   );
 }
 

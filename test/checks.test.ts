@@ -14,7 +14,7 @@ import { temporaryFolder } from "./support/folders";
 
 interface World {
   /** The databases that the cluster has, by name. */
-  databases?: Record<string, { archive: string; image: string; status?: object }>;
+  databases?: Record<string, { archive: string; image: string; status?: object; primary?: string }>;
   /** Keys in the vault. */
   vault?: string[];
   /** The lease in the vault: of home in epoch 1, unless something else is said, or `none`. */
@@ -46,11 +46,12 @@ async function serve({ databases = {}, vault = [], marker }: World, seen: Seen):
     "/apis/storage.k8s.io/v1/storageclasses": { items: [{ metadata: { name: "local-path" }, provisioner: "x" }] },
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": { items: [definition("ingressroutes.traefik.io")] },
     [databasesPath]: {
-      items: Object.entries(databases).map(([name, { archive, image: imageName, status }]) => ({
+      items: Object.entries(databases).map(([name, { archive, image: imageName, status, primary }]) => ({
         metadata: { name },
         spec: {
           imageName,
           plugins: [{ name: "barman-cloud.cloudnative-pg.io", parameters: { serverName: archive } }],
+          ...(primary === undefined ? {} : { replica: { primary } }),
         },
         status,
       })),
@@ -229,6 +230,18 @@ describe("the lease", () => {
 
   it("lets a site step down that holds it", async () => {
     expect(await check(there, { activeSite: "vps", epoch: 2 })).toBe("there");
+  });
+
+  it("does not let a lost site's database follow the one it has parted from: the next generation does", async () => {
+    const world = (primary: string): World => ({
+      databases: { "postgres-g1": { archive: "home-g1", image, primary } },
+      lease: { activeSite: "vps", epoch: 2 },
+    });
+    const standby = { activeSite: "vps", epoch: 2 };
+    expect(await check(world("home"), standby)).toContain(
+      "2: vps took over while home was lost, and the database here has parted from its; the next generation follows it, and the old one is kept",
+    );
+    expect(await check(world("vps"), standby)).toBe("there");
   });
 
   it("stops a site whose identity is another server's", async () => {

@@ -1,0 +1,253 @@
+import { createInterface } from "node:readline/promises";
+import { Argument, Command, Option } from "commander";
+import { loadTarget } from "./verify";
+import { projectFolder } from "../lib/plan";
+import { readLease } from "../lib/lease/store";
+import { loadSite } from "../lib/site-secrets";
+import type { Site } from "../lib/site-secrets";
+import { JournalStore } from "../lib/switch/journal";
+import type { Journal, Kind } from "../lib/switch/journal";
+import { keysOf, preflight } from "../lib/switch/preflight";
+import type { Findings } from "../lib/switch/preflight";
+import { runSwitch } from "../lib/switch/run";
+import { canReopen, described, nextStep, standingOf, stepsOf } from "../lib/switch/steps";
+import { realWorld } from "../lib/switch/world";
+import type { Lease } from "../lib/lease/lease";
+import { UserError } from "../lib/user-error";
+import { siteNames } from "../settings";
+import type { SiteName } from "../settings";
+
+interface Options {
+  lost?: boolean;
+  dead?: boolean;
+  dryRun?: boolean;
+  yes?: boolean;
+  verbose?: boolean;
+  resolver?: string[];
+}
+
+/** `homestead switch`: makes the other site the active one. */
+export function switchCommand(): Command {
+  return new Command("switch")
+    .summary("make a site the active one, and the other one its standby")
+    .description(
+      "Hands the server over to a site and loses nothing; with --lost or --dead takes it over from a site that is gone. " +
+        "Changes Pulumi.yaml and the stack files and runs the stacks; commits nothing. Interrupted, the same command " +
+        "goes on where it stopped, on any machine.",
+    )
+    .addArgument(new Argument("<site>", "the site that shall be active").choices(siteNames))
+    .addOption(new Option("--lost", "the other site cannot be reached: waits until it has stopped for certain"))
+    .addOption(
+      new Option("--dead", "the other site is powered off, and will not come back by itself meanwhile").conflicts(
+        "lost",
+      ),
+    )
+    .addOption(new Option("--dry-run", "look at everything and say what would be done"))
+    .addOption(new Option("--yes", "do not ask"))
+    .addOption(new Option("--verbose", "show what the Pulumi engine says"))
+    .addOption(new Option("--resolver <address...>", "DNS servers to ask at the end"))
+    .action(async (site: SiteName, options: Options) => {
+      await switchTo(site, options);
+      // A connection to a dead API server would keep us for minutes.
+      setTimeout(() => process.exit(), 200).unref();
+    });
+}
+
+async function switchTo(target: SiteName, options: Options): Promise<void> {
+  const from = otherThan(target);
+  const wanted: Kind = options.dead === true ? "dead" : options.lost === true ? "lost" : "planned";
+  const there = await loadSite(target);
+  const { vault } = there.settings;
+  const lease = await theLease(there);
+  const store = new JournalStore(vault, keysOf(there).vault);
+  const found = await store.read();
+
+  const standing = standingOf(found, lease);
+  if (standing === "overtaken") console.log("an earlier switch was finished by hand; its journal is history");
+  const open = standing === "open" ? found : undefined;
+  const journal =
+    open === undefined
+      ? await begin(target, from, wanted, there, lease, options)
+      : await goOn(open, target, wanted, there, lease, options);
+  if (journal === undefined) return;
+  if (options.dryRun === true) return;
+
+  keepInterruptsAway();
+  const world = realWorld({
+    target: journal.target,
+    from: journal.from,
+    journal: store,
+    load: loadSite,
+    loadTarget,
+    resolvers: options.resolver ?? [],
+    engine: (text) => (options.verbose === true ? process.stdout.write(text) : undefined),
+  });
+  // Before anything is changed: a vault that takes no journal would not take the lease either.
+  await store.write(journal);
+  const ended = await runSwitch(journal, world);
+  console.log(closing(ended, there));
+}
+
+const otherThan = (site: SiteName): SiteName => (site === "home" ? "vps" : "home");
+
+async function theLease({ settings, ...rest }: Site): Promise<Lease> {
+  const stored = await readLease(settings.vault, keysOf({ settings, ...rest }).vault).catch((error: unknown) => {
+    throw new UserError(
+      `the site lease cannot be read, and without it nobody can tell which site is active: ${messageOf(error)}`,
+    );
+  });
+  if (stored === undefined) {
+    throw new UserError(
+      `the vault '${settings.vault.bucket}' has no site lease: nothing has run yet (pulumi up --stack ${settings.founder}), or this is another vault`,
+    );
+  }
+  return stored.lease;
+}
+
+// ---------------------------------------------------------------- a new switch
+
+async function begin(
+  target: SiteName,
+  from: SiteName,
+  kind: Kind,
+  there: Site,
+  lease: Lease,
+  options: Options,
+): Promise<Journal | undefined> {
+  const { settings } = there;
+  if (settings.activeSite !== lease.activeSite || settings.epoch !== lease.epoch) {
+    throw new UserError(
+      `Pulumi.yaml says ${settings.activeSite} (epoch ${settings.epoch}), the lease says ${lease.activeSite} (epoch ${lease.epoch}): get the newest files (git pull), or set activeSite and epoch in Pulumi.yaml as the lease says`,
+    );
+  }
+  if (lease.activeSite === target) {
+    console.log(`${target} is the active site already (epoch ${lease.epoch}): nothing to do`);
+    return undefined;
+  }
+  const old = await loadSite(from).catch((error: unknown) => {
+    if (kind === "planned") throw error;
+    return undefined;
+  });
+  console.log("looking at the vault and both sites ...");
+  const findings = await preflight({ kind, from, target: there, old, lease });
+  for (const warning of findings.warnings) console.log(`warning: ${warning}`);
+  if (findings.faults.length > 0) {
+    const lost = kind === "planned" ? `\nIf ${from} is gone: npx homestead switch ${target} --lost` : "";
+    throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.${lost}`);
+  }
+  const journal = journalOf(target, from, kind, lease, findings);
+  show(journal);
+  if (findings.loss !== undefined) console.log(`lost: ${findings.loss}`);
+  if (options.dryRun !== true && kind !== "planned") await confirmed(from, options);
+  return journal;
+}
+
+function journalOf(target: SiteName, from: SiteName, kind: Kind, lease: Lease, findings: Findings): Journal {
+  const at = new Date().toISOString();
+  return {
+    version: 1,
+    target,
+    from,
+    kind,
+    epoch: lease.epoch + 1,
+    generation: findings.generation,
+    steps: stepsOf(kind, findings.database).map((name) => ({ name })),
+    startedAt: at,
+    updatedAt: at,
+    finished: false,
+  };
+}
+
+// ---------------------------------------------------------------- one that was interrupted
+
+async function goOn(
+  open: Journal,
+  target: SiteName,
+  wanted: Kind,
+  there: Site,
+  lease: Lease,
+  options: Options,
+): Promise<Journal | undefined> {
+  const step = nextStep(open) ?? "verify";
+  if (open.target !== target) {
+    if (target === open.from && canReopen(open)) {
+      console.log(`the switch to ${open.target} that stopped before ${step} is taken back`);
+      const back: Journal = { ...open, steps: [{ name: "reopen" }] };
+      show(back);
+      return back;
+    }
+    throw new UserError(
+      `a switch to ${open.target} (epoch ${open.epoch}) stopped before its step ${step}, and cannot be taken back any more: npx homestead switch ${open.target} goes on; then switch to ${target}`,
+    );
+  }
+  // The old site is gone in the middle of a planned switch. With its token nothing is lost all the same.
+  if (wanted !== "planned" && open.kind === "planned" && open.token === undefined) {
+    console.log(`the planned switch that stopped before ${step} goes on without ${open.from}`);
+    const old = await loadSite(open.from).catch(() => undefined);
+    const findings = await preflight({ kind: wanted, from: open.from, target: there, old, lease });
+    if (findings.faults.length > 0) throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.`);
+    const changed: Journal = {
+      ...open,
+      kind: wanted,
+      generation: Math.max(open.generation, findings.generation),
+      steps: stepsOf(wanted, findings.database).map((name) => ({ name })),
+    };
+    show(changed);
+    if (findings.loss !== undefined) console.log(`lost: ${findings.loss}`);
+    if (options.dryRun !== true) await confirmed(open.from, options);
+    return changed;
+  }
+  console.log(`going on with the switch to ${target} that was begun at ${open.startedAt}: next is ${step}`);
+  show(open);
+  return open;
+}
+
+// ---------------------------------------------------------------- talking to a person
+
+function show(journal: Journal): void {
+  console.log(`switch to ${journal.target}, ${journal.kind}, epoch ${journal.epoch}:`);
+  for (const [i, { name, done }] of journal.steps.entries()) {
+    console.log(`  ${i + 1}. ${name.padEnd(13)}${described[name](journal)}${done === undefined ? "" : " (done)"}`);
+  }
+}
+
+/** @throws UserError unless the site's name is typed */
+async function confirmed(from: SiteName, { yes }: Options): Promise<void> {
+  if (yes === true) return;
+  if (!process.stdin.isTTY) throw new UserError("nobody is there to ask: add --yes");
+  const lines = createInterface({ input: process.stdin, output: process.stdout });
+  const typed = await lines.question(`Type the name of the site that is given up (${from}): `);
+  lines.close();
+  if (typed.trim() !== from) throw new UserError("Nothing was changed.");
+}
+
+/** An update that is interrupted ends by itself, and the step is taken again by the next run. */
+function keepInterruptsAway(): void {
+  process.on("SIGINT", () => {
+    console.log("\ninterrupted: the engine ends what it is doing; the same command goes on afterwards");
+  });
+}
+
+function closing({ target, from, kind, epoch, steps }: Journal, { settings }: Site): string {
+  if (steps.some(({ name }) => name === "reopen")) return `${from} is active as before.`;
+  const lines = [`${target} is the active site (epoch ${epoch}).`];
+  if (settings.dns.kind === "manual") {
+    lines.push(
+      `Set the DNS records by hand (pulumi stack output records --stack ${target}), then: npx homestead verify ${target} --public`,
+    );
+  }
+  if (kind !== "planned") {
+    lines.push(`${from} federates nothing when it comes back. To go back there: npx homestead switch ${from}`);
+  }
+  const files = ["Pulumi.yaml", ...siteNames.map((site) => `Pulumi.${site}.yaml`)].join(" ");
+  lines.push(
+    "Keep what was changed:",
+    `  git -C ${projectFolder} add ${files} && git -C ${projectFolder} commit -m "${target} is the active site (epoch ${epoch})"`,
+  );
+  return lines.join("\n");
+}
+
+const messageOf = (error: unknown): string => {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  return cause instanceof Error ? cause.message : String(cause);
+};

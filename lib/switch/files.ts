@@ -1,0 +1,47 @@
+/** The few lines of the project's files that a switch changes. Comments and everything else stay as they are. */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { parseDocument } from "yaml";
+import type { SiteName } from "../../settings";
+import type { FileValues } from "./steps";
+
+/**
+ * Writes what is not written yet.
+ *
+ * @returns the names of the files that were changed
+ */
+export function writeFiles(
+  folder: string,
+  { target, from }: { target: SiteName; from: SiteName },
+  { shared, maintenance, promotionToken }: FileValues,
+): string[] {
+  const project = ["config"];
+  const edits: [file: string, where: string[], value: unknown][] = [
+    ["Pulumi.yaml", [...project, "homestead:activeSite", "value"], shared.activeSite],
+    ["Pulumi.yaml", [...project, "homestead:epoch", "value"], shared.epoch],
+    ["Pulumi.yaml", [...project, "homestead:generations", "value", target], shared.generation],
+    [`Pulumi.${from}.yaml`, ["config", "homestead:maintenance"], maintenance],
+    // A maintenance on the target would keep it from serving.
+    [`Pulumi.${target}.yaml`, ["config", "homestead:maintenance"], undefined],
+    [`Pulumi.${from}.yaml`, ["config", "homestead:promotionToken"], undefined],
+    [`Pulumi.${target}.yaml`, ["config", "homestead:promotionToken"], promotionToken],
+  ];
+  const files = [...new Set(edits.map(([file]) => file))];
+  return files.filter((name) => {
+    const file = path.join(folder, name);
+    if (!fs.existsSync(file)) return false;
+    const document = parseDocument(fs.readFileSync(file, "utf8"));
+    let changed = false;
+    for (const [, where, value] of edits.filter(([of]) => of === name)) {
+      if (document.getIn(where) === value) continue;
+      changed = true;
+      if (value === undefined) document.deleteIn(where);
+      else document.setIn(where, value);
+    }
+    if (!changed) return false;
+    // By renaming: half a file would be no file.
+    fs.writeFileSync(`${file}.new`, document.toString({ lineWidth: 0 }));
+    fs.renameSync(`${file}.new`, file);
+    return true;
+  });
+}

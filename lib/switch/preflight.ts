@@ -1,0 +1,286 @@
+/** What is looked at before a switch begins: everything that would stop it half-way. Nothing is changed. */
+import * as k8s from "@kubernetes/client-node";
+import { newestBaseBackup, newestSegment } from "../archive";
+import { siteFaults } from "../checks";
+import type { CheckKeys } from "../checks";
+import { findDatabases } from "../database";
+import type { DatabaseObject, Databases } from "../database";
+import { span } from "../drill/verdicts";
+import { kubeClient } from "../kube";
+import type { Lease } from "../lease/lease";
+import { execInPod } from "../pod-exec";
+import { hasObjects } from "../s3";
+import type { Site } from "../site-secrets";
+import { archiveName, formatFaults } from "../../settings";
+import type { Settings, SiteName } from "../../settings";
+import type { Kind } from "./journal";
+import type { TargetDatabase } from "./steps";
+
+/** Segments that a standby may be behind before a planned switch: the old site would be stopped while it catches up. */
+const mostBehind = 40;
+/** A base backup is made every night. */
+const oldBackupSeconds = 36 * 3600;
+/** Per cent of the database's volume. */
+const fullAt = 90;
+
+export interface Findings {
+  /** What must be mended first. */
+  faults: string[];
+  /** What the operator should know. */
+  warnings: string[];
+  database: TargetDatabase;
+  /** The generation that the target will have. */
+  generation: number;
+  /** What will be lost, in words; nothing for a planned switch. */
+  loss?: string;
+}
+
+export interface Question {
+  kind: Kind;
+  from: SiteName;
+  target: Site;
+  /** The old site, where its stack can be read. A planned switch needs it. */
+  old: Site | undefined;
+  lease: Lease;
+}
+
+export const keysOf = ({ secrets }: Site): CheckKeys => {
+  const keys = (name: string) => ({
+    accessKeyId: secrets[`${name}AccessKeyId`] ?? "",
+    secretAccessKey: secrets[`${name}SecretAccessKey`] ?? "",
+  });
+  return { vault: keys("vault"), media: keys("media") };
+};
+
+/** Never throws for what is wrong with the sites: that is what the faults are for. */
+export async function preflight(question: Question): Promise<Findings> {
+  const { kind, from, target, old, lease } = question;
+  const { settings } = target;
+  const [faultsThere, faultsHere, reach, databases] = await Promise.all([
+    // The switch itself sets the generation.
+    siteFaults(settings, keysOf(target)).then((all) =>
+      all.filter(({ key }) => key !== `homestead:generations.${settings.site}`),
+    ),
+    old !== undefined && kind === "planned" ? siteFaults(old.settings, keysOf(old)) : [],
+    old === undefined ? ("silent" as const) : reachable(old.settings),
+    findDatabases(settings),
+  ]);
+  const faults = [
+    ...(faultsThere.length > 0 ? [formatFaults(settings.site, faultsThere)] : []),
+    ...(faultsHere.length > 0 ? [formatFaults(from, faultsHere)] : []),
+    ...notThatKind(kind, from, settings.site, reach),
+  ];
+  const { fingerprint } = settings;
+  if (old !== undefined && old.settings.fingerprint !== fingerprint) {
+    faults.push(
+      `the two stacks have different identities (${from}: ${old.settings.fingerprint}, ${settings.site}: ${fingerprint}): npx homestead identity verify`,
+    );
+  }
+  const source = archiveName(from, settings.generations[from] ?? 1);
+  const state = stateOf(databases, settings.site);
+  const warnings: string[] = [];
+  const generation = await generationFor(target, state).catch((error: unknown) => {
+    faults.push(`the vault does not say which archives there are: ${message(error)}`);
+    return settings.generation;
+  });
+  const parts = [
+    backup(target, source, state === "follows" ? "follows" : "begins"),
+    ...(state === "follows" ? [standby(target, source, databases?.current)] : []),
+    ...(databases?.current === undefined ? [] : [certificates(settings)]),
+    images(settings),
+  ];
+  for (const part of parts) {
+    const found = await part.catch((error: unknown) => ({ fault: message(error) }));
+    if ("fault" in found) (kind === "planned" ? faults : warnings).push(found.fault);
+    if ("warning" in found) warnings.push(found.warning);
+  }
+  if (lease.fingerprint !== fingerprint) faults.push(`the lease is of another identity: ${lease.fingerprint}`);
+  return {
+    faults,
+    warnings,
+    database: state,
+    generation,
+    ...(kind === "planned" ? {} : { loss: await lossOf(target, from, source) }),
+  };
+}
+
+/** What a site's cluster holds, as seen from the site that is active now. Pure. */
+export function stateOf(databases: Pick<Databases, "current"> | undefined, site: string): TargetDatabase {
+  if (databases?.current === undefined) return "missing";
+  // Its own name as primary: it wrote last, and nobody has demoted it.
+  return databases.current.spec.replica?.primary === site ? "parted" : "follows";
+}
+
+/** A database that begins anew needs an archive that nobody has written to. */
+async function generationFor(target: Site, state: TargetDatabase): Promise<number> {
+  const { site, generation, vault } = target.settings;
+  if (state === "follows") return generation;
+  let next = state === "parted" ? generation + 1 : generation;
+  while (await hasObjects(vault, keysOf(target).vault, `pg/${archiveName(site, next)}/`)) next++;
+  return next;
+}
+
+type Reach = "silent" | "answers" | "serves";
+
+/** A site that can still be asked is handed over by a planned switch, which loses nothing. */
+function notThatKind(kind: Kind, from: string, target: string, reach: Reach): string[] {
+  const planned = `without --${kind} nothing is lost: npx homestead switch ${target}`;
+  if (kind === "dead" && reach !== "silent") {
+    return [`${from} is not powered off: its cluster answers; ${planned} (or --lost, if it does not work any more)`];
+  }
+  if (kind === "lost" && reach === "serves") return [`${from} is not lost: its database is ready; ${planned}`];
+  return [];
+}
+
+async function reachable({ cluster, namespace, site, generation, images: of }: Settings): Promise<Reach> {
+  try {
+    const config = kubeClient(cluster);
+    await inTime(6, config.makeApiClient(k8s.VersionApi).getCode());
+    const found = await inTime(6, findDatabases({ cluster, namespace, site, generation, images: of }));
+    return readiness(found?.current) === undefined ? "serves" : "answers";
+  } catch {
+    return "silent";
+  }
+}
+
+type Finding = { fault: string } | { warning: string } | Record<string, never>;
+
+/** Why a database is not ready; undefined if it is. */
+function readiness(database: DatabaseObject | undefined): string | undefined {
+  const conditions = (
+    database?.status as { conditions?: { type: string; status: string; message?: string }[] } | undefined
+  )?.conditions;
+  const ready = conditions?.find(({ type }) => type === "Ready");
+  return ready?.status === "True" ? undefined : (ready?.message ?? "it has not said so");
+}
+
+async function backup(target: Site, archive: string, use: "follows" | "begins"): Promise<Finding> {
+  const newest = await newestBaseBackup(target.settings.vault, keysOf(target).vault, archive);
+  if (newest === undefined) {
+    const says = `the archive ${archive} has no base backup yet`;
+    return use === "begins"
+      ? { fault: `${says}: ${target.settings.site} has nothing to begin with` }
+      : { warning: says };
+  }
+  const age = (Date.now() - newest.endedAt.getTime()) / 1000;
+  return age > oldBackupSeconds ? { warning: `the newest base backup in ${archive} is ${span(age)} old` } : {};
+}
+
+async function standby(
+  { settings, ...site }: Site,
+  archive: string,
+  database: DatabaseObject | undefined,
+): Promise<Finding> {
+  const target = { settings, ...site };
+  const why = readiness(database);
+  if (database === undefined || why !== undefined)
+    return { fault: `${settings.site}'s database is not ready: ${why ?? ""}` };
+  const [{ replayed, used }, segment] = await Promise.all([
+    askStandby(settings, database.metadata.name),
+    newestSegment(settings.vault, keysOf(target).vault, archive),
+  ]);
+  if (used >= fullAt) return { fault: `${settings.site}'s database volume is ${used} % full` };
+  const behind = segment === undefined ? 0 : segmentsBehind(segment.name, replayed);
+  if (behind > mostBehind) {
+    return {
+      fault: `${settings.site}'s database is ${behind} segments behind ${archive}: wait until it has caught up`,
+    };
+  }
+  return {};
+}
+
+async function askStandby({ cluster, namespace }: Settings, name: string): Promise<{ replayed: string; used: number }> {
+  const config = kubeClient(cluster);
+  const labelSelector = `cnpg.io/cluster=${name},cnpg.io/instanceRole=primary`;
+  const { items } = await inTime(
+    10,
+    config.makeApiClient(k8s.CoreV1Api).listNamespacedPod({ namespace, labelSelector }),
+  );
+  const pod = items[0]?.metadata?.name;
+  if (pod === undefined) throw new Error(`the database '${name}' has no pod`);
+  const script = `psql -XAtqc "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')" && df -P /var/lib/postgresql/data | tail -n 1`;
+  const text = await execInPod(config, {
+    namespace,
+    pod,
+    container: "postgres",
+    command: ["sh", "-c", script],
+    seconds: 20,
+  });
+  const [replayed = "0/0", disk = ""] = text.trim().split("\n");
+  return { replayed, used: Number(/(\d+)%/.exec(disk)?.[1] ?? "0") };
+}
+
+/**
+ * How many WAL segments (16 MiB) lie between what was replayed and what is archived. Pure.
+ *
+ * @param segment name of an archived segment: timeline, log, number; 8 hex digits each
+ * @param lsn as Postgres writes it: `0/3000060`
+ */
+export function segmentsBehind(segment: string, lsn: string): number {
+  const size = 16 * 1024 * 1024;
+  const [high = "0", low = "0"] = lsn.split("/");
+  const perLog = 2 ** 32 / size;
+  const replayed = parseInt(high, 16) * perLog + Math.floor(parseInt(low, 16) / size);
+  const archived = parseInt(segment.slice(8, 16), 16) * perLog + parseInt(segment.slice(16, 24), 16);
+  return Math.max(0, archived - replayed);
+}
+
+/** A switch waits for no certificate: the target must hold them before. */
+async function certificates({ cluster, namespace, site }: Settings): Promise<Finding> {
+  const api = kubeClient(cluster).makeApiClient(k8s.CustomObjectsApi);
+  const list = (await inTime(
+    10,
+    api.listNamespacedCustomObject({ group: "cert-manager.io", version: "v1", plural: "certificates", namespace }),
+  )) as { items: { metadata: { name: string }; status?: { conditions?: { type: string; status: string }[] } }[] };
+  const bad = list.items.filter(
+    ({ status }) => !status?.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True"),
+  );
+  if (bad.length === 0) return {};
+  const names = bad.map(({ metadata }) => metadata.name).join(", ");
+  return { fault: `${site} has no valid certificate for: ${names} (kubectl describe certificate)` };
+}
+
+/** Nodes name at most 50 images, so one that is not named may be there all the same. */
+async function images({ cluster, site, images: wanted }: Settings): Promise<Finding> {
+  const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
+  const { items } = await inTime(10, core.listNode());
+  const there = items.flatMap(({ status }) => status?.images?.flatMap(({ names }) => names ?? []) ?? []);
+  const needed = [wanted.mastodon, wanted["mastodon-streaming"], wanted.valkey];
+  const missing = needed.filter((image) => !there.some((name) => sameImage(name, image)));
+  if (missing.length === 0) return {};
+  return { warning: `${site} seems not to have pulled ${missing.join(", ")} yet: the switch will take longer` };
+}
+
+/** Whether two references name one image: by digest where there is one, and `docker.io/` may be left out. Pure. */
+export function sameImage(a: string, b: string): boolean {
+  const normal = (reference: string) => {
+    const [name = "", digest] = reference.replace(/^docker\.io\/(library\/)?/, "").split("@");
+    return digest === undefined ? name : `${name.replace(/:[^/:]*$/, "")}@${digest}`;
+  };
+  return normal(a) === normal(b);
+}
+
+async function lossOf(target: Site, from: string, archive: string): Promise<string> {
+  const { vault, archiveInterval } = target.settings;
+  const segment = await newestSegment(vault, keysOf(target).vault, archive).catch(() => undefined);
+  if (segment === undefined) return `everything that ${from} wrote: the vault has no WAL of it`;
+  const age = span((Date.now() - segment.archivedAt.getTime()) / 1000);
+  return `what ${from} wrote after ${segment.archivedAt.toISOString()} (${age} ago), the newest in the vault: usually at most ${archiveInterval} s of posts; jobs that were queued are lost, home feeds are rebuilt`;
+}
+
+const message = (error: unknown): string => {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  return (cause instanceof Error ? cause.message : String(cause)).split("\n")[0] ?? "";
+};
+
+async function inTime<T>(seconds: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${seconds} s`)), seconds * 1000);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,110 @@
+/** A switch, step by step. What it does to the world goes through {@link World}, so that a test can be one. */
+import { UserError } from "../user-error";
+import type { SiteName } from "../../settings";
+import type { Journal, StepName } from "./journal";
+import { filesAt, nextStep } from "./steps";
+import type { FileValues } from "./steps";
+
+/** What a step may do. */
+export interface World {
+  /** Writes the project's files. */
+  files(values: FileValues): void;
+  /** `pulumi up`. @returns the stack's outputs. @throws UserError with the end of what it said */
+  up(site: SiteName): Promise<Record<string, unknown>>;
+  /** Waits until the site's database follows. @throws UserError */
+  follows(site: SiteName): Promise<void>;
+  /** Jobs that wait to be worked on. */
+  queued(site: SiteName): Promise<number>;
+  /** Asks the site through public DNS. @returns a line a fault */
+  verify(site: SiteName): Promise<string[]>;
+  /** Keeps the journal. */
+  save(journal: Journal): Promise<void>;
+  say(line: string): void;
+  now(): Date;
+  /** @param seconds how long to do nothing */
+  pause(seconds: number): Promise<void>;
+}
+
+/** Seconds that queues are given to drain: what is left goes along in Valkey's snapshot. */
+const drainSeconds = 60;
+
+/** Takes every step that is not done yet. @throws UserError when a step fails; the same command goes on with it */
+export async function runSwitch(journal: Journal, world: World): Promise<Journal> {
+  let current = journal;
+  for (let step = nextStep(current); step !== undefined; step = nextStep(current)) {
+    const began = world.now();
+    current = await mark(current, step, "begun", world);
+    world.say(`      ${step} ...`);
+    try {
+      current = { ...current, ...(await take(step, current, world)) };
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw new UserError(`${step} failed: ${why}\nNothing is lost; the same command goes on with this step.`);
+    }
+    current = await mark(current, step, "done", world);
+    world.say(`done  ${step} (${seconds(began, world.now())} s)`);
+  }
+  current = { ...current, finished: true };
+  await world.save({ ...current, updatedAt: world.now().toISOString() });
+  return current;
+}
+
+async function mark(journal: Journal, step: StepName, what: "begun" | "done", world: World): Promise<Journal> {
+  const at = world.now().toISOString();
+  const steps = journal.steps.map((one) =>
+    one.name === step && one[what] === undefined ? { ...one, [what]: at } : one,
+  );
+  const next = { ...journal, steps, updatedAt: at };
+  await world.save(next);
+  return next;
+}
+
+/** @returns what the journal has to know from now on */
+async function take(step: StepName, journal: Journal, world: World): Promise<Pick<Journal, "token">> {
+  const { target, from } = journal;
+  world.files(filesAt(step, journal));
+  switch (step) {
+    case "follow":
+      await world.up(target);
+      await world.follows(target);
+      return {};
+    case "stop-web":
+    case "stop-workers":
+    case "reopen":
+      await world.up(from);
+      return {};
+    case "drain":
+      await drain(from, world);
+      return {};
+    case "demote": {
+      const { demotionToken } = await world.up(from);
+      if (typeof demotionToken !== "string" || demotionToken === "") {
+        throw new UserError(`stack ${from} has no output demotionToken: its database did not say that it stopped`);
+      }
+      return { token: demotionToken };
+    }
+    case "promote":
+    case "clear-token":
+      await world.up(target);
+      return {};
+    case "verify": {
+      const faults = await world.verify(target);
+      if (faults.length > 0) throw new UserError(faults.join("\n"));
+      return {};
+    }
+  }
+}
+
+async function drain(site: SiteName, world: World): Promise<void> {
+  const began = world.now();
+  for (;;) {
+    const queued = await world.queued(site);
+    if (queued === 0) return;
+    if (seconds(began, world.now()) >= drainSeconds) {
+      return world.say(`      ${queued} jobs are left; they go along`);
+    }
+    await world.pause(2);
+  }
+}
+
+const seconds = (from: Date, to: Date): number => Math.round((to.getTime() - from.getTime()) / 1000);

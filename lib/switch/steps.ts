@@ -1,0 +1,97 @@
+/** Which steps a switch takes, and what the project's files say while each of them runs. Pure. */
+import type { SiteName } from "../../settings";
+import type { Journal, Kind, StepName } from "./journal";
+
+/**
+ * The target's database: it follows the active site's; it wrote by itself last, and what it holds has parted from the
+ * active site's; it is not there.
+ */
+export type TargetDatabase = "follows" | "parted" | "missing";
+
+/** One line for each step, for `--dry-run` and for whoever watches. */
+export const described: Record<StepName, (journal: Journal) => string> = {
+  follow: ({ target, generation }) =>
+    `pulumi up on ${target}: its database begins anew (generation ${generation}) and follows`,
+  "stop-web": ({ from }) => `pulumi up on ${from}: nobody reads or posts any more, jobs are still worked on`,
+  drain: ({ from }) => `wait for ${from}'s queues, a minute at most; what is left goes along`,
+  "stop-workers": ({ from }) => `pulumi up on ${from}: no jobs either`,
+  demote: ({ from }) => `pulumi up on ${from}: its database gives up writing, queues and feeds go to the vault`,
+  promote: ({ target, kind }) =>
+    `pulumi up on ${target}: takes the lease${kind === "lost" ? ", waits the old site's grace out" : ""}, database promoted, Mastodon up, verified, DNS`,
+  "clear-token": ({ target }) => `pulumi up on ${target}: the promotion token is taken away`,
+  verify: ({ target }) => `${target} is verified through public DNS`,
+  reopen: ({ from }) => `pulumi up on ${from}: it serves again`,
+};
+
+/** The steps of a switch, in their order. */
+export function stepsOf(kind: Kind, database: TargetDatabase): StepName[] {
+  const taking: StepName[] = ["promote", "clear-token", "verify"];
+  // A lost site's successor that has no database at all begins with what is in the vault, at once.
+  if (kind !== "planned") return database === "parted" ? ["follow", ...taking] : taking;
+  const handing: StepName[] = ["stop-web", "drain", "stop-workers", "demote"];
+  return [...(database === "follows" ? [] : (["follow"] as const)), ...handing, ...taking];
+}
+
+/** What the files say: `Pulumi.yaml`, and the transient keys of the two stack files. Undefined: the key is not there. */
+export interface FileValues {
+  shared: { activeSite: SiteName; epoch: number; generation: number };
+  /** `maintenance` of the old site. */
+  maintenance: "web" | "all" | undefined;
+  /** `promotionToken` of the target. */
+  promotionToken: string | undefined;
+}
+
+/**
+ * What the files say while a step runs: all of it, so that a clone that never saw the steps before gets them right.
+ *
+ * @throws Error where a token is needed that the journal does not have
+ */
+export function filesAt(step: StepName, { target, from, epoch, generation, kind, token }: Journal): FileValues {
+  const before = { activeSite: from, epoch: epoch - 1, generation };
+  const after = { activeSite: target, epoch, generation };
+  switch (step) {
+    case "follow":
+    case "reopen":
+      return { shared: before, maintenance: undefined, promotionToken: undefined };
+    case "stop-web":
+    case "drain":
+      return { shared: before, maintenance: "web", promotionToken: undefined };
+    case "stop-workers":
+      return { shared: before, maintenance: "all", promotionToken: undefined };
+    case "demote":
+      return { shared: after, maintenance: undefined, promotionToken: undefined };
+    case "promote": {
+      const promotionToken = kind === "planned" ? token : kind;
+      if (promotionToken === undefined) throw new Error("the journal has no token");
+      return { shared: after, maintenance: undefined, promotionToken };
+    }
+    case "clear-token":
+    case "verify":
+      return { shared: after, maintenance: undefined, promotionToken: undefined };
+  }
+}
+
+/** The step to go on with; undefined at the end. */
+export const nextStep = (journal: Journal): StepName | undefined =>
+  journal.steps.find(({ done }) => done === undefined)?.name;
+
+/** A switch that was begun, as the lease sees it. */
+export type Standing =
+  /** Nothing is under way. */
+  | "none"
+  /** It can go on. */
+  | "open"
+  /** The lease has moved on without it: somebody switched by hand. */
+  | "overtaken";
+
+export function standingOf(journal: Journal | undefined, lease: { activeSite: SiteName; epoch: number }): Standing {
+  if (journal === undefined || journal.finished) return "none";
+  const { target, from, epoch } = journal;
+  const before = lease.epoch === epoch - 1 && lease.activeSite === from;
+  const taken = lease.epoch === epoch && lease.activeSite === target;
+  return before || taken ? "open" : "overtaken";
+}
+
+/** Whether the old site can still serve on as if nothing had been: its database has not been told to stop. */
+export const canReopen = ({ kind, steps }: Journal): boolean =>
+  kind === "planned" && steps.every(({ name, begun }) => name !== "demote" || begun === undefined);

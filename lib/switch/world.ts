@@ -1,0 +1,103 @@
+/** The world a switch acts upon: the project's files, the stacks through the Automation API, the clusters to look at. */
+import { LocalWorkspace } from "@pulumi/pulumi/automation";
+import { setTimeout as sleep } from "node:timers/promises";
+import { queues as mastodonQueues } from "../../components/mastodon";
+import { findDatabases } from "../database";
+import { kubeClient } from "../kube";
+import { projectFolder } from "../plan";
+import type { Site } from "../site-secrets";
+import { StatusCluster } from "../status/cluster";
+import { parseQueues } from "../status/lines";
+import { UserError } from "../user-error";
+import { failureLines, verify } from "../verify";
+import type { VerificationTarget } from "../verify";
+import type { SiteName } from "../../settings";
+import { writeFiles } from "./files";
+import { stateOf } from "./preflight";
+import type { JournalStore } from "./journal";
+import type { World } from "./run";
+
+export interface WorldOptions {
+  target: SiteName;
+  from: SiteName;
+  journal: JournalStore;
+  /** Reads a stack as its files are now. */
+  load: (site: string) => Promise<Site>;
+  loadTarget: (site: string) => Promise<VerificationTarget>;
+  /** DNS servers to ask at the end. @default this machine's own */
+  resolvers: readonly string[];
+  /** Where the engine's own output goes. */
+  engine: (text: string) => void;
+}
+
+export function realWorld(options: WorldOptions): World {
+  const { target, from, journal, load } = options;
+  const changed = new Set<string>();
+  return {
+    files(values) {
+      for (const file of writeFiles(projectFolder, { target, from }, values)) changed.add(file);
+    },
+    up: (site) => up(site, options.engine),
+    async follows(site) {
+      const { settings } = await load(site);
+      const databases = await findDatabases(settings);
+      if (stateOf(databases, site) !== "follows") {
+        throw new UserError(`${site}'s database does not follow: npx homestead status ${site}`);
+      }
+    },
+    async queued(site) {
+      const { settings } = await load(site);
+      const cluster = new StatusCluster(kubeClient(settings.cluster), settings.namespace);
+      const names = mastodonQueues.map((queue) => queue.split(",")[0] ?? queue);
+      const { queues } = parseQueues(await cluster.queues(names), Date.now() / 1000);
+      return queues.reduce((sum, { length }) => sum + length, 0);
+    },
+    async verify(site) {
+      const { settings } = await load(site);
+      if (settings.dns.kind === "manual") return [];
+      const asked = await options.loadTarget(site);
+      // Names are remembered for as long as their records said.
+      const seconds = 120 + ("ttl" in settings.dns ? settings.dns.ttl : 300);
+      return failureLines(
+        await verify({ ...asked, address: null, resolver: [...options.resolvers], retrySeconds: seconds }),
+      );
+    },
+    save: (state) => journal.write(state),
+    say: (line) => console.log(line),
+    now: () => new Date(),
+    pause: (seconds) => sleep(seconds * 1000),
+  };
+}
+
+/** An update of a site by the Automation API: the same as `pulumi up --yes --skip-preview`. */
+async function up(site: SiteName, engine: (text: string) => void): Promise<Record<string, unknown>> {
+  let said = "";
+  const hear = (text: string) => {
+    said += text;
+    engine(text);
+  };
+  // Its types were checked when the program was committed; a failover does not wait for that again.
+  const envVars = { PULUMI_NODEJS_TRANSPILE_ONLY: "true", PULUMI_SKIP_UPDATE_CHECK: "true" };
+  try {
+    const stack = await LocalWorkspace.selectStack({ stackName: site, workDir: projectFolder }, { envVars });
+    const { outputs } = await stack.up({ onOutput: hear, onError: hear, color: "never" });
+    return Object.fromEntries(Object.entries(outputs).map(([name, { value }]) => [name, value as unknown]));
+  } catch (error) {
+    throw new UserError(whyUpFailed(site, said, error));
+  }
+}
+
+/** What an update said about its failure, without the list of what it did before. Pure. */
+export function whyUpFailed(site: string, said: string, error: unknown): string {
+  const diagnostics = said.slice(Math.max(0, said.lastIndexOf("\nDiagnostics:")));
+  const lines = diagnostics
+    .split("\n")
+    .map((line) => line.trimEnd())
+    .filter((line) => line !== "" && !/^(Diagnostics|Outputs|Resources|Duration):/.test(line));
+  const locked = /currently locked by|another update is currently in progress/i.test(`${said}${String(error)}`);
+  if (locked) {
+    return `stack ${site} is locked by an update that runs, or was killed; if none runs any more: pulumi cancel --yes --stack ${site}`;
+  }
+  const text = lines.slice(-25).join("\n");
+  return `pulumi up --stack ${site}:\n${text === "" ? (error instanceof Error ? error.message : String(error)) : text}`;
+}
