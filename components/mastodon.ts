@@ -11,6 +11,7 @@ import { chartJobs } from "./isolation";
 import { mediaValues } from "./media";
 import type { SearchServer } from "./search";
 import { archiver, database } from "./postgres";
+import { PulledImages } from "./pulled-images";
 
 export interface MastodonArgs {
   namespace: pulumi.Input<string>;
@@ -24,6 +25,7 @@ export interface MastodonArgs {
     | "registrations"
     | "locale"
     | "role"
+    | "standby"
     | "media"
     | "smtp"
     | "network"
@@ -289,6 +291,9 @@ export class Mastodon extends pulumi.ComponentResource {
     const backup = role === "active" && promotionToken === undefined ? [this.backup(name, args)] : [];
     const release = this.release(name, args, [...secrets, ...backup]);
     if (args.settings.role === "active") this.owner(name, args, release);
+    else if (args.settings.standby === "warm") {
+      new PulledImages(`${name}-images`, { ...args.settings, namespace: args.namespace }, { parent: this });
+    }
     this.revision = release.status.apply((status) => String(status.revision));
     this.registerOutputs({ revision: this.revision });
   }

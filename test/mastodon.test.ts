@@ -12,6 +12,7 @@ const settings: Args["settings"] = {
   registrations: "single",
   locale: "en",
   role: "active",
+  standby: "warm",
   maintenance: "off",
   media: { endpoint: "https://s3.example.net", region: "eu", bucket: "media" } as Args["settings"]["media"],
   smtp: { kind: "none" },
