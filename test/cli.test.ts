@@ -90,7 +90,7 @@ describe("homestead plan", () => {
     expect(stdout).toMatch(/\d+ files in out\/vps\n/);
     const files = fs.readdirSync(path.join(folder, "out", "vps"));
     expect(files).toEqual(
-      expect.arrayContaining(["tree.txt", "release-mastodon.yaml", "cluster-postgres.yaml", "secret-media.yaml"]),
+      expect.arrayContaining(["tree.txt", "release-mastodon.yaml", "cluster-postgres-g1.yaml", "secret-media.yaml"]),
     );
     expect(fs.readFileSync(path.join(folder, "out", "vps", "secret-media.yaml"), "utf8")).toContain(
       "<mediaSecretAccessKey>",
