@@ -1,0 +1,242 @@
+/**
+ * The disk that ended the first owner's server: fsync slowed by 5, 20 and 60 seconds, then hung, under a site with
+ * everything on it, and under one of the recommended profile (issue 6, "Done means" 1 and 6).
+ */
+import * as assert from "node:assert/strict";
+import * as path from "node:path";
+import { Cluster } from "../support/cluster";
+import type { KubeObject } from "../support/cluster";
+import { isReady, lasting, OldRedis, restarts, slowClass, slowed } from "../support/disk";
+import type { Mode } from "../support/disk";
+import { Lab } from "../support/lab";
+import { Load, mustBeAnswered } from "../support/load";
+import { eventually, sleep } from "../support/processes";
+import { succeeded } from "../support/project";
+import { installedRules, Prometheus, prometheusBinary, scrapeTargets } from "../support/prometheus";
+import type { Context, Scenario } from "../support/scenario";
+import { sharedSite } from "../support/shared";
+import { clientOf, namesOf, prepare } from "../support/stack";
+
+/** Everything the program runs, its operators included. */
+const namespaces = ["homestead", "cert-manager", "cnpg-system"];
+
+/** Seconds a mode. With everything on the slow disk the longest must be longer than the fsync that it makes wait. */
+const rounds = {
+  recommended: {
+    once: { "5s": 20, "20s": 25, "60s": 30, hang: 60 },
+    full: { "5s": 150, "20s": 150, "60s": 150, hang: 60 },
+  },
+  nfs: {
+    once: { "5s": 15, "20s": 30, "60s": 65, hang: 60 },
+    full: { "5s": 150, "20s": 150, "60s": 150, hang: 60 },
+  },
+} as const;
+
+const modes = (seconds: Record<string, number>): Mode[] =>
+  Object.entries(seconds).map(([name, length]) => ({ name, seconds: length }));
+
+/**
+ * Seconds that a reader waits. A page that comes after ten is none; where the disk itself does not answer for a
+ * minute, one that comes after it is what can be had, and a browser waits for it.
+ */
+const readers = { recommended: 10, nfs: 120 } as const;
+/** Seconds that a post waits: a commit on an fsync of 60 s was measured at 101. */
+const poster = 180;
+
+export const slowDisk: Scenario = {
+  name: "slow-disk",
+  what: "a disk whose fsync takes up to a minute, and one that hangs, restart nothing and lose nothing",
+  // Not yet seen to run to its end.
+  included: "by name",
+  limit: 45,
+  async run(context) {
+    const { environment, report } = context;
+    const lab = Lab.of(environment);
+    if (lab === undefined) {
+      report.skip("slow disk", "only the lab's disk can be slowed");
+      return;
+    }
+    await everythingOnTheSlowDisk(context, lab);
+    await recommendedProfile(context, lab);
+  },
+};
+
+// ---------------------------------------------------------------- everything on NFS
+
+async function everythingOnTheSlowDisk(context: Context, lab: Lab): Promise<void> {
+  const { environment, report, extent } = context;
+  const own = { ...context, logs: path.join(context.logs, "nfs") };
+  const cluster = new Cluster(environment.home, environment);
+  const { project, secrets } = await prepare(own, [environment.home]);
+  // Media too, where there is an image for the copy that such a volume asks for.
+  const volume = environment.images["rclone"] !== undefined;
+  project.set("home", "storage", {
+    kind: "nfs",
+    databases: slowClass,
+    ...(volume ? { media: slowClass } : {}),
+  });
+  if (volume) {
+    project.set("home", "sizes", { database: "2Gi", queue: "1Gi", media: "1Gi" });
+    project.set("home", "media", { kind: "volume" });
+  }
+  const up = await report.step(`pulumi up with databases${volume ? ", queues and media" : " and queues"} on NFS`, () =>
+    project.up("home"),
+  );
+  if (!(await report.check("NFS: pulumi up succeeds", () => succeeded(up, "pulumi up")))) return;
+  await report.check("NFS: every volume of the site is on the slow disk", async () => {
+    const claims = await cluster.list("persistentvolumeclaims", "homestead");
+    const classes = claims.map(({ metadata, spec }) => `${metadata.name} ${String(spec?.["storageClassName"])}`);
+    assert.ok(classes.length >= (volume ? 3 : 2), classes.join(", "));
+    assert.deepEqual(
+      classes.filter((text) => !text.endsWith(` ${slowClass}`)),
+      [],
+    );
+  });
+
+  const client = await clientOf(cluster, namesOf(environment.zone), secrets);
+  const alert = await SlowDiskAlert.prepare(own, cluster);
+  const load = new Load(client, cluster, { read: readers.nfs, post: poster });
+  const before = await pods(cluster);
+  await report.step("NFS: reads and posts five times a second, while the disk is slowed and hangs", () =>
+    load.during(async () => {
+      await sleep(5000);
+      alert?.begins();
+      await slowed(lab, modes(rounds.nfs[extent]));
+      await sleep(10_000);
+    }),
+  );
+  console.log(`      ${load.summary()}`);
+  await report.check("NFS: at least 99 % of the reads were answered", () => mustBeAnswered(load.reads, 0.99));
+  await nothingWasRestarted("NFS", context, cluster, before);
+  await nothingWasLost("NFS", context, load, 3);
+  await alert?.check();
+}
+
+// ---------------------------------------------------------------- the recommended profile
+
+async function recommendedProfile(context: Context, lab: Lab): Promise<void> {
+  const { environment, report, extent } = context;
+  const { cluster, client } = await sharedSite(context);
+  const image = environment.images["valkey"];
+  if (image === undefined) throw new Error("E2E_IMAGES names no image 'valkey' for the control");
+  const redis = await report.step("a Redis with an append-only file and the old chart's probes, on the slow disk", () =>
+    OldRedis.start(cluster, image),
+  );
+  const load = new Load(client, cluster, { read: readers.recommended, post: poster });
+  const before = await pods(cluster);
+  await report.step("recommended: reads and posts five times a second, while the disk is slowed and hangs", () =>
+    load.during(async () => {
+      await slowed(lab, modes(rounds.recommended[extent]));
+      await sleep(5000);
+    }),
+  );
+  console.log(`      ${load.summary()}`);
+  // As the claim: it must go unready and be killed, or the disk was not slow and nothing above is proved.
+  await report.check("control: the old Redis went unready and was killed in the same run", () =>
+    eventually(90, "the old Redis was killed", () => redis.mustHaveBeenKilled(), 2000),
+  );
+  await redis.stop();
+  await report.check("recommended: at least 99.9 % of the reads were answered, each within 10 s", () =>
+    mustBeAnswered(load.reads, 0.999),
+  );
+  await nothingWasRestarted("recommended", context, cluster, before);
+  await nothingWasLost("recommended", context, load, 50);
+}
+
+// ---------------------------------------------------------------- looking
+
+const pods = async (cluster: Cluster): Promise<KubeObject[]> =>
+  (await Promise.all(namespaces.map((namespace) => cluster.list("pods", namespace)))).flat();
+
+async function nothingWasRestarted(
+  profile: string,
+  { report }: Context,
+  cluster: Cluster,
+  before: KubeObject[],
+): Promise<void> {
+  await report.check(`${profile}: none of ${lasting(before).length} pods was restarted or replaced`, async () => {
+    assert.ok(lasting(before).length >= 10, `only ${lasting(before).length} pods`);
+    assert.deepEqual(restarts(before, await pods(cluster)), []);
+  });
+  await report.check(`${profile}: every pod is ready afterwards`, () =>
+    eventually(60, "every pod is ready", async () => {
+      const unready = lasting(await pods(cluster)).filter((pod) => !isReady(pod));
+      assert.deepEqual(
+        unready.map(({ metadata }) => metadata.name),
+        [],
+      );
+    }),
+  );
+}
+
+async function nothingWasLost(profile: string, { report }: Context, load: Load, least: number): Promise<void> {
+  await report.check(`${profile}: every acknowledged post is kept`, async () => {
+    assert.ok(load.acknowledged.length >= least, `only ${load.acknowledged.length} posts were acknowledged`);
+    assert.deepEqual(await load.lost(), []);
+  });
+}
+
+// ---------------------------------------------------------------- the alert
+
+/** Rules that speak of a slow disk. */
+const alertName = /fsync|slow.?disk|disk.?slow/i;
+
+/** Watches a real Prometheus from before the slowdown on. */
+class SlowDiskAlert {
+  private begun = 0;
+  private fired = 0;
+
+  private constructor(
+    private readonly context: Context,
+    private readonly prometheus: Prometheus,
+  ) {}
+
+  static async prepare(context: Context, cluster: Cluster): Promise<SlowDiskAlert | undefined> {
+    const { report } = context;
+    const claim = "the slow-disk alert fires within 2 minutes";
+    const binary = prometheusBinary(context);
+    if (binary === undefined) return void report.skip(claim, "there is no program prometheus on PATH");
+    const rules = await installedRules(cluster, "homestead");
+    if (rules === undefined) return void report.skip(claim, "the site has no rules for Prometheus");
+    const scraped = await cluster.list("pods", "homestead");
+    if (scrapeTargets(scraped).length === 0) return void report.skip(claim, "no pod says that it is to be scraped");
+    const prometheus = await report.step("a Prometheus outside the cluster, with the site's rules", () =>
+      Prometheus.start(context, cluster, binary, rules, scraped),
+    );
+    await report.control(
+      "the alert fires before the slowdown",
+      async () =>
+        assert.ok(
+          (await prometheus.firing()).some((name) => alertName.test(name)),
+          "it does not fire",
+        ),
+      /it does not fire/,
+    );
+    return new SlowDiskAlert(context, prometheus);
+  }
+
+  /** The slowdown begins: from now on it is watched for. */
+  begins(): void {
+    this.begun = Date.now();
+    void this.watch();
+  }
+
+  private async watch(): Promise<void> {
+    while (this.fired === 0 && Date.now() < this.begun + 300_000) {
+      const firing = await this.prometheus.firing().catch(() => []);
+      if (firing.some((name) => alertName.test(name))) this.fired = Date.now();
+      await sleep(1000);
+    }
+  }
+
+  async check(): Promise<void> {
+    const after = Math.round((this.fired - this.begun) / 1000);
+    const told = this.fired === 0 ? "" : ` (it took ${after} s)`;
+    await this.context.report.check(`the slow-disk alert fires within 2 minutes of the slowdown${told}`, async () => {
+      const firing = (await this.prometheus.firing()).join(", ") || "nothing";
+      assert.ok(this.fired !== 0, `it did not fire; what fires now: ${firing}`);
+      assert.ok(after <= 120, `it fired after ${after} s`);
+    });
+    await this.prometheus.stop();
+  }
+}

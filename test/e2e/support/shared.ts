@@ -1,0 +1,81 @@
+/**
+ * One site for several scenarios: bringing one up takes minutes, and what only looks at it or breaks its pods can
+ * take it over from the scenario before.
+ */
+import * as fs from "node:fs";
+import { Cluster } from "./cluster";
+import { succeeded } from "./project";
+import type { Project } from "./project";
+import type { Context } from "./scenario";
+import type { SiteClient } from "./site";
+import { clientOf, namesOf, prepare } from "./stack";
+import type { Secrets } from "./stack";
+import type { ObjectServer } from "./vault";
+
+export interface SharedSite {
+  project: Project;
+  secrets: Secrets;
+  s3: ObjectServer;
+  cluster: Cluster;
+  client: SiteClient;
+  /** Output of the update that made it, for the search for secrets. */
+  outputs: string[];
+}
+
+let kept: { site: SharedSite; uid: string } | undefined;
+
+/**
+ * The site of the recommended profile on `home`: databases on the node-local class, media in the bucket, and of the
+ * private ranges only the vault and the remote server. The one that an earlier scenario left, if it is still there and
+ * answers; else a new one from an empty cluster.
+ */
+export async function sharedSite(context: Context): Promise<SharedSite> {
+  const { environment, report } = context;
+  if (kept !== undefined) {
+    const { site, uid } = kept;
+    const there = (await site.cluster.get("namespace", "homestead"))?.metadata.uid === uid;
+    const well = there && (await answers(site.client));
+    if (well) {
+      await report.step("the site of the scenario before", () => undefined);
+      return site;
+    }
+  }
+  kept = undefined;
+  const cluster = new Cluster(environment.home, environment);
+  const { project, secrets, s3 } = await outlivingTheScenario(() => prepare(context, [environment.home]));
+  project.set("home", "network", {
+    privateEgress: [environment.hostAddress, new URL(environment.s3.endpoint).hostname].map(
+      (address) => `${address}/32`,
+    ),
+  });
+  const { output } = succeeded(await report.step("pulumi up, from nothing", () => project.up("home")), "pulumi up");
+  const client = await clientOf(cluster, namesOf(environment.zone), secrets);
+  const site = { project, secrets, s3, cluster, client, outputs: [output] };
+  kept = { site, uid: (await cluster.get("namespace", "homestead"))?.metadata.uid ?? "" };
+  return site;
+}
+
+/** After what leaves a site that the next scenario cannot use. */
+export function discardSharedSite(): void {
+  kept = undefined;
+}
+
+/** What a scenario makes is deleted at its end. The copy of the project that is made here is deleted when the suite ends. */
+export async function outlivingTheScenario<T extends { project: Project }>(work: () => Promise<T>): Promise<T> {
+  const keep = process.env["E2E_KEEP"];
+  process.env["E2E_KEEP"] = "until the end";
+  try {
+    const made = await work();
+    if (keep === undefined) process.once("exit", () => fs.rmSync(made.project.root, { recursive: true, force: true }));
+    return made;
+  } finally {
+    if (keep === undefined) delete process.env["E2E_KEEP"];
+    else process.env["E2E_KEEP"] = keep;
+  }
+}
+
+const answers = (client: SiteClient): Promise<boolean> =>
+  client.healthy(60).then(
+    () => true,
+    () => false,
+  );
