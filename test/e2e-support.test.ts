@@ -9,7 +9,7 @@ import { childEnvironment, imageOverrides } from "./e2e/support/environment";
 import { eventually, run, sleep, within } from "./e2e/support/processes";
 import { diagnosis } from "./e2e/support/project";
 import type { Project } from "./e2e/support/project";
-import { Report, sum, totalLine } from "./e2e/support/report";
+import { parseTotal, Report, sum, totalLine } from "./e2e/support/report";
 
 describe("a report", () => {
   const collected = () => {
@@ -52,6 +52,8 @@ describe("a report", () => {
       { passed: 1, failed: 1, skipped: 0 },
     ];
     expect(totalLine(sum(tallies))).toBe("3 passed, 1 failed, 1 skipped");
+    expect(parseTotal(`drill: ...\n${totalLine(sum(tallies))}\n`)).toEqual(sum(tallies));
+    expect(parseTotal("Killed\n")).toBeUndefined();
   });
 });
 

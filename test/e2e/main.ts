@@ -8,13 +8,13 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { parseArgs } from "node:util";
 import { Cluster } from "./support/cluster";
-import { findEnvironment } from "./support/environment";
+import { beside, findEnvironment } from "./support/environment";
 import type { Environment } from "./support/environment";
 import { prepareImages } from "./support/images";
 import { Lab } from "./support/lab";
 import { exclusive } from "./support/lock";
-import { atExit, cleanUp, fromNow, within } from "./support/processes";
-import { oneLine, Report, scenarioLine, sum, totalLine } from "./support/report";
+import { atExit, cleanUp, fromNow, run, within } from "./support/processes";
+import { oneLine, parseTotal, Report, scenarioLine, sum, totalLine } from "./support/report";
 import type { Tally } from "./support/report";
 import type { Scenario } from "./support/scenario";
 import { scenarios } from "./scenarios/index";
@@ -47,6 +47,28 @@ async function runScenario(scenario: Scenario, environment: Environment, extent:
   return report.counts;
 }
 
+async function inOrder(chosen: readonly Scenario[], environment: Environment, extent: "once" | "full"): Promise<Tally> {
+  const tallies: Tally[] = [];
+  for (const scenario of chosen) tallies.push(await runScenario(scenario, environment, extent));
+  return sum(tallies);
+}
+
+/** Runs scenarios on the second cluster, in a process of their own; what they say comes when all of it is said. */
+async function besides(chosen: readonly Scenario[], extent: "once" | "full"): Promise<Tally> {
+  const names = chosen.map(({ name }) => name);
+  const outcome = await run(
+    process.execPath,
+    [...process.execArgv, ...process.argv.slice(1, 2), ...names, ...(extent === "full" ? ["--full"] : [])],
+    {
+      env: { ...process.env, E2E_PLACE: "beside", E2E_BUCKETS: "e2e-beside" },
+      seconds: chosen.reduce((minutes, { limit }) => minutes + limit, 0) * 60,
+    },
+  );
+  const tally = parseTotal(outcome.output);
+  console.log(`\nbeside them, on the second cluster:\n${outcome.output.trimEnd()}`);
+  return tally ?? { passed: 0, failed: 1, skipped: 0 };
+}
+
 async function main(): Promise<Tally> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -75,6 +97,11 @@ async function main(): Promise<Tally> {
     console.log(`left out: ${chosen.map((s) => s.name).join(", ")}, because of ${found.why}`);
     return { passed: 0, failed: 0, skipped: chosen.length };
   }
+  if (process.env["E2E_PLACE"] === "beside") {
+    const environment = beside(found.environment);
+    await prepareImages(environment);
+    return inOrder(chosen, environment, values.full ? "full" : "once");
+  }
   const { environment } = found;
   const release = await exclusive(environment.cache);
   const stopLab = await Lab.of(environment)?.start();
@@ -84,10 +111,25 @@ async function main(): Promise<Tally> {
   });
   try {
     await prepareImages(environment);
-    const tallies: Tally[] = [{ passed: 0, failed: 0, skipped: left.length }];
-    for (const scenario of chosen)
-      tallies.push(await runScenario(scenario, environment, values.full ? "full" : "once"));
-    return sum(tallies);
+    const extent = values.full ? "full" : "once";
+    // Beside the others only where there are others: somebody who names scenarios gets them one after the other.
+    const second = positionals.length === 0 ? chosen.filter(({ place }) => place === "beside") : [];
+    const first = chosen.filter((scenario) => !second.includes(scenario));
+    const alone = first.filter(({ sites }) => sites === "both");
+    const [tally, other] = await Promise.all([
+      inOrder(
+        first.filter((scenario) => !alone.includes(scenario)),
+        environment,
+        extent,
+      ),
+      second.length === 0 ? sum([]) : besides(second, extent),
+    ]);
+    return sum([
+      { passed: 0, failed: 0, skipped: left.length },
+      tally,
+      other,
+      await inOrder(alone, environment, extent),
+    ]);
   } finally {
     await undo();
   }

@@ -38,6 +38,7 @@ interface Site {
 export const oneSite: Scenario = {
   name: "one-site",
   what: "an empty cluster becomes a server whose owner can be followed",
+  place: "beside",
   limit: 40,
   async run(context) {
     const { environment, report } = context;

@@ -38,6 +38,7 @@ interface Server {
 export const restore: Scenario = {
   name: "restore",
   what: "a cluster wiped in mid-write comes back from the vault, then once more as it was at an earlier moment",
+  place: "beside",
   limit: 50,
   async run(context) {
     const { environment, report } = context;

@@ -165,8 +165,9 @@ export class Cluster {
   async empty(): Promise<void> {
     const lab = Lab.of(this.environment);
     if (lab !== undefined) {
-      await lab.run(["down", this.access.name]);
-      await lab.run(["up", this.access.name], 600);
+      const machine = this.access.machine ?? this.access.name;
+      await lab.run(["down", machine]);
+      await lab.run(["up", machine], 600);
       return;
     }
     await this.deleteOurs();

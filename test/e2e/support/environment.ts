@@ -11,7 +11,10 @@ import { must, run } from "./processes";
 export const checkout = path.resolve(__dirname, "../../..");
 
 export interface ClusterAccess {
+  /** The site it is. */
   name: "home" | "vps";
+  /** What the lab calls it. @default name */
+  machine?: "home" | "vps";
   kubeconfig: string;
   context: string;
   /** Where the cluster's Traefik is reached, from here and from the other cluster. */
@@ -147,6 +150,17 @@ export async function findEnvironment(env: NodeJS.ProcessEnv = process.env): Pro
     },
   };
 }
+
+/**
+ * The same environment with the clusters exchanged, and names of its own: for scenarios with one site that run beside
+ * others on the second cluster.
+ */
+export const beside = (environment: Environment): Environment => ({
+  ...environment,
+  home: { ...environment.vps, name: "home", machine: "vps" },
+  vps: { ...environment.home, name: "vps", machine: "home" },
+  zone: `beside.${environment.zone}`,
+});
 
 /** `name=reference`, separated by blanks or commas. @throws on anything else */
 export function imageOverrides(text: string): Record<string, string> {

@@ -13,6 +13,15 @@ export const scenarioLine = (name: string, t: Tally, seconds: number): string =>
 /** The line that ends the whole run; `.ci/run` and people's scripts read it. */
 export const totalLine = (t: Tally): string => `${t.passed} passed, ${t.failed} failed, ${t.skipped} skipped`;
 
+/** The tally that a run's last line tells; undefined when there is no such line. */
+export function parseTotal(output: string): Tally | undefined {
+  const last = output.trimEnd().split("\n").at(-1) ?? "";
+  const [, passed, failed, skipped] = /^(\d+) passed, (\d+) failed, (\d+) skipped$/.exec(last) ?? [];
+  return passed === undefined
+    ? undefined
+    : { passed: Number(passed), failed: Number(failed), skipped: Number(skipped) };
+}
+
 /** Sums of any number of tallies. */
 export const sum = (tallies: Tally[]): Tally =>
   tallies.reduce(

@@ -18,6 +18,13 @@ export interface Scenario {
   what: string;
   /** `by name`: left out of a whole run until it has been seen to pass to its end. @default "always" */
   included?: "always" | "by name";
+  /**
+   * `beside`: needs one cluster, and nothing of the other; in a whole run it is on the second one while others are on
+   * the first.
+   */
+  place?: "beside";
+  /** `both`: has both clusters to itself, after all others. @default "one" */
+  sites?: "one" | "both";
   /** Minutes after which it is given up. */
   limit: number;
   run(context: Context): Promise<void>;

@@ -11,7 +11,8 @@ import type { Names } from "./site";
 import type { Context } from "./scenario";
 import { ObjectServer } from "./vault";
 
-export const buckets = { vault: "e2e-vault", media: "e2e-media" } as const;
+const bucketPrefix = process.env["E2E_BUCKETS"] ?? "e2e";
+export const buckets = { vault: `${bucketPrefix}-vault`, media: `${bucketPrefix}-media` };
 
 /** The server the scenarios run. */
 export function namesOf(zone: string): Names {
