@@ -4,6 +4,7 @@ import * as path from "node:path";
 import { describe, expect, test } from "vitest";
 import { mutations } from "./e2e/cases/mutations";
 import { secretsBelow, secretsIn } from "./e2e/cases/secrets";
+import { kindOf } from "./e2e/support/counting-proxy";
 import { differences } from "./e2e/support/cluster";
 import { childEnvironment, imageOverrides } from "./e2e/support/environment";
 import { eventually, run, sleep, within } from "./e2e/support/processes";
@@ -165,4 +166,10 @@ test("each broken site still is one changed line of the sources", () => {
       mutation.what,
     ).toHaveLength(1);
   }
+});
+
+test("a store's listings are told from its reads: they have another price", () => {
+  expect(kindOf("GET", "/vault?list-type=2&prefix=pg%2F")).toBe("LIST");
+  expect(kindOf("GET", "/vault/lease.json")).toBe("GET");
+  expect(kindOf("PUT", "/vault/lease.json")).toBe("PUT");
 });

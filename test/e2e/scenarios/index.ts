@@ -1,4 +1,5 @@
 /** Every scenario, in the order a whole run takes them. */
+import { archivePrice } from "./archive-price";
 import { drill } from "./drill";
 import { faults } from "./faults";
 import { isolation } from "./isolation";
@@ -18,4 +19,5 @@ export const scenarios: readonly Scenario[] = [
   slowDisk,
   isolation,
   faults,
+  archivePrice,
 ];
