@@ -37,8 +37,8 @@ export function drillCommand(): Command {
     });
 }
 
-/** Ctrl-C ends the drill, which then cleans up; a second one ends the program. */
-async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+/** Ctrl-C ends the work, which then cleans up; a second one ends the program. */
+export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const stop = () => {
     if (controller.signal.aborted) process.exit(130);

@@ -24,6 +24,10 @@ const subcommands: Record<string, { summary: string; load: () => Command }> = {
     summary: "make a site the active one, and the other one its standby",
     load: () => (require("./switch") as typeof import("./switch")).switchCommand(),
   },
+  doctor: {
+    summary: "whether a site is fit to be brought up, and to be left alone",
+    load: () => (require("./doctor") as typeof import("./doctor")).doctorCommand(),
+  },
   status: {
     summary: "a site at a glance",
     load: () => (require("./status") as typeof import("./status")).statusCommand(),

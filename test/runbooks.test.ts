@@ -8,6 +8,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import type { Command } from "commander";
 import { describe, expect, it } from "vitest";
+import { doctorCommand } from "../cli/doctor";
 import { drillCommand } from "../cli/drill";
 import { identityCommand } from "../cli/identity";
 import { planCommand } from "../cli/plan";
@@ -26,6 +27,7 @@ const homestead: Record<string, () => Command> = {
   plan: planCommand,
   identity: identityCommand,
   verify: verifyCommand,
+  doctor: doctorCommand,
   drill: drillCommand,
   status: statusCommand,
 };

@@ -1,0 +1,20 @@
+/** Asking what may be dead: nothing is waited for without end, and what goes wrong is a few words. */
+
+/** @throws Error when the work takes longer, or whatever it throws */
+export async function within<T>(seconds: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${seconds} s`)), seconds * 1000);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The first line of what went wrong; `fetch failed` says nothing, its cause does. */
+export function reason(error: unknown): string {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  return (cause instanceof Error ? cause.message : String(cause)).split("\n")[0] ?? "";
+}

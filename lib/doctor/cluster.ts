@@ -1,0 +1,142 @@
+/** What a doctor reads in the cluster. Everything throws an Error with one line; nothing is changed. */
+import * as k8s from "@kubernetes/client-node";
+import type { Settings } from "../../settings";
+import { statusOf } from "../kube";
+import { aheadBy } from "./lines";
+import type { Renewal } from "./lines";
+import type { IssuerFacts } from "./issuer";
+import { imageName, operatorMarks } from "./operators";
+import type { OperatorFacts, OperatorName } from "./operators";
+
+export class DoctorCluster {
+  private readonly core: k8s.CoreV1Api;
+
+  constructor(
+    private readonly config: k8s.KubeConfig,
+    private readonly settings: Pick<Settings, "namespace" | "ingress" | "certificates">,
+  ) {
+    this.core = config.makeApiClient(k8s.CoreV1Api);
+  }
+
+  /** Version of the API server, and by how many seconds its clock is ahead of this machine's, if it says. */
+  async version(): Promise<{ version: string; ahead?: number }> {
+    const asked = Date.now();
+    const { data, headers } = await this.config.makeApiClient(k8s.VersionApi).getCodeWithHttpInfo();
+    const ahead = aheadBy(headers.date, asked, Date.now());
+    return { version: data.gitVersion, ...(ahead === undefined ? {} : { ahead }) };
+  }
+
+  /** UID of the cluster, and whether the site's namespace is there. */
+  async identity(): Promise<{ uid: string; namespace: "there" | "missing" }> {
+    const [system, own] = await Promise.all([
+      this.core.readNamespace({ name: "kube-system" }),
+      optional(this.core.readNamespace({ name: this.settings.namespace })),
+    ]);
+    return { uid: system.metadata?.uid ?? "", namespace: own === undefined ? "missing" : "there" };
+  }
+
+  async operators(): Promise<Record<OperatorName, OperatorFacts>> {
+    const [definitions, deployments, namespaces] = await Promise.all([
+      this.config.makeApiClient(k8s.ApiextensionsV1Api).listCustomResourceDefinition(),
+      this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces(),
+      this.core.listNamespace(),
+    ]);
+    const ours = namespaces.items
+      .filter(({ metadata }) => metadata?.labels?.["app.kubernetes.io/part-of"] === "homestead")
+      .map(({ metadata }) => metadata?.name);
+    const found = (name: OperatorName): OperatorFacts => {
+      const { definition, image } = operatorMarks[name];
+      const deployment = deployments.items.map((one) => deploymentOf(one, image)).find((one) => one !== undefined);
+      return {
+        definition: definitions.items.some(({ metadata }) => metadata?.name === definition),
+        ...(deployment ? { deployment } : {}),
+        ours: deployment !== undefined && ours.includes(deployment.namespace),
+      };
+    };
+    return {
+      certManager: found("certManager"),
+      cloudNativePg: found("cloudNativePg"),
+      barmanPlugin: found("barmanPlugin"),
+    };
+  }
+
+  async traefik(): Promise<{ image: string; ready: boolean }[]> {
+    const { namespace, labels } = this.settings.ingress;
+    const labelSelector = Object.entries(labels)
+      .map(([key, value]) => `${key}=${value}`)
+      .join(",");
+    const pods = await this.core.listNamespacedPod({ namespace, labelSelector });
+    return pods.items.map(({ spec, status }) => ({
+      image: spec?.containers[0]?.image ?? "",
+      ready: isTrue(status?.conditions, "Ready"),
+    }));
+  }
+
+  async nodes(): Promise<k8s.V1Node[]> {
+    return (await this.core.listNode()).items;
+  }
+
+  async pods(): Promise<k8s.V1Pod[]> {
+    return (await this.core.listPodForAllNamespaces()).items;
+  }
+
+  /** Names of the site's claims that are there. */
+  async claims(): Promise<string[]> {
+    const { items } = await this.core.listNamespacedPersistentVolumeClaim({ namespace: this.settings.namespace });
+    return items.map(({ metadata }) => metadata?.name ?? "");
+  }
+
+  /** The moments at which the nodes renewed their leases last, each by its own clock. */
+  async renewals(): Promise<Renewal[]> {
+    const leases = this.config.makeApiClient(k8s.CoordinationV1Api);
+    const { items } = await leases.listNamespacedLease({ namespace: "kube-node-lease" });
+    return items.flatMap(({ metadata, spec }) => {
+      // The client declares a Date and hands over the text.
+      const at = Date.parse(String(spec?.renewTime ?? ""));
+      return Number.isNaN(at) ? [] : [{ node: metadata?.name ?? "", at: at / 1000 }];
+    });
+  }
+
+  /** The issuer that the site's certificate is asked of. */
+  async issuer({ name, kind }: { name: string; kind: "Issuer" | "ClusterIssuer" }): Promise<IssuerFacts> {
+    const api = this.config.makeApiClient(k8s.CustomObjectsApi);
+    const of = { group: "cert-manager.io", version: "v1", name };
+    const object: unknown = await optional(
+      kind === "Issuer"
+        ? api.getNamespacedCustomObject({ ...of, plural: "issuers", namespace: this.settings.namespace })
+        : api.getClusterCustomObject({ ...of, plural: "clusterissuers" }),
+    );
+    if (object === undefined) return { state: "missing" };
+    const { status } = object as { status?: { conditions?: { type: string; status: string; message?: string }[] } };
+    const ready = status?.conditions?.find(({ type }) => type === "Ready");
+    if (ready?.status === "True") return { state: "ready" };
+    return { state: "unready", message: ready?.message?.split("\n")[0] ?? "says nothing yet" };
+  }
+}
+
+const isTrue = (conditions: { type: string; status: string }[] | undefined, wanted: string): boolean =>
+  conditions?.some(({ type, status }) => type === wanted && status === "True") ?? false;
+
+function deploymentOf(
+  { metadata, spec, status }: k8s.V1Deployment,
+  image: string,
+): OperatorFacts["deployment"] | undefined {
+  const container = spec?.template.spec?.containers.find((one) => imageName(one.image ?? "") === image);
+  if (!container) return undefined;
+  return {
+    namespace: metadata?.namespace ?? "",
+    image: container.image ?? "",
+    wanted: spec?.replicas ?? 1,
+    ready: status?.readyReplicas ?? 0,
+  };
+}
+
+/** What is not there is undefined. */
+async function optional<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (statusOf(error) === 404) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,220 @@
+/**
+ * A doctor's hands in the cluster: a namespace of its own, in which a pod measures a claim of each class that will hold
+ * data. Nothing else is ever made, and all of it is deleted.
+ */
+import * as k8s from "@kubernetes/client-node";
+import type { Settings } from "../../settings";
+import { bundle } from "../bundle";
+import { span } from "../drill/verdicts";
+import { statusOf } from "../kube";
+import { labels, resources, restrictedContainer, restrictedPod } from "../pods";
+import type { Measured } from "./fsync";
+import { probeBytes } from "./storage";
+import type { Disk } from "./storage";
+
+export const doctorNamespace = "homestead-doctor";
+/** Says whose namespace it is: nothing without it is ever deleted. */
+export const doctorLabel = "homestead/doctor";
+
+/** Seconds of each step; together they bound how long a disk can keep a doctor. */
+export const diskSeconds = {
+  /** To make a volume, pull an image and start. */
+  start: 120,
+  /** Of writing and syncing. */
+  measure: 20,
+  /** For the syncs that are under way when those are over, and the file that is written before. */
+  grace: 60,
+  /** For the namespace to go away. */
+  cleanUp: 60,
+} as const;
+
+/** User `node` of the Node.js images. */
+const user = 1000;
+
+const meta = (name: string) => ({ name, namespace: doctorNamespace, labels: labels("doctor") });
+
+/** What is made to measure disks with, but for the claims and pods. Pure. */
+export function namespaceObjects(site: string, program: string): k8s.KubernetesObject[] {
+  const namespace = {
+    apiVersion: "v1",
+    kind: "Namespace",
+    metadata: {
+      name: doctorNamespace,
+      labels: { [doctorLabel]: site, "pod-security.kubernetes.io/enforce": "restricted" },
+    },
+  };
+  // Nothing of it talks to anybody.
+  const policy = {
+    apiVersion: "networking.k8s.io/v1",
+    kind: "NetworkPolicy",
+    metadata: meta("default-deny"),
+    spec: { podSelector: {}, policyTypes: ["Ingress", "Egress"] },
+  };
+  const code = { apiVersion: "v1", kind: "ConfigMap", metadata: meta("fsync"), data: { "fsync.js": program } };
+  return [namespace, policy, code];
+}
+
+/** A class's claim and the pod that measures it. Pure. */
+export function diskObjects({ use, storageClass }: Disk, image: string): k8s.KubernetesObject[] {
+  const claim = {
+    apiVersion: "v1",
+    kind: "PersistentVolumeClaim",
+    metadata: meta(use),
+    spec: {
+      // As the volume will be asked for: uploads are written from whatever node a pod is on.
+      accessModes: [use === "media" ? "ReadWriteMany" : "ReadWriteOnce"],
+      ...(storageClass === undefined ? {} : { storageClassName: storageClass }),
+      resources: { requests: { storage: `${probeBytes / 1024 ** 3}Gi` } },
+    },
+  };
+  const pod = {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: meta(use),
+    spec: {
+      restartPolicy: "Never",
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      // A doctor that was killed leaves no pod that runs.
+      activeDeadlineSeconds: diskSeconds.start + diskSeconds.measure + diskSeconds.grace,
+      terminationGracePeriodSeconds: 0,
+      securityContext: restrictedPod(user),
+      containers: [
+        {
+          name: "fsync",
+          image,
+          command: ["node", "/program/fsync.js", "/disk", String(diskSeconds.measure)],
+          terminationMessagePolicy: "FallbackToLogsOnError",
+          resources: resources("20m", "64Mi", "256Mi"),
+          securityContext: restrictedContainer,
+          volumeMounts: [
+            { name: "program", mountPath: "/program", readOnly: true },
+            { name: "disk", mountPath: "/disk" },
+          ],
+        },
+      ],
+      volumes: [
+        { name: "program", configMap: { name: "fsync" } },
+        { name: "disk", persistentVolumeClaim: { claimName: use } },
+      ],
+    },
+  };
+  return [claim, pod];
+}
+
+export class DiskProbe {
+  private readonly core: k8s.CoreV1Api;
+  private readonly objects: k8s.KubernetesObjectApi;
+
+  /** @param signal ends every wait at once, except that for the namespace to go away. */
+  constructor(
+    config: k8s.KubeConfig,
+    private readonly settings: Pick<Settings, "site" | "images">,
+    private readonly signal: AbortSignal,
+  ) {
+    this.core = config.makeApiClient(k8s.CoreV1Api);
+    this.objects = k8s.KubernetesObjectApi.makeApiClient(config);
+  }
+
+  /** Deletes what an earlier doctor left, and makes the namespace. */
+  async begin(): Promise<void> {
+    await this.cleanUp();
+    await this.create(namespaceObjects(this.settings.site, bundle("lib/doctor/fsync-main.ts")));
+  }
+
+  /** @throws Error that says why a class could not be measured */
+  async measure(disk: Disk): Promise<Measured> {
+    const { start, measure, grace } = diskSeconds;
+    await this.create(diskObjects(disk, this.settings.images.node));
+    const began = Date.now();
+    let running: number | undefined;
+    for (;;) {
+      this.signal.throwIfAborted();
+      const pod = await this.core.readNamespacedPod({ name: disk.use, namespace: doctorNamespace });
+      const phase = pod.status?.phase;
+      if (phase === "Succeeded") return await this.result(disk);
+      if (phase === "Failed") throw new Error(`the pod that measures it failed: ${endOf(pod)}`);
+      if (phase === "Running") running ??= Date.now();
+      if (running !== undefined && Date.now() - running > (measure + grace) * 1000)
+        throw new Error(`an fsync did not come back within ${span(grace)}: the disk hangs`);
+      if (running === undefined && Date.now() - began > start * 1000)
+        throw new Error(`no pod on a claim of it started within ${span(start)}: ${await this.stateOf(disk, pod)}`);
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
+
+  /**
+   * Deletes the namespace if it is there, and waits until it is gone.
+   * @throws Error when it is not a doctor's, or does not go
+   */
+  async cleanUp(): Promise<void> {
+    const found = await this.namespace();
+    if (found === undefined) return;
+    if (found.metadata?.labels?.[doctorLabel] === undefined)
+      throw new Error(
+        `the namespace ${doctorNamespace} is none of a doctor's (it lacks the label ${doctorLabel}): look into it and delete it`,
+      );
+    await this.releaseVolumes();
+    await this.core.deleteNamespace({ name: doctorNamespace }).catch((error: unknown) => {
+      if (statusOf(error) !== 404) throw error;
+    });
+    const end = Date.now() + diskSeconds.cleanUp * 1000;
+    while ((await this.namespace()) !== undefined) {
+      if (Date.now() > end)
+        throw new Error(`the namespace ${doctorNamespace} is still not gone after ${span(diskSeconds.cleanUp)}`);
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
+
+  private async create(objects: k8s.KubernetesObject[]): Promise<void> {
+    for (const object of objects) {
+      this.signal.throwIfAborted();
+      await this.objects.create(object);
+    }
+  }
+
+  private async namespace(): Promise<k8s.V1Namespace | undefined> {
+    try {
+      return await this.core.readNamespace({ name: doctorNamespace });
+    } catch (error) {
+      if (statusOf(error) === 404) return undefined;
+      throw error;
+    }
+  }
+
+  /** A class that retains volumes would keep one for each doctor. */
+  private async releaseVolumes(): Promise<void> {
+    const volumes = await this.core.listPersistentVolume();
+    for (const { metadata, spec } of volumes.items) {
+      if (spec?.claimRef?.namespace !== doctorNamespace || spec.persistentVolumeReclaimPolicy === "Delete") continue;
+      await this.core.patchPersistentVolume(
+        { name: metadata?.name ?? "", body: { spec: { persistentVolumeReclaimPolicy: "Delete" } } },
+        k8s.setHeaderOptions("Content-Type", k8s.PatchStrategy.MergePatch),
+      );
+    }
+  }
+
+  private async result({ use }: Disk): Promise<Measured> {
+    const log = await this.core.readNamespacedPodLog({ name: use, namespace: doctorNamespace });
+    return JSON.parse(log.trimEnd().split("\n").at(-1) ?? "") as Measured;
+  }
+
+  /** What a pod that does not start waits for, in a few words. */
+  private async stateOf({ use }: Disk, pod: k8s.V1Pod): Promise<string> {
+    const waiting = pod.status?.containerStatuses?.[0]?.state?.waiting;
+    const unplaced = pod.status?.conditions?.find(({ type, status }) => type === "PodScheduled" && status === "False");
+    const claim = await this.core.readNamespacedPersistentVolumeClaim({ name: use, namespace: doctorNamespace });
+    if (claim.status?.phase !== "Bound" && waiting === undefined)
+      return `its claim is ${claim.status?.phase ?? "Pending"}${unplaced?.message === undefined ? "" : ` (${unplaced.message})`}`;
+    return [waiting?.reason ?? pod.status?.phase, waiting?.message ?? unplaced?.message]
+      .filter((part) => part !== undefined)
+      .join(": ")
+      .slice(0, 300);
+  }
+}
+
+/** The last thing that a pod which failed said. */
+function endOf({ status }: k8s.V1Pod): string {
+  const message = status?.containerStatuses?.[0]?.state?.terminated?.message ?? status?.message ?? status?.reason;
+  return message?.trim().split("\n").at(-1)?.slice(0, 300) ?? "without a word";
+}

@@ -1,0 +1,56 @@
+/** Who signs the site's certificate. Pure. */
+import type { Settings } from "../../settings";
+import { judged, ok } from "./lines";
+import type { DoctorLine } from "./lines";
+
+export type IssuerFacts = { state: "ready" } | { state: "missing" } | { state: "unready"; message: string };
+
+/** The issuer that the program asks (components/ingress.ts); `made` by itself, or yours. */
+export function issuerOf({ certificates }: Pick<Settings, "certificates">): {
+  name: string;
+  kind: "Issuer" | "ClusterIssuer";
+  from: "made" | "yours";
+} {
+  switch (certificates.kind) {
+    case "issuer":
+      return { name: certificates.name, kind: certificates.issuerKind, from: "yours" };
+    case "acme":
+      return { name: "acme", kind: "Issuer", from: "made" };
+    case "selfSigned":
+      return { name: "authority", kind: "Issuer", from: "made" };
+  }
+}
+
+/** @param certManager whether cert-manager is in the cluster */
+export function issuerLine(
+  settings: Pick<Settings, "certificates" | "cluster" | "namespace" | "site">,
+  certManager: "there" | "missing",
+  facts: IssuerFacts,
+): DoctorLine {
+  const { name, kind, from } = issuerOf(settings);
+  const what = `${kind} ${name}`;
+  const show = `kubectl --context ${settings.cluster.context} -n ${settings.namespace} describe ${kind.toLowerCase()} ${name}`;
+  switch (facts.state) {
+    case "ready":
+      return ok("certificates", what, "Ready");
+    case "unready":
+      return judged("certificates", what, "fault", `not Ready: ${facts.message}`, show);
+    case "missing":
+      if (from === "made") return ok("certificates", what, "the update makes it");
+      return certManager === "missing"
+        ? judged(
+            "certificates",
+            what,
+            "warning",
+            "not there, and neither is cert-manager: the first update would wait for it in vain",
+            `install cert-manager and make the ${kind} before the first update, or set certificates.kind to acme`,
+          )
+        : judged(
+            "certificates",
+            what,
+            "fault",
+            "is not there",
+            `make it, or name another: certificates.name of ${settings.site}`,
+          );
+  }
+}

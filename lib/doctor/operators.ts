@@ -1,0 +1,130 @@
+/** What must run in the cluster beside us: the three operators and Traefik. Pure. */
+import { tagOf } from "../status/lines";
+import type { Settings } from "../../settings";
+import { judged, ok } from "./lines";
+import type { DoctorLine } from "./lines";
+import { isOlder } from "./version";
+
+export type OperatorName = keyof Settings["operators"];
+
+/** How each is known: the definition it brings, and the name of its image, which a mirror keeps. */
+export const operatorMarks: Record<OperatorName, { title: string; definition: string; image: string }> = {
+  certManager: {
+    title: "cert-manager",
+    definition: "certificates.cert-manager.io",
+    image: "cert-manager-controller",
+  },
+  cloudNativePg: { title: "CloudNativePG", definition: "clusters.postgresql.cnpg.io", image: "cloudnative-pg" },
+  barmanPlugin: {
+    title: "barman-cloud plugin",
+    definition: "objectstores.barmancloud.cnpg.io",
+    image: "plugin-barman-cloud",
+  },
+};
+
+/** Before it, WAL could be restored from the wrong store at a promotion (plugin-barman-cloud#966). */
+const oldestPlugin = "0.14.0";
+
+/** The version that an update brings, and this project is tested with. */
+export interface ExpectedVersion {
+  /** A tag; undefined where only the chart's folder knows it. */
+  version?: string;
+  /** Where it is said. */
+  from: string;
+}
+
+/** The versions of `versions.ts`, or the stack's own. */
+export function expectedVersion(
+  name: OperatorName,
+  { images, charts }: Pick<Settings, "images" | "charts">,
+): ExpectedVersion {
+  if (name === "certManager") {
+    // The chart and its images have one version.
+    const chart = charts["cert-manager"];
+    return { ...("version" in chart ? { version: chart.version } : {}), from: "the chart" };
+  }
+  const image = name === "cloudNativePg" ? images["cloudnative-pg"] : images["barman-plugin"];
+  return { version: tagOf(image), from: "the stack" };
+}
+
+/** What is in the cluster of an operator. */
+export interface OperatorFacts {
+  /** Whether its custom resource definition is there. */
+  definition: boolean;
+  /** Its Deployment; undefined if none is found by its image. */
+  deployment?: { namespace: string; image: string; wanted: number; ready: number };
+  /** Whether a stack of this project installed it: its namespace says so. */
+  ours: boolean;
+}
+
+/** The last part of an image reference without tag and digest: `ghcr.io/x/plugin-barman-cloud:v1` -> `plugin-barman-cloud`. */
+export const imageName = (image: string): string => (image.split("@")[0] ?? "").split("/").at(-1)?.split(":")[0] ?? "";
+
+/** A line for one operator. A definition that is missing where the stack says `existing` is an update's refusal already. */
+export function operatorLine(
+  name: OperatorName,
+  { operators, site, cluster }: Pick<Settings, "operators" | "site" | "cluster">,
+  { definition, deployment, ours }: OperatorFacts,
+  expected: ExpectedVersion,
+): DoctorLine {
+  const { title } = operatorMarks[name];
+  const wanted = operators[name];
+  const choose = (choice: string) => `pulumi config set --path homestead:operators.${name} ${choice} --stack ${site}`;
+  if (deployment === undefined) {
+    if (wanted === "install")
+      return ok("operators", title, definition ? "definitions kept, the update installs it" : "the update installs it");
+    return judged(
+      "operators",
+      title,
+      "warning",
+      "its definitions are there, and no Deployment with its image",
+      `kubectl --context ${cluster.context} get deployments -A; if there is none: ${choose("install")}`,
+    );
+  }
+  const { namespace, image } = deployment;
+  const says = `${tagOf(image)} in ${namespace}, ${ours ? "installed by this project" : "installed by somebody else"}`;
+  if (wanted === "install" && !ours) {
+    return judged("operators", title, "fault", `${says}: an install would collide with it`, choose("existing"));
+  }
+  if (deployment.ready < deployment.wanted) {
+    const mend = `kubectl --context ${cluster.context} -n ${namespace} get pods`;
+    return judged("operators", title, "fault", `${says}; ${deployment.ready}/${deployment.wanted} ready`, mend);
+  }
+  const has = tagOf(image);
+  if (name === "barmanPlugin" && isOlder(has, oldestPlugin)) {
+    const why = `${says}; before ${oldestPlugin} a promotion can restore WAL from the wrong store`;
+    return judged("operators", title, "warning", why, `upgrade the plugin to ${oldestPlugin} or later`);
+  }
+  const { version, from } = expected;
+  if (version === undefined || has === version) return ok("operators", title, says);
+  if (ours)
+    return judged("operators", title, "warning", `${says}; ${from} says ${version}`, `pulumi up --stack ${site}`);
+  // Somebody else's may be newer than what we know.
+  if (!isOlder(has, version)) return ok("operators", title, says);
+  const why = `${says}; older than ${version}, which this project is tested with`;
+  return judged("operators", title, "warning", why, `upgrade it to ${version} or later, where it was installed from`);
+}
+
+/** A line for Traefik's pods, found as the network policies find them: by `ingress.namespace` and `ingress.labels`. */
+export function traefikLine(
+  { ingress, cluster, site }: Pick<Settings, "ingress" | "cluster" | "site">,
+  pods: readonly { image: string; ready: boolean }[],
+): DoctorLine {
+  const selector = Object.entries(ingress.labels)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(",");
+  const list = `kubectl --context ${cluster.context} get pods -A -l ${selector}`;
+  const [first] = pods;
+  if (first === undefined) {
+    return judged(
+      "operators",
+      "Traefik",
+      "fault",
+      `no pod ${selector} in ${ingress.namespace}: nothing would be let through to the site`,
+      `${list}, then: pulumi config set --path homestead:ingress.namespace <namespace> --stack ${site}`,
+    );
+  }
+  const ready = pods.filter((pod) => pod.ready).length;
+  const says = `${tagOf(first.image)} in ${ingress.namespace}, ${ready}/${pods.length} ready`;
+  return judged("operators", "Traefik", ready === 0 ? "fault" : ready < pods.length ? "warning" : "ok", says, list);
+}
