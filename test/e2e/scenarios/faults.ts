@@ -27,7 +27,6 @@ export const faults: Scenario = {
   name: "faults",
   what: "whatever is killed, cut off or filled up: nothing acknowledged is lost, and the site mends itself",
   // Not yet seen to run to its end.
-  included: "by name",
   limit: 50,
   async run(context) {
     const { environment, report } = context;

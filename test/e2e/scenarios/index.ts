@@ -1,11 +1,18 @@
 /** Every scenario, in the order a whole run takes them. */
 import { archivePrice } from "./archive-price";
+import { byHand } from "./by-hand";
+import { coldVps } from "./cold-vps";
 import { drill } from "./drill";
 import { faults } from "./faults";
+import { interrupted } from "./interrupted";
 import { isolation } from "./isolation";
+import { lostHome } from "./lost-home";
 import { oneSite } from "./one-site";
+import { rebornHome } from "./reborn-home";
+import { refused } from "./refused";
 import { restore } from "./restore";
 import { slowDisk } from "./slow-disk";
+import { switchThereAndBack } from "./switch";
 import { upgrade } from "./upgrade";
 import { volumeMedia } from "./volume-media";
 import type { Scenario } from "../support/scenario";
@@ -19,5 +26,12 @@ export const scenarios: readonly Scenario[] = [
   slowDisk,
   isolation,
   faults,
+  switchThereAndBack,
+  refused,
+  interrupted,
+  byHand,
+  lostHome,
+  rebornHome,
+  coldVps,
   archivePrice,
 ];

@@ -3,12 +3,10 @@
  * serving, and a good upgrade loses no acknowledged post (issue 4, "Done means" 3).
  */
 import * as assert from "node:assert/strict";
-import * as crypto from "node:crypto";
+import { Audit, sendTo } from "../support/audit";
 import { Cluster, differences } from "../support/cluster";
-import { sleep } from "../support/processes";
 import { diagnosis, succeeded } from "../support/project";
 import type { Scenario } from "../support/scenario";
-import type { SiteClient } from "../support/site";
 import { clientOf, namesOf, prepare } from "../support/stack";
 
 const namespace = "homestead";
@@ -28,6 +26,7 @@ export const upgrade: Scenario = {
     const { project, secrets } = await prepare(context, [environment.home]);
     succeeded(await report.step("pulumi up, from nothing", () => project.up("home")), "pulumi up");
     const client = await clientOf(cluster, namesOf(environment.zone), secrets);
+    const newAudit = () => new Audit(async (text, key) => ({ id: await sendTo(client, text, key, 20) }));
     const images = project.value("home", "images") as Record<string, string>;
     const running = images["mastodon"] ?? "";
     const withImages = async (change: Record<string, string>) =>
@@ -53,7 +52,7 @@ export const upgrade: Scenario = {
     await report.check(
       "a failed migration: the update fails, says why, and the old version serves throughout",
       async () => {
-        const audit = new Audit(client, cluster);
+        const audit = newAudit();
         const outcome = await audit.during(() => withImages({ mastodon: failing }));
         assert.notEqual(outcome.code, 0, "the update succeeded");
         assert.match(
@@ -61,14 +60,14 @@ export const upgrade: Scenario = {
           /job mastodon-db-(pre-)?migrate failed; its last lines:/,
           diagnosis(outcome.output),
         );
-        assert.deepEqual(await audit.lost(), []);
+        assert.deepEqual(await audit.lost(cluster), []);
         assert.deepEqual(audit.refused, [], "the old version refused posts");
         assert.ok(!(await webImage(cluster)).includes(failing));
       },
     );
 
     const streaming = environment.images["mastodon-streaming-next"];
-    const audit = new Audit(client, cluster);
+    const audit = newAudit();
     const before = await migrations(cluster);
     await report.check("a good upgrade, with posts five times a second: backup, migrations, new pods", async () => {
       const change = { mastodon: next, ...(streaming ? { "mastodon-streaming": streaming } : {}) };
@@ -80,15 +79,15 @@ export const upgrade: Scenario = {
     });
     await report.check("no acknowledged post is lost", async () => {
       assert.ok(audit.acknowledged.length > 20, `only ${audit.acknowledged.length} posts were acknowledged`);
-      assert.deepEqual(await audit.lost(), []);
+      assert.deepEqual(await audit.lost(cluster), []);
       console.log(`      ${audit.acknowledged.length} posts acknowledged, ${audit.refused.length} tries refused`);
     });
     await report.control(
       "the audit overlooks a post that is gone",
       async () => {
-        const [victim] = audit.acknowledged;
+        const victim = audit.acknowledged[0]?.id;
         await cluster.sql(`delete from statuses where id = ${victim}`);
-        assert.deepEqual(await audit.lost(), []);
+        assert.deepEqual(await audit.lost(cluster), []);
       },
       /\d{6,}/,
     );
@@ -97,43 +96,6 @@ export const upgrade: Scenario = {
     });
   },
 };
-
-/** Posts five times a second, and knows afterwards which acknowledged posts the database lacks. */
-class Audit {
-  readonly acknowledged: string[] = [];
-  readonly refused: string[] = [];
-
-  constructor(
-    private readonly client: SiteClient,
-    private readonly cluster: Cluster,
-  ) {}
-
-  async during<T>(work: () => Promise<T>): Promise<T> {
-    let going = true;
-    const posting = (async () => {
-      while (going) {
-        const started = Date.now();
-        try {
-          this.acknowledged.push(await this.client.post(`audited ${crypto.randomUUID()}`));
-        } catch (error) {
-          this.refused.push(error instanceof Error ? error.message : String(error));
-        }
-        await sleep(Math.max(0, 200 - (Date.now() - started)));
-      }
-    })();
-    try {
-      return await work();
-    } finally {
-      going = false;
-      await posting;
-    }
-  }
-
-  async lost(): Promise<string[]> {
-    const there = new Set((await this.cluster.sql("select id from statuses")).split("\n").map((line) => line.trim()));
-    return this.acknowledged.filter((id) => !there.has(id));
-  }
-}
 
 const migrations = async (cluster: Cluster): Promise<number> =>
   Number(await cluster.sql("select count(*) from schema_migrations"));

@@ -13,7 +13,7 @@ import { setDns } from "./stack";
 /** What the peer tells of itself (test/standin/peer/protocol.ts); the parts that are looked at here. */
 interface PeerState {
   follows: { handle: string; state: "requested" | "accepted" | "rejected" }[];
-  received: { id: string; type: string; content: string | null }[];
+  received: { id: string; type: string; objectId: string | null; content: string | null; receivedAt: string }[];
   counts: Record<string, number>;
   refused: { at: string; status: number }[];
 }
@@ -28,10 +28,15 @@ export class Peer {
 
   /**
    * Starts one and gives it a name in the tests' zone. The one called `peer` is at port 443, as the world's servers
-   * are; others, which only ask, are at a free port.
+   * are; others are at a free port, or at the one they had before.
    * @param authority PEM of the authority that vouches for the site.
    */
-  static async start(context: Context, authority: string, name = "peer"): Promise<Peer> {
+  static async start(
+    context: Context,
+    authority: string,
+    name = "peer",
+    port = name === "peer" ? 443 : 0,
+  ): Promise<Peer> {
     const { environment, logs } = context;
     const domain = `${name}.${environment.zone}`;
     const folder = path.join(logs, name);
@@ -42,7 +47,7 @@ export class Peer {
     const config = {
       domain,
       address: environment.hostAddress,
-      port: name === "peer" ? 443 : 0,
+      port,
       controlPort: 0,
       username: "peer",
       cert: own.certificate,
@@ -57,6 +62,11 @@ export class Peer {
     });
     const ready = JSON.parse(line) as { handle: string; controlPort: number };
     return new Peer(ready.handle, `http://127.0.0.1:${ready.controlPort}`, atExit(end));
+  }
+
+  /** Where it is: part of its handle, unless it is where the world's servers are. */
+  get port(): number {
+    return Number(/:(\d+)$/.exec(this.handle)?.[1] ?? 443);
   }
 
   /** Finds an account from its handle alone. @returns the actor's address. @throws Error with the exact reason */

@@ -43,7 +43,8 @@ export class Project {
   private constructor(
     private readonly environment: Environment,
     readonly root: string,
-    private readonly logs: string,
+    /** Folder for the output of every command. */
+    public logs: string,
   ) {
     this.folder = path.join(root, "project");
     this.state = path.join(root, "state");

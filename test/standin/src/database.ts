@@ -31,9 +31,10 @@ function config(settings: DatabaseSettings, ssl: Ssl, database = settings.databa
     password: settings.password,
     database,
     ssl,
-    connectionTimeoutMillis: 5_000,
-    // A slow disk makes a commit wait for minutes, and Mastodon waits with it; a server that vanished with its node never answers at all.
-    // Long enough for the one, and an end to the other.
+    // A slow disk makes a commit, or a new connection, wait for minutes, and Mastodon waits with it; a server that vanished with its node
+    // never answers at all. Long enough for the one, and an end to the other. Nor does a request that waits for another one's connection
+    // fail: Puma has no more threads than the pool has connections, so there it waits before it is looked at.
+    connectionTimeoutMillis: 180_000,
     query_timeout: 180_000,
     keepAlive: true,
     application_name: "",
@@ -109,7 +110,7 @@ export class Database {
   async #open(): Promise<pg.Pool> {
     let refused: unknown;
     for (const ssl of attempts(this.#settings.ssl)) {
-      const pool = new pg.Pool({ ...config(this.#settings, ssl), max: this.#settings.pool, idleTimeoutMillis: 30_000 });
+      const pool = new pg.Pool({ ...config(this.#settings, ssl), max: this.#settings.pool, idleTimeoutMillis: 300_000 });
       // An idle connection that dies is an event of the pool; unheard, it would end the process.
       pool.on("error", (error) => log.warn(`database: idle connection lost: ${explain(error)}`));
       try {

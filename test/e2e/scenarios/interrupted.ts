@@ -1,0 +1,145 @@
+/**
+ * A switch whose command is killed after some of its steps, and run again, once by somebody else's laptop: the end is
+ * that of an undisturbed one (issue 5, "Done means" 5).
+ */
+import * as assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { chance, draw, seedOf } from "../support/chance";
+import { handOn, takePair } from "../support/pair";
+import type { Pair } from "../support/pair";
+import { atExit } from "../support/processes";
+import type { Project, Site } from "../support/project";
+import { succeeded } from "../support/project";
+import type { Context, Scenario } from "../support/scenario";
+import { followStillWorks, plannedSwitch } from "./two-sites";
+
+export const interrupted: Scenario = {
+  name: "interrupted",
+  what: "a switch killed after some of its steps, drawn at random, and run again: the same end",
+  sites: "both",
+  limit: 60,
+  async run(context) {
+    const { report, extent } = context;
+    const pair = await takePair(context);
+    const peer = await pair.meetPeer();
+    const seed = seedOf();
+    const random = chance(seed);
+    let kills: string[] = [];
+    await plannedSwitch(context, pair, peer, async (to) => {
+      const steps = await stepsAhead(pair, to);
+      kills = extent === "full" ? steps : drawSome(random, steps, 3);
+      console.log(`      killed after: ${kills.join(", ")} (E2E_SEED=${seed})`);
+      const laptop = anotherLaptop(pair.project);
+      // Neither the first nor the last one that is killed: the files that stay are the project's own.
+      const elsewhere = 1 + Math.floor(random() * (kills.length - 2));
+      for (const [i, step] of kills.entries()) {
+        const folder = i === elsewhere ? laptop : pair.project.folder;
+        await killedAfter(context, pair, { to, folder, step, run: i });
+      }
+      await lastRun(context, pair, to);
+    });
+    await report.check("the journal says that it is over, and the same command again does nothing", async () => {
+      const { activeSite } = await pair.lease();
+      assert.equal((await pair.journal())?.finished, true);
+      const { output } = succeeded(await pair.switchTo(activeSite), "homestead switch");
+      assert.match(output, new RegExp(`${activeSite} is the active site already \\(epoch \\d+\\): nothing to do`));
+    });
+    await followStillWorks(context, pair, peer);
+    handOn(pair);
+  },
+};
+
+/** The steps that a switch will take, as `--dry-run` lists them. */
+async function stepsAhead(pair: Pair, to: Site): Promise<string[]> {
+  const { output } = succeeded(await pair.switchTo(to, ["--dry-run"]), "homestead switch --dry-run");
+  const steps = stepsIn(output);
+  assert.ok(steps.length >= 5, output);
+  return steps;
+}
+
+/** Names of steps, from the lines `  1. stop-web   ...`. */
+export const stepsIn = (output: string): string[] =>
+  [...output.matchAll(/^ {2}\d+\. (\S+)/gm)].map(([, step = ""]) => step);
+
+/** Some different ones among things, in their order. */
+export function drawSome<T>(random: () => number, things: readonly T[], count: number): T[] {
+  const left = [...things];
+  while (left.length > count) left.splice(left.indexOf(draw(random, left)), 1);
+  return left;
+}
+
+/** A clone as git has it, which never saw a step of the switch; the state and the passphrase are the same. */
+function anotherLaptop(project: Project): string {
+  const folder = path.join(project.root, "another-laptop");
+  fs.rmSync(folder, { recursive: true, force: true });
+  fs.cpSync(project.folder, folder, { recursive: true });
+  return folder;
+}
+
+interface Kill {
+  to: Site;
+  /** The project, on whosever machine. */
+  folder: string;
+  step: string;
+  /** How many were killed before. */
+  run: number;
+}
+
+async function killedAfter({ report, logs }: Context, pair: Pair, { to, folder, step, run }: Kill): Promise<void> {
+  const where = folder === pair.project.folder ? "" : ", on another laptop";
+  await report.check(`${run === 0 ? "begun" : "gone on with"}${where}, and killed after ${step}`, async () => {
+    const log = path.join(logs, `switch-killed-${run}-${step}.log`);
+    const output = await untilLine(pair, folder, pair.switchArguments(to), new RegExp(`^done {2}${step} `, "m"), log);
+    if (run > 0) assert.match(output, new RegExp(`going on with the switch to ${to} `));
+  });
+}
+
+async function lastRun({ report }: Context, pair: Pair, to: Site): Promise<void> {
+  await report.check("gone on with, to the end", async () => {
+    const { output } = succeeded(await pair.switchTo(to), `homestead switch ${to}`);
+    assert.match(output, new RegExp(`going on with the switch to ${to} `));
+  });
+}
+
+/**
+ * Runs the command until it has printed a line, and kills it with everything that it started.
+ * @returns what it had said. @throws Error when it ends by itself, or takes longer than a quarter of an hour
+ */
+async function untilLine(pair: Pair, folder: string, args: string[], line: RegExp, log: string): Promise<string> {
+  const { project } = pair;
+  const child = spawn("node", [path.join(folder, "cli", "homestead.mjs"), ...args], {
+    cwd: folder,
+    env: project.env,
+    detached: true,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const kill = () => {
+    if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, "SIGKILL");
+  };
+  const registered = atExit(kill);
+  const late = setTimeout(kill, 900_000);
+  let output = "";
+  try {
+    return await new Promise<string>((resolve, reject) => {
+      let seen = false;
+      const hear = (text: string) => {
+        output += text;
+        if (seen || !line.test(output)) return;
+        seen = true;
+        kill();
+      };
+      child.stdout.setEncoding("utf8").on("data", hear);
+      child.stderr.setEncoding("utf8").on("data", hear);
+      child.once("error", reject);
+      child.once("close", (code) =>
+        seen ? resolve(output) : reject(new Error(`it ended with ${code} before ${line}: ${output.slice(-500)}`)),
+      );
+    });
+  } finally {
+    clearTimeout(late);
+    fs.writeFileSync(log, output);
+    await registered();
+  }
+}

@@ -1,0 +1,347 @@
+/**
+ * What must not happen is refused before anything is touched, and the refusal says the way out (issue 5, "Done means"
+ * 6). Clocks that differ are no reason to refuse: only durations count, and the claim is that it works.
+ */
+import * as assert from "node:assert/strict";
+import * as crypto from "node:crypto";
+import * as fs from "node:fs";
+import * as http from "node:http";
+import type { AddressInfo } from "node:net";
+import * as path from "node:path";
+import { differences } from "../support/cluster";
+import { handOn, otherThan, sites, takePair } from "../support/pair";
+import type { Pair } from "../support/pair";
+import { atExit } from "../support/processes";
+import { succeeded } from "../support/project";
+import type { PulumiOutcome, Site } from "../support/project";
+import type { Context, Scenario } from "../support/scenario";
+import { buckets } from "../support/stack";
+
+export const refused: Scenario = {
+  name: "refused",
+  what: "wrong identity, used archive, stale token, second promotion, read-only vault: refused, and nothing changes",
+  sites: "both",
+  limit: 45,
+  async run(context) {
+    const { report } = context;
+    const pair = await takePair(context);
+    const { activeSite, epoch } = await pair.lease();
+    const standby = otherThan(activeSite);
+    const state: State = { activeSite, standby, epoch, vault: await readOnlyVault(context), seen: await lookAt(pair) };
+    for (const wrong of await wrongs(pair, state)) {
+      await report.check(`${wrong.what}: refused, with the way out, and nothing changed`, () =>
+        mustBeRefused(pair, state, wrong),
+      );
+    }
+    await report.control(
+      "with nothing wrong the switch is refused as well",
+      async () => {
+        const outcome = await pair.switchTo(standby, ["--dry-run"]);
+        assert.notEqual(outcome.code, 0, "it would go");
+      },
+      /it would go/,
+    );
+    await differentClocks(context, pair, state);
+    await report.check("after all of it nothing is different", async () => {
+      assert.deepEqual(changes(state.seen, await lookAt(pair)), []);
+      await pair.mustBe(activeSite, epoch);
+    });
+    handOn(pair);
+  },
+};
+
+interface State {
+  activeSite: Site;
+  standby: Site;
+  epoch: number;
+  /** Endpoint of the same vault for who may only read it. */
+  vault: string;
+  /** What everything was last. */
+  seen: Seen;
+}
+
+// ---------------------------------------------------------------- nothing changed
+
+interface Seen {
+  clusters: Record<Site, Map<string, string>>;
+  /** Lease and journal, as they are in the vault. */
+  vault: string;
+  /** What the state says of resources. */
+  state: string;
+}
+
+async function lookAt({ clusters, project, s3 }: Pair): Promise<Seen> {
+  const object = (key: string) => s3.request("GET", `${buckets.vault}/${key}`, undefined, [200, 404]);
+  const [home, vps, lease, journal] = await Promise.all([
+    clusters.home.inventory(),
+    clusters.vps.inventory(),
+    object("lease.json"),
+    object("switch/journal.json"),
+  ]);
+  // The server's words for what is not there differ each time.
+  const said = journal.startsWith("{") ? journal : "";
+  return { clusters: { home, vps }, vault: lease + said, state: project.stateDigest() };
+}
+
+function changes(before: Seen, after: Seen): string[] {
+  return [
+    ...sites.flatMap((site) =>
+      differences(before.clusters[site], after.clusters[site]).map((change) => `${site}: ${change}`),
+    ),
+    ...(before.vault === after.vault ? [] : ["the lease or the journal was changed"]),
+    ...(before.state === after.state ? [] : ["the state was changed"]),
+  ];
+}
+
+// ---------------------------------------------------------------- what is wrong
+
+interface Wrong {
+  what: string;
+  /** Makes it wrong, in the project's files. */
+  make: () => Promise<unknown> | void;
+  /** What is then tried. */
+  tries: () => Promise<PulumiOutcome>;
+  /** What is said: which key, what it should be, how to mend it. */
+  says: RegExp[];
+}
+
+async function mustBeRefused(pair: Pair, state: State, { make, tries, says }: Wrong): Promise<void> {
+  const files = ["Pulumi.yaml", ...sites.map((site) => `Pulumi.${site}.yaml`)];
+  const outcome = await pair.project.changed(
+    files,
+    () => undefined,
+    async () => {
+      await make();
+      const asMade = files.map((file) => pair.project.read(file));
+      const tried = await tries();
+      // The stack's salt and the like are none of our business; a refused switch writes no file at all.
+      assert.deepEqual(
+        files.map((file) => pair.project.read(file)),
+        asMade,
+        "the files were changed",
+      );
+      return tried;
+    },
+  );
+  assert.notEqual(outcome.code, 0, "it was done");
+  for (const text of says) assert.match(outcome.output, text);
+  assert.doesNotMatch(outcome.output, /^\s+at .*\(.*:\d+:\d+\)$/m, "there is a stack trace");
+  const after = await lookAt(pair);
+  assert.deepEqual(changes(state.seen, after), []);
+}
+
+async function wrongs(pair: Pair, { activeSite, standby, epoch, vault }: State): Promise<Wrong[]> {
+  const { project } = pair;
+  const up = (site: Site) => () => project.up(site, { seconds: 300 });
+  const claim = (site: Site, number: number) => {
+    project.setShared("activeSite", site);
+    project.setShared("epoch", number);
+  };
+  const otherIdentity = () =>
+    project.setSecret(standby, "activeRecordPrimaryKey", crypto.randomBytes(16).toString("hex"));
+  const readOnly = () => {
+    for (const site of sites)
+      project.set(site, "vault", { ...(project.value(site, "vault") as object), endpoint: vault });
+  };
+  const anotherIdentity = [
+    /homestead:vault\.bucket: /,
+    /this server's own vault: its lease is of identity [0-9a-f]+, and this stack's identity is [0-9a-f]+/,
+    /npx homestead identity verify \(which stack differs\)/,
+  ];
+  const notActive = [
+    new RegExp(`homestead:activeSite: "${standby}"`),
+    new RegExp(`${activeSite} \\(epoch ${epoch}\\), as the lease in the vault says`),
+    new RegExp(`npx homestead switch ${standby} \\(or by hand: docs/runbooks/switch-by-hand\\.md\\)`),
+  ];
+  const { archive, generation } = await usedArchive(pair, standby);
+  const token = await staleToken(pair, activeSite);
+  return [
+    {
+      what: `another identity in ${standby}'s stack, homestead switch`,
+      make: otherIdentity,
+      tries: () => pair.switchTo(standby),
+      says: [/the two stacks have different identities \(.*\): npx homestead identity verify/, /Nothing was changed\./],
+    },
+    {
+      what: `another identity in ${standby}'s stack, pulumi up`,
+      make: otherIdentity,
+      tries: up(standby),
+      says: anotherIdentity,
+    },
+    {
+      what: "a database that would begin in an archive that is used",
+      make: () => {
+        const generations = pair.shared("generations") as Record<Site, number>;
+        project.setShared("generations", { ...generations, [standby]: generation });
+      },
+      tries: up(standby),
+      says: [
+        new RegExp(`homestead:generations\\.${standby}: ${generation}`),
+        new RegExp(`the vault holds its archive ${archive}, which is never written over`),
+        new RegExp(`set generations\\.${standby} to ${generation + 1} in Pulumi\\.yaml`),
+      ],
+    },
+    {
+      what: "a stale demotion token",
+      make: async () => {
+        claim(standby, epoch + 1);
+        await project.mustPulumi([
+          ...["config", "set", "--plaintext", "homestead:promotionToken", token],
+          ...["--stack", standby],
+        ]);
+      },
+      tries: up(standby),
+      says: [
+        /homestead:promotionToken: /,
+        /the token of the other site's last demotion: it is stale: it was made on timeline \d+, and the database follows timeline \d+/,
+        new RegExp(`pulumi stack output demotionToken --stack ${activeSite}`),
+      ],
+    },
+    {
+      what: "a second active site in the same epoch",
+      make: () => claim(standby, epoch),
+      tries: up(standby),
+      says: notActive,
+    },
+    {
+      what: "a second active site in the next epoch, without a token",
+      make: () => claim(standby, epoch + 1),
+      tries: up(standby),
+      says: notActive,
+    },
+    {
+      what: "a vault that takes nothing, homestead switch",
+      make: readOnly,
+      tries: () => pair.switchTo(standby),
+      says: [
+        /the journal cannot be written: bucket '.*' answers 403; the vault's keys must be allowed to write \(npx homestead doctor\)/,
+      ],
+    },
+    {
+      what: "a vault that takes nothing, a takeover by pulumi up",
+      make: async () => {
+        readOnly();
+        claim(standby, epoch + 1);
+        await project.mustPulumi([
+          ...["config", "set", "--plaintext", "homestead:promotionToken", "dead"],
+          ...["--stack", standby],
+        ]);
+      },
+      tries: up(standby),
+      says: [
+        /homestead:vault\.bucket: /,
+        /a vault whose lease can be written: the lease cannot be written: bucket '.*' answers 403/,
+      ],
+    },
+  ];
+}
+
+/** A generation whose archive somebody has written to. @returns it, until the scenario ends */
+async function usedArchive({ s3 }: Pair, site: Site): Promise<{ archive: string; generation: number }> {
+  const generation = 40;
+  const archive = `${site}-g${generation}`;
+  const object = `${buckets.vault}/pg/${archive}/wals/0000000100000000/000000010000000000000001.gz`;
+  await s3.request("PUT", object, "somebody's");
+  atExit(() => s3.request("DELETE", object));
+  return { archive, generation };
+}
+
+/**
+ * A demotion token from before the timeline that the database is on: one that was used, or, where there was no switch
+ * yet, one like it.
+ */
+async function staleToken(pair: Pair, active: Site): Promise<string> {
+  const [used] = pair.spentTokens;
+  if (used !== undefined) return used;
+  const databases = await pair.clusters[active].list("clusters.postgresql.cnpg.io", "homestead");
+  const systemId = String(databases[0]?.status?.["systemID"]);
+  const content = { latestCheckpointTimelineID: "0", databaseSystemIdentifier: systemId };
+  return Buffer.from(JSON.stringify(content)).toString("base64");
+}
+
+/** The vault as keys see it that may only read: what would change something is answered with 403. @returns its endpoint */
+async function readOnlyVault({ environment }: Context): Promise<string> {
+  const { hostname, port } = new URL(environment.s3.endpoint);
+  const server = http.createServer((request, response) => {
+    const { method = "", url = "/", headers } = request;
+    if (method !== "GET" && method !== "HEAD") {
+      request.resume();
+      response.writeHead(403, { "content-type": "application/xml" }).end("<Error><Code>AccessDenied</Code></Error>");
+      return;
+    }
+    // With its headers as they are: the host's name is part of the signature.
+    const passed = http.request({ host: hostname, port: port || 80, method, path: url, headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 502, answer.headers);
+      answer.pipe(response);
+    });
+    passed.on("error", () => response.destroy());
+    passed.end();
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(0, environment.hostAddress, resolve);
+  });
+  atExit(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return `http://${environment.hostAddress}:${(server.address() as AddressInfo).port}`;
+}
+
+// ---------------------------------------------------------------- clocks
+
+/** Seconds between the clock of a site and everybody else's. */
+const apart = 30;
+
+/**
+ * The lab's clusters have this machine's clock, which is others' too. So a second keeper, as it is in the pod, looks at
+ * the lease with a clock of its own, and the command is run by a machine with such a clock.
+ */
+async function differentClocks({ report, logs }: Context, pair: Pair, { activeSite, standby }: State): Promise<void> {
+  const look = (seconds: number) =>
+    pair.clusters[activeSite].exec("homestead", "valkey-0", ["node", "-e", keeperWithClock(seconds)], {
+      container: "keeper",
+      seconds: 60,
+    });
+  for (const seconds of [apart, -apart]) {
+    await report.check(`a keeper whose clock is ${seconds} s off finds the lease its own`, async () => {
+      assert.match(await look(seconds), /^mark: ours \d+ \d+$/m);
+    });
+  }
+  await report.control(
+    "a keeper whose clock is a day off is believed by the vault",
+    async () => assert.match(await look(24 * 3600), /^mark: ours/m),
+    /the lease cannot be read/,
+  );
+  const preload = path.join(logs, "clock.cjs");
+  fs.writeFileSync(preload, `${shiftedDate(apart)}\n`);
+  await report.check(`the command, on a machine whose clock is ${apart} s off, finds nothing wrong`, async () => {
+    const args = pair.switchArguments(standby, ["--dry-run"]);
+    succeeded(
+      await pair.project.homestead(args, { env: { NODE_OPTIONS: `--require ${preload}` }, seconds: 300 }),
+      "homestead switch --dry-run",
+    );
+  });
+}
+
+/** A line of JavaScript after which the time of day is another. */
+export const shiftedDate = (seconds: number): string =>
+  `(() => { const Real = Date, now = () => Real.now() + ${seconds * 1000}; globalThis.Date = new Proxy(Real, { ` +
+  "construct: (real, given, as) => Reflect.construct(real, given.length > 0 ? given : [now()], as), " +
+  'get: (real, key) => (key === "now" ? now : Reflect.get(real, key)) }); })();';
+
+/** The pod's own keeper once more, in folders of its own, with another clock; prints the mark that it leaves. */
+function keeperWithClock(seconds: number): string {
+  return `
+${shiftedDate(seconds)}
+const fs = require("node:fs");
+const own = fs.mkdtempSync("/gate/e2e-clock-");
+process.env.GATE = own;
+process.env.DATA = own;
+fs.writeFileSync(own + "/epoch", process.env.EPOCH + "\\n");
+const end = (text) => { console.log(text); fs.rmSync(own, { recursive: true }); process.exit(0); };
+setInterval(() => { if (fs.existsSync(own + "/mark")) end("mark: " + fs.readFileSync(own + "/mark", "utf8").trim()); }, 100);
+setTimeout(() => end("no mark"), 15000);
+delete process.env.METRICS_PORT;
+require("/programs/keeper.js");`.trim();
+}

@@ -1,0 +1,81 @@
+/**
+ * A planned switch loses nothing: while a client posts five times a second through the server's name, and a remote
+ * server follows; there and back (issue 5, "Done means" 1).
+ */
+import * as assert from "node:assert/strict";
+import { arrivalsIn, notExactlyOnce } from "../support/audit";
+import type { Audit } from "../support/audit";
+import { handOn, takePair } from "../support/pair";
+import type { Pair } from "../support/pair";
+import type { Peer } from "../support/peer";
+import { succeeded } from "../support/project";
+import type { Context, Scenario } from "../support/scenario";
+import { followStillWorks, plannedSwitch } from "./two-sites";
+
+/** A planned switch's steps between two sites that both run (lib/switch/steps.ts). */
+export const plannedSteps = [
+  "stop-web",
+  "drain",
+  "stop-workers",
+  "demote",
+  "promote",
+  "clear-token",
+  "verify",
+] as const;
+
+export const switchThereAndBack: Scenario = {
+  name: "switch",
+  what: "a planned switch there and back, with a client that posts throughout: nothing is lost, nothing comes twice",
+  sites: "both",
+  limit: 90,
+  async run(context) {
+    const pair = await takePair(context);
+    const peer = await pair.meetPeer();
+    const silences: string[] = [];
+    for (let trip = 0; trip < (context.extent === "full" ? 10 : 2); trip++) {
+      const audit = await byCommand(context, pair, peer);
+      silences.push(audit.silence().toFixed(1));
+      if (trip === 0) await theAuditSees(context, pair, peer, audit);
+    }
+    await followStillWorks(context, pair, peer);
+    console.log(`      seconds without an acknowledged post: ${silences.join(", ")}`);
+    handOn(pair);
+  },
+};
+
+async function byCommand(context: Context, pair: Pair, peer: Peer): Promise<Audit> {
+  let output = "";
+  const audit = await plannedSwitch(context, pair, peer, async (to) => {
+    ({ output } = succeeded(await pair.switchTo(to), `homestead switch ${to}`));
+  });
+  await context.report.check("the command shows each step with its time, and ends with the git command", () => {
+    const done = [...output.matchAll(/^done {2}(\S+) \(\d+ s\)$/gm)].map(([, step]) => step);
+    assert.deepEqual(done, plannedSteps);
+    assert.match(output, /^ +git -C \S+ add Pulumi\.yaml .* && git -C \S+ commit -m "/m);
+  });
+  return audit;
+}
+
+/** Controls: what the audit is there to find, made for it. */
+async function theAuditSees({ report }: Context, pair: Pair, peer: Peer, audit: Audit): Promise<void> {
+  const cluster = pair.clusters[(await pair.lease()).activeSite];
+  const [victim, twice] = audit.acknowledged;
+  if (victim === undefined || twice === undefined) throw new Error("the audit has no posts to go wrong");
+  await report.control(
+    "the audit overlooks a post that is gone",
+    async () => {
+      await cluster.sql(`DELETE FROM statuses WHERE id = ${victim.id}`);
+      assert.deepEqual(await audit.lost(cluster), []);
+    },
+    new RegExp(victim.id),
+  );
+  await report.control(
+    "the audit overlooks a delivery that came twice",
+    async () => {
+      const { received } = await peer.state();
+      const again = received.filter(({ objectId }) => objectId?.endsWith(`/${twice.id}`));
+      assert.deepEqual(notExactlyOnce(audit.acknowledged, arrivalsIn([...received, ...again])), []);
+    },
+    new RegExp(`post ${twice.id} arrived 2 times`),
+  );
+}
