@@ -17,8 +17,8 @@ configuration=${CONFIGURATION:-/etc/valkey/valkey.conf}
 password=${PASSWORD:-/etc/valkey/secret/password.conf}
 port=${PORT:-6379}
 tick=${TICK:-2}
-# Milliseconds that one pause lasts. Renewed at every tick; long enough for a busy machine not to let it run out.
-pause=${PAUSE:-60000}
+# Milliseconds that one pause lasts: a day, so that it outlives a gate that is held up itself. It is ended by a word.
+pause=${PAUSE:-86400000}
 # Tries to pause, a tick each, before Valkey is killed: what cannot be paused must not write.
 patience=${PATIENCE:-5}
 
@@ -38,6 +38,8 @@ verdict() {
   case "$word" in
     others) echo closed ;;
     ours)
+      # Two whole numbers, or it is no mark: the shell would give up at the sum.
+      case "$since:$grace" in :* | *: | *[!0-9:]*) echo unverified && return ;; esac
       read -r now _ < "$uptime"
       age=$((${now%%.*} - since))
       if [ "$age" -ge 0 ] && [ "$age" -lt "$grace" ]; then echo open; else echo unverified; fi
@@ -69,6 +71,8 @@ while [ "$(verdict)" != open ]; do
   sleep "$tick" &
   wait $!
 done
+# The mark may have come in the moment of the signal.
+[ -n "$ending" ] && touch "$gate/ended" && exit 0
 
 say "open: Valkey starts"
 valkey-server "$configuration" &
@@ -77,9 +81,9 @@ state=open
 failed=0
 
 while kill -0 "$server" 2> /dev/null; do
-  now=$(verdict)
-  [ -n "$ending" ] && now=ending
-  case "$now" in
+  # One that cannot write its snapshot stays, and goes on writing: the mark counts until its end.
+  [ -n "$ending" ] && kill -TERM "$server" 2> /dev/null
+  case "$(verdict)" in
     open)
       if [ "$state" = unverified ] && [ "$(client CLIENT UNPAUSE)" = OK ]; then
         say "open: writes go on"
@@ -88,13 +92,13 @@ while kill -0 "$server" 2> /dev/null; do
       failed=0
       ;;
     closed)
-      [ "$state" != closed ] && say "closed: Valkey stops" && failed=0
+      [ "$state" != closed ] && say "closed: Valkey stops"
       state=closed
-      # Valkey stays if it cannot write its snapshot. What it holds is of an epoch that is over.
+      # What it holds is of an epoch that is over: its snapshot is not waited for any longer than this.
       failed=$((failed + 1))
-      if [ "$failed" -gt $((patience * 3)) ]; then kill -KILL "$server"; else kill -TERM "$server"; fi 2> /dev/null
+      if [ "$failed" -ge $((patience * 2)) ]; then kill -KILL "$server"; else kill -TERM "$server"; fi 2> /dev/null
       ;;
-    unverified)
+    *)
       if [ "$(client CLIENT PAUSE "$pause" WRITE)" = OK ]; then
         [ "$state" = open ] && say "unverified: writes are paused"
         state=unverified

@@ -12,9 +12,8 @@ export const formatMark = (mark: Mark): string =>
 
 /** @param text undefined where there is no mark yet. @param uptime seconds since the machine started */
 export function gateVerdict(text: string | undefined, uptime: number): Verdict {
-  const [word, since, grace] = (text ?? "").trim().split(/\s+/);
-  if (word === "others") return "closed";
-  if (word !== "ours") return "unverified";
+  if (/^others\b/.test(text ?? "")) return "closed";
+  const [, since, grace] = /^ours (\d+) (\d+)\s*$/.exec(text ?? "") ?? [];
   const age = Math.floor(uptime) - Number(since);
   return age >= 0 && age < Number(grace) ? "open" : "unverified";
 }

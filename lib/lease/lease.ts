@@ -71,7 +71,8 @@ export function parseLease(text: string): Lease {
   const parsed = leaseShape.safeParse(content);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
-  throw new Error(`${leaseKey} in the vault is no lease: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? ""}`);
+  const where = issue?.path.length ? `${issue.path.join(".")}: ` : "";
+  throw new Error(`${leaseKey} in the vault is no lease: ${where}${issue?.message ?? ""}`);
 }
 
 export const formatLease = (lease: Lease): string => `${JSON.stringify(lease, undefined, 2)}\n`;
@@ -90,7 +91,7 @@ export function judge({ lease, age }: Pick<StoredLease, "lease" | "age">, claim:
 
 /** Seconds after which a site that cannot be reached has stopped for certain, whatever it last read. */
 export const waitFor = (grace: number): number =>
-  Math.ceil(grace * (1 + 2 * driftBound)) + requestSeconds + reactionSeconds;
+  Math.ceil((grace * (1 + driftBound)) / (1 - driftBound)) + requestSeconds + reactionSeconds;
 
 /** The lease of the server's first `up`. */
 export const firstLease = (claim: Claim, grace: number, writer: string): Lease => ({

@@ -1,0 +1,139 @@
+/** What is known of a site's databases without asking the cluster. */
+import { describe, expect, it } from "vitest";
+import { archiveOf, clusterName, majorOf, readToken, sortDatabases, tokenFault } from "../lib/database";
+import type { DatabaseObject } from "../lib/database";
+
+const image = (version: string) => `ghcr.io/cloudnative-pg/postgresql:${version}-system-trixie`;
+
+const database = (
+  name: string,
+  archive: string,
+  more: Partial<DatabaseObject> = {},
+  version = "17.6",
+): DatabaseObject => ({
+  metadata: { name },
+  spec: { imageName: image(version), plugins: [{ parameters: { serverName: archive } }] },
+  ...more,
+});
+const settings = (generation: number, version = "17.6") => ({
+  site: "home" as const,
+  generation,
+  images: { postgres: image(version) },
+});
+
+describe("a site's databases", () => {
+  const first = database("postgres-g1", "home-g1");
+  const second = database("postgres-g2", "home-g2");
+
+  it("are none before the first update; the name is the generation's", () => {
+    expect(sortDatabases([], settings(1))).toEqual({ name: "postgres-g1", current: undefined, former: [] });
+    expect(clusterName(3)).toBe("postgres-g3");
+  });
+
+  it("are the one that writes this generation's archive, and those before it", () => {
+    expect(sortDatabases([first], settings(1))).toEqual({ name: "postgres-g1", current: first, former: [] });
+    expect(sortDatabases([first, second], settings(2))).toEqual({
+      name: "postgres-g2",
+      current: second,
+      former: [first],
+    });
+  });
+
+  it("stay beside the one that a raised generation begins", () => {
+    expect(sortDatabases([first], settings(2))).toEqual({ name: "postgres-g2", current: undefined, former: [first] });
+  });
+
+  it("go on in place under a new major version, which begins another archive", () => {
+    expect(sortDatabases([first], settings(2, "18.1"))).toEqual({ name: "postgres-g1", current: first, former: [] });
+    // The next update finds the archive's new name.
+    const upgraded = database("postgres-g1", "home-g2", {}, "18.1");
+    expect(sortDatabases([upgraded], settings(2, "18.1"))).toEqual({
+      name: "postgres-g1",
+      current: upgraded,
+      former: [],
+    });
+    expect(sortDatabases([upgraded], settings(3, "18.1"))).toMatchObject({ name: "postgres-g3", former: [upgraded] });
+  });
+
+  it("do not go on in place over two generations", () => {
+    expect(sortDatabases([first], settings(3, "18.1")).current).toBeUndefined();
+  });
+
+  it("are not those that are being deleted", () => {
+    const leaving = database("postgres-g1", "home-g1", {
+      metadata: { name: "postgres-g1", deletionTimestamp: "2026-11-23T08:00:00Z" },
+    });
+    expect(sortDatabases([leaving], settings(1))).toEqual({ name: "postgres-g1", current: undefined, former: [] });
+  });
+
+  it("may write no archive", () => {
+    const bare = database("postgres-g1", "home-g1", { spec: {} });
+    expect(archiveOf(bare)).toBeUndefined();
+    expect(sortDatabases([bare], settings(1))).toEqual({ name: "postgres-g1", current: undefined, former: [bare] });
+  });
+});
+
+describe("an image's major version", () => {
+  it.each([
+    [image("17.6"), "17"],
+    [`${image("18.1")}@sha256:0123456789abcdef`, "18"],
+    ["registry.lan:5000/postgresql:17", "17"],
+    ["registry.lan:5000/postgresql", undefined],
+    ["postgresql:latest", undefined],
+    [undefined, undefined],
+  ])("of %s is %s", (name, major) => {
+    expect(majorOf(name)).toBe(major);
+  });
+});
+
+describe("a demotion token", () => {
+  /** As CloudNativePG writes it: every value is a text. */
+  const token = (content: unknown) => Buffer.from(JSON.stringify(content)).toString("base64");
+  const good = token({
+    latestCheckpointTimelineID: "3",
+    latestCheckpointREDOWALFile: "000000030000000000000012",
+    databaseSystemIdentifier: "7427410000000000001",
+    latestCheckpointREDOLocation: "0/12000028",
+    timeOfLatestCheckpoint: "Mon Nov 23 08:00:00 2026",
+    operatorVersion: "1.28.0",
+  });
+  const follows = (timelineID: number, systemID = "7427410000000000001") =>
+    database("postgres-g1", "vps-g1", { status: { timelineID, systemID } });
+
+  it("says of which database it is, and how far that had come", () => {
+    expect(readToken(good)).toEqual({ systemId: "7427410000000000001", timeline: 3 });
+  });
+
+  it.each([
+    ["lost", "lost"],
+    ["nothing", ""],
+    ["half of one", good.slice(0, 40)],
+    ["another text", Buffer.from("null").toString("base64")],
+    ["another object", token({ databaseSystemIdentifier: "7427410000000000001" })],
+    ["one without its database", token({ latestCheckpointTimelineID: "3" })],
+  ])("is not %s", (_what, text) => {
+    expect(readToken(text)).toBeUndefined();
+    expect(tokenFault(text, follows(3))).toBe("it is no demotion token");
+  });
+
+  it("fits the database that follows as far as it, or not yet as far", () => {
+    expect([tokenFault(good, follows(3)), tokenFault(good, follows(2))]).toEqual([undefined, undefined]);
+  });
+
+  it("fits a database of which nobody knows yet what it follows", () => {
+    expect(tokenFault(good, database("postgres-g1", "vps-g1"))).toBeUndefined();
+    expect(tokenFault(good, undefined)).toBeUndefined();
+  });
+
+  it("is refused when it is another database's", () => {
+    expect(tokenFault(good, follows(3, "7427410000000000002"))).toBe(
+      "it is of another database (system 7427410000000000001, this one follows 7427410000000000002)",
+    );
+  });
+
+  it("is refused when it is of an earlier demotion", () => {
+    expect(tokenFault(good, follows(4))).toBe(
+      "it is stale: it was made on timeline 3, and the database follows timeline 4",
+    );
+  });
+});

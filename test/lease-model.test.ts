@@ -1,0 +1,552 @@
+/**
+ * A model of the site lease (docs/lease.md): two sites with their keepers, gates and Valkeys, the store, and an
+ * operator. What decides anything is the program's own: judge, nextLease, leaseStep, gateVerdict. The model adds what
+ * they cannot choose: time that runs unevenly, replies that are late or lost, crashes, and people.
+ *
+ * More runs: LEASE_RUNS=100000 npx vitest run test/lease-model.test.ts
+ */
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { formatMark, gateVerdict } from "../lib/lease/gate";
+import {
+  driftBound,
+  firstLease,
+  judge,
+  nextLease,
+  pollSeconds,
+  reactionSeconds,
+  requestSeconds,
+} from "../lib/lease/lease";
+import type { Lease } from "../lib/lease/lease";
+import { leaseStep } from "../lib/lease/rules";
+
+type SiteName = "home" | "vps";
+const sites: SiteName[] = ["home", "vps"];
+const otherOf = (site: SiteName): SiteName => (site === "home" ? "vps" : "home");
+
+/** What keeps two sites apart. The tests under "teeth" take one of them away at a time. */
+const safeties = {
+  nextLease,
+  gateVerdict,
+  /** The moment that a mark names. */
+  since: (asked: number, _answered: number) => asked,
+  /** `dead` is said only of a site that is off, and it stays off until the update has ended. */
+  deadIsOff: true,
+  /** A token is there only when the other site's Valkey has ended. */
+  tokenMeansStopped: true,
+  /** The folder that the mark is in is memory. */
+  markIsInMemory: true,
+  /** Seconds within which a gate acts. */
+  reaction: reactionSeconds,
+  /** By how much a clock may be wrong. */
+  drift: driftBound,
+  /** Whether a site that goes on without the store is a fault: it is the earlier one of two. */
+  mindsTheGrace: true,
+};
+type Safeties = typeof safeties;
+
+/** What is drawn once for a run. */
+interface Circumstances {
+  /** From -1 to 1: the share of the drift that a clock has. */
+  drift: Record<SiteName | "store", number>;
+  grace: number;
+  /** From 0 to 1: how much of the time that it has a gate takes. */
+  slowness: Record<SiteName, number>;
+}
+
+/** A pod of Valkey: shell, keeper and server. Gone with the pod is its memory, the mark included. */
+interface Pod {
+  epoch: number;
+  mark: string | undefined;
+  valkey: "stopped" | "runs" | "paused";
+  /** Counts the keepers: what a former one had asked is answered to nobody. */
+  keeper: number;
+}
+
+interface SiteState {
+  on: boolean;
+  bootedAt: number;
+  pod: Pod | undefined;
+  cut: boolean;
+  /** Seconds to the store and back. */
+  way: [there: number, back: number];
+  /** When the store last said that this site is active, and for how long that is good. */
+  assured: { at: number; grace: number } | undefined;
+  /** An update that is under way: the stack's lock. */
+  locked: boolean;
+}
+
+/** How an update goes wrong, if it does. */
+type Mishap = "none" | "dies before it writes" | "write is lost" | "reply is lost" | "dies before it applies";
+
+/** What the operator's files say. */
+interface Files {
+  activeSite: SiteName;
+  epoch: number;
+}
+
+class World {
+  now = 0;
+  readonly site: Record<SiteName, SiteState>;
+  files: Files = { activeSite: "home", epoch: 1 };
+  /** Sites that have accepted writes, in the order in which they began to. */
+  readonly active: SiteName[] = [];
+  private readonly former: Files[] = [];
+  private store: { lease: Lease; version: number; written: number } | undefined;
+  private writes = 0;
+  /** The site that the last token is of; nothing once it was made active again. */
+  private token: SiteName | undefined;
+  private promisedOff: SiteName | undefined;
+  private tasks: { at: number; run: () => void }[] = [];
+
+  constructor(
+    private readonly circumstances: Circumstances,
+    private readonly rules: Safeties,
+  ) {
+    const state = (): SiteState => ({
+      on: true,
+      bootedAt: 0,
+      pod: undefined,
+      cut: false,
+      way: [0, 0],
+      assured: undefined,
+      locked: false,
+    });
+    this.site = { home: state(), vps: state() };
+    for (const site of sites) this.tick(site);
+    this.update("home");
+  }
+
+  // ---------------------------------------------------------------- time
+
+  after(seconds: number, run: () => void): void {
+    this.tasks.push({ at: this.now + seconds, run });
+  }
+
+  pass(seconds: number): void {
+    const end = this.now + seconds;
+    for (;;) {
+      let next: (typeof this.tasks)[number] | undefined;
+      for (const task of this.tasks) if (next === undefined || task.at < next.at) next = task;
+      if (next === undefined || next.at > end) break;
+      this.now = next.at;
+      this.check();
+      this.tasks.splice(this.tasks.indexOf(next), 1);
+      next.run();
+      this.check();
+    }
+    this.now = end;
+    this.check();
+  }
+
+  private rate(clock: SiteName | "store"): number {
+    return 1 + this.circumstances.drift[clock] * this.rules.drift;
+  }
+
+  private uptime(site: SiteName): number {
+    return (this.now - this.site[site].bootedAt) * this.rate(site);
+  }
+
+  /** The store's time of day; HTTP knows whole seconds. */
+  private date(): number {
+    return Math.floor(1e6 + this.now * this.rate("store"));
+  }
+
+  // ---------------------------------------------------------------- the two properties
+
+  accepts(site: SiteName): boolean {
+    const { on, pod } = this.site[site];
+    return on && pod?.valkey === "runs";
+  }
+
+  private check(): void {
+    const accepting = sites.filter((site) => this.accepts(site));
+    if (accepting.length > 1) throw new Error(`at ${this.now}: both sites accept writes`);
+    const [site] = accepting;
+    if (site === undefined) return;
+    if (this.active.at(-1) !== site) this.active.push(site);
+    if (!this.rules.mindsTheGrace) return;
+    const { assured } = this.site[site];
+    // One second for the whole ones in the mark.
+    const limit = ((assured?.grace ?? 0) + 1) / (1 - this.rules.drift) + this.rules.reaction;
+    if (this.now - (assured?.at ?? -Infinity) > limit)
+      throw new Error(`at ${this.now}: ${site} goes on without the store`);
+  }
+
+  // ---------------------------------------------------------------- keeper (lib/lease/keeper.ts) and gate
+
+  private look(site: SiteName, pod: Pod, keeper: number): void {
+    const state = this.site[site];
+    const alive = () => state.on && state.pod === pod && pod.keeper === keeper;
+    const again = () => this.after(pollSeconds / this.rate(site), () => this.look(site, pod, keeper));
+    if (!alive()) return;
+    if (state.cut) return this.after(requestSeconds, again);
+    const asked = this.uptime(site);
+    const [there, back] = state.way;
+    const claim = { site, epoch: pod.epoch, fingerprint: "f" };
+    this.after(there, () => {
+      const stored = this.store && { lease: this.store.lease, age: Math.max(0, this.date() - this.store.written) };
+      const verdict = stored && judge(stored, claim);
+      if (stored && verdict === "ours") state.assured = { at: this.now, grace: stored.lease.grace };
+      this.after(back, () => {
+        if (!alive()) return;
+        if (verdict === "others") pod.mark = formatMark({ word: "others" });
+        if (stored && verdict === "ours") {
+          const since = this.rules.since(asked, this.uptime(site));
+          pod.mark = formatMark({ word: "ours", since, grace: stored.lease.grace });
+        }
+        again();
+      });
+    });
+  }
+
+  private tick(site: SiteName): void {
+    const { on, pod } = this.site[site];
+    this.after(Math.max(1, this.circumstances.slowness[site] * this.rules.reaction), () => this.tick(site));
+    if (!on || pod === undefined) return;
+    const verdict = this.rules.gateVerdict(pod.mark, this.uptime(site));
+    if (verdict === "open") pod.valkey = "runs";
+    else if (verdict === "closed") pod.valkey = "stopped";
+    else if (pod.valkey === "runs") pod.valkey = "paused";
+  }
+
+  private startKeeper(site: SiteName): void {
+    const { pod } = this.site[site];
+    if (pod === undefined) return;
+    pod.keeper += 1;
+    const { keeper } = pod;
+    this.after(1, () => this.look(site, pod, keeper));
+  }
+
+  // ---------------------------------------------------------------- faults
+
+  crash(site: SiteName, what: "keeper" | "valkey"): void {
+    const { pod, on } = this.site[site];
+    if (pod === undefined || !on) return;
+    if (what === "valkey") pod.valkey = "stopped";
+    else this.startKeeper(site);
+  }
+
+  off(site: SiteName): void {
+    const state = this.site[site];
+    state.on = false;
+    if (state.pod) state.pod.valkey = "stopped";
+  }
+
+  boot(site: SiteName): void {
+    const state = this.site[site];
+    if (this.promisedOff === site) return;
+    this.off(site);
+    state.on = true;
+    state.bootedAt = this.now;
+    if (state.pod && this.rules.markIsInMemory) state.pod.mark = undefined;
+    this.startKeeper(site);
+  }
+
+  // ---------------------------------------------------------------- the operator
+
+  /** `pulumi up`: reads the lease, does what the rules say, applies. Takes some seconds, in which the rest goes on. */
+  private begin(site: SiteName, files: Files, word: string | undefined, mishap: Mishap, seconds: number) {
+    const state = this.site[site];
+    while (state.locked) this.pass(1);
+    state.locked = true;
+    const { lease: from, version } = this.store ?? {};
+    const stack = {
+      site,
+      role: files.activeSite === site ? ("active" as const) : ("standby" as const),
+      ...files,
+      founder: "home" as const,
+      fingerprint: "f",
+      promotionToken: word,
+      vault: { endpoint: "", region: "", bucket: "vault" },
+    };
+    const facts = { stored: from && { lease: from }, archives: from !== undefined, database: "there" as const };
+    const { step, faults } = leaseStep(stack, from ? facts : { ...facts, database: "missing" });
+    const done = { applied: false };
+    const end = () => void (state.locked = false);
+    if (faults.length > 0 || mishap === "dies before it writes") {
+      end();
+      return done;
+    }
+    this.after(seconds, () => {
+      const claim = { site, epoch: files.epoch, fingerprint: "f" };
+      const { grace } = this.circumstances;
+      const writer = String((this.writes += 1));
+      if (step.kind !== "none" && mishap !== "write is lost" && this.store?.version === version) {
+        const lease =
+          step.kind === "create"
+            ? { ...firstLease(claim, grace, writer), takeover: step.takeover }
+            : this.rules.nextLease(step.from, claim, step.takeover, grace, writer);
+        this.store = { lease, version: this.writes, written: this.date() };
+      }
+      const failed = step.kind !== "none" && (mishap !== "none" || this.store?.lease.writer !== writer);
+      if (failed || mishap === "dies before it applies") return end();
+      this.after(seconds, () => {
+        end();
+        if (!state.on) return;
+        done.applied = true;
+        this.apply(site, files);
+      });
+    });
+    return done;
+  }
+
+  private apply(site: SiteName, { activeSite, epoch }: Files): void {
+    const state = this.site[site];
+    if (activeSite !== site) {
+      state.pod = undefined;
+      return;
+    }
+    if (this.token === site) this.token = undefined;
+    if (state.pod?.epoch === epoch) return;
+    state.pod = { epoch, mark: undefined, valkey: "stopped", keeper: 0 };
+    this.startKeeper(site);
+  }
+
+  /** An update and its end. */
+  update(site: SiteName, word?: string, mishap: Mishap = "none", seconds = 5): boolean {
+    const done = this.begin(site, this.files, word, mishap, seconds);
+    while (this.site[site].locked) this.pass(1);
+    return done.applied;
+  }
+
+  /** An update that somebody begins and nobody waits for, of files as they are or were. */
+  stray(site: SiteName, back: number, seconds: number): void {
+    if (!this.site[site].locked) this.begin(site, this.former.at(-back) ?? this.files, undefined, "none", seconds);
+  }
+
+  private takeOver(site: SiteName): boolean {
+    const lease = this.store?.lease;
+    if (lease === undefined || lease.activeSite === site) return false;
+    this.former.push(this.files);
+    this.files = { activeSite: site, epoch: lease.epoch + 1 };
+    return true;
+  }
+
+  /** The planned switch's updates; `stop` is the one that it is interrupted before. */
+  switchTo(site: SiteName, mishap: Mishap, stop: number, seconds: number): void {
+    const other = otherOf(site);
+    if (!this.takeOver(site) || stop === 0) return;
+    if (this.rules.tokenMeansStopped && !this.update(other, undefined, "none", seconds)) return;
+    this.token = other;
+    if (stop > 1) this.resume(mishap, seconds);
+  }
+
+  /** An interrupted switch goes on, as long as its token holds. */
+  resume(mishap: Mishap, seconds: number): void {
+    const { activeSite } = this.files;
+    if (this.token !== otherOf(activeSite) || this.store?.lease.epoch !== this.files.epoch - 1) return;
+    this.update(activeSite, "token", mishap, seconds);
+  }
+
+  failOverTo(site: SiteName, word: "lost" | "dead", mishap: Mishap, seconds: number): void {
+    const other = otherOf(site);
+    if (word === "dead" && this.rules.deadIsOff && this.site[other].on) return;
+    if (!this.takeOver(site)) return;
+    if (word === "dead" && this.rules.deadIsOff) this.promisedOff = other;
+    this.update(site, word, mishap, seconds);
+    this.promisedOff = undefined;
+  }
+}
+
+// ---------------------------------------------------------------- what may happen
+
+type Event = (world: World) => void;
+
+const site = fc.constantFrom(...sites);
+const mishap = fc.oneof(
+  { weight: 4, arbitrary: fc.constant<Mishap>("none") },
+  fc.constantFrom<Mishap>("dies before it writes", "write is lost", "reply is lost", "dies before it applies"),
+);
+const seconds = fc.constantFrom(0, 5, 60);
+/** Shares of the grace, so that a long one is waited out as often as a short one. */
+const share = fc.constantFrom(0, 0.02, 0.1, 0.3, 0.7, 1, 1.2);
+
+const events = (grace: number) => {
+  /** Now, or in the middle of what comes next. */
+  const sometime = <T>(values: fc.Arbitrary<T>, happen: (world: World, value: T) => void) =>
+    fc.tuple(values, fc.constantFrom(0, 0, 3, 30)).map(
+      ([value, later]): Event =>
+        (world) =>
+          later === 0 ? happen(world, value) : world.after(later, () => happen(world, value)),
+    );
+  return fc.oneof(
+    {
+      weight: 4,
+      arbitrary: share.map(
+        (part): Event =>
+          (world) =>
+            world.pass(1 + part * grace),
+      ),
+    },
+    {
+      weight: 3,
+      arbitrary: sometime(fc.tuple(site, fc.boolean()), (world, [name, cut]) => void (world.site[name].cut = cut)),
+    },
+    {
+      weight: 2,
+      arbitrary: sometime(
+        fc.tuple(site, fc.constantFrom(0, 9), fc.constantFrom(0, 9, 200, 2000)),
+        (world, [name, there, back]) => void (world.site[name].way = [there, back]),
+      ),
+    },
+    sometime(fc.tuple(site, fc.constantFrom("keeper" as const, "valkey" as const)), (world, crash) =>
+      world.crash(...crash),
+    ),
+    sometime(site, (world, name) => world.off(name)),
+    { weight: 2, arbitrary: sometime(site, (world, name) => world.boot(name)) },
+    {
+      weight: 2,
+      arbitrary: fc.tuple(site, mishap, fc.constantFrom(2, 2, 1, 0), seconds).map(
+        (chosen): Event =>
+          (world) =>
+            world.switchTo(...chosen),
+      ),
+    },
+    fc.tuple(mishap, seconds).map(
+      (chosen): Event =>
+        (world) =>
+          world.resume(...chosen),
+    ),
+    {
+      weight: 4,
+      arbitrary: fc.tuple(site, fc.constantFrom("lost" as const, "dead" as const), mishap, seconds).map(
+        (chosen): Event =>
+          (world) =>
+            world.failOverTo(...chosen),
+      ),
+    },
+    {
+      weight: 2,
+      arbitrary: site.map(
+        (name): Event =>
+          (world) =>
+            void world.update(name),
+      ),
+    },
+    fc.tuple(site, fc.integer({ min: 0, max: 2 }), fc.constantFrom(5, 60, 600)).map(
+      (chosen): Event =>
+        (world) =>
+          world.stray(...chosen),
+    ),
+  );
+};
+
+const drift = fc.constantFrom(-1, 0, 1);
+const circumstances = fc.record<Circumstances>({
+  drift: fc.record({ home: drift, vps: drift, store: drift }),
+  grace: fc.constantFrom(30, 60, 600, 3600),
+  slowness: fc.record({ home: fc.constantFrom(0.05, 0.5, 1), vps: fc.constantFrom(0.05, 0.5, 1) }),
+});
+
+const property = (rules: Safeties) =>
+  fc.property(
+    circumstances.chain((drawn) =>
+      fc.tuple(fc.constant(drawn), fc.array(events(drawn.grace), { maxLength: 20, size: "max" })),
+    ),
+    ([drawn, happening]) => {
+      const world = new World(drawn, rules);
+      for (const event of happening) event(world);
+      // What was begun comes to its end.
+      world.pass(2 * drawn.grace + 120);
+    },
+  );
+
+// ---------------------------------------------------------------- the tests
+
+describe("the site lease's model", () => {
+  const calm: Circumstances = {
+    drift: { home: 0, vps: 0, store: 0 },
+    grace: 600,
+    slowness: { home: 0.05, vps: 0.05 },
+  };
+  const world = () => {
+    const made = new World(calm, safeties);
+    made.pass(60);
+    return made;
+  };
+
+  it("has a founder that accepts writes", () => {
+    expect(world().active).toEqual(["home"]);
+  });
+
+  it("switches as planned, and back", () => {
+    const made = world();
+    made.switchTo("vps", "none", 2, 5);
+    made.pass(60);
+    expect([made.accepts("home"), made.accepts("vps")]).toEqual([false, true]);
+    made.switchTo("home", "none", 2, 5);
+    made.pass(60);
+    expect(made.active).toEqual(["home", "vps", "home"]);
+  });
+
+  it("fails over from a site that cannot be reached, after the grace and not before", () => {
+    const made = world();
+    made.site.home.cut = true;
+    made.failOverTo("vps", "lost", "none", 5);
+    made.pass(600);
+    expect(made.accepts("vps")).toBe(false);
+    made.pass(100);
+    expect([made.accepts("home"), made.accepts("vps")]).toEqual([false, true]);
+  });
+
+  it("fails over from a dead site at once, and it stays silent when it is back, with the vault and without", () => {
+    const made = world();
+    made.off("home");
+    made.failOverTo("vps", "dead", "none", 5);
+    made.pass(60);
+    expect(made.accepts("vps")).toBe(true);
+    made.site.home.cut = true;
+    made.boot("home");
+    made.pass(3600);
+    made.site.home.cut = false;
+    made.pass(3600);
+    expect(made.active).toEqual(["home", "vps"]);
+  });
+
+  it("goes on through a vault's hiccup that is shorter than the grace, and through none that is longer", () => {
+    const made = world();
+    made.site.home.cut = true;
+    made.pass(500);
+    expect(made.accepts("home")).toBe(true);
+    made.pass(200);
+    expect(made.accepts("home")).toBe(false);
+    made.site.home.cut = false;
+    made.pass(60);
+    expect(made.accepts("home")).toBe(true);
+  });
+});
+
+describe("two sites", () => {
+  const runs = Number(process.env["LEASE_RUNS"] ?? 2000);
+
+  it("never accept writes at once, and one that is cut off stops within the grace", () => {
+    fc.assert(property(safeties), { numRuns: runs });
+  }, 600_000);
+});
+
+describe("teeth", () => {
+  /** No shrinking: that there is a counterexample is enough. */
+  const counterexample = (without: Partial<Safeties>): string => {
+    const { errorInstance } = fc.check(property({ ...safeties, ...without }), { numRuns: 20_000, endOnFailure: true });
+    return String(errorInstance);
+  };
+  const missing: [what: string, without: Partial<Safeties>][] = [
+    ["the wait after a site was lost", { nextLease: (...how) => ({ ...nextLease(...how), wait: 0 }) }],
+    ["marks that count from the request: from the reply", { since: (_asked, answered) => answered }],
+    ["marks that grow old", { gateVerdict: (text) => gateVerdict(text, Number(text?.split(" ")[1] ?? 0)) }],
+    ["a mark that is gone after a reboot", { markIsInMemory: false }],
+    ["a site that is off when it is called dead", { deadIsOff: false }],
+    ["a site that has stopped when there is its token", { tokenMeansStopped: false }],
+    ["gates that act in time", { reaction: 1000 }],
+    ["clocks within their bound: twenty times as far apart", { drift: 20 * driftBound }],
+  ];
+
+  it.each(missing)("two sites accept writes at once without %s", (_what, without) => {
+    expect(counterexample({ ...without, mindsTheGrace: false })).toMatch(/both sites accept writes/);
+  });
+
+  it.each(missing.slice(1, 4))("a site that is cut off goes on without %s", (_what, without) => {
+    expect(counterexample(without)).toMatch(/goes on without the store|both sites/);
+  });
+});
