@@ -58,6 +58,21 @@ export function newestOf(keys: Listing["keys"]): Segment | undefined {
   return segments.sort((a, b) => a.archivedAt.getTime() - b.archivedAt.getTime()).at(-1);
 }
 
+/**
+ * How many WAL segments (16 MiB) lie between what was replayed and what is archived. Pure.
+ *
+ * @param segment name of an archived segment: timeline, log, number; 8 hex digits each
+ * @param lsn as Postgres writes it: `0/3000060`
+ */
+export function segmentsBehind(segment: string, lsn: string): number {
+  const size = 16 * 1024 * 1024;
+  const [high = "0", low = "0"] = lsn.split("/");
+  const perLog = 2 ** 32 / size;
+  const replayed = parseInt(high, 16) * perLog + Math.floor(parseInt(low, 16) / size);
+  const archived = parseInt(segment.slice(8, 16), 16) * perLog + parseInt(segment.slice(16, 24), 16);
+  return Math.max(0, archived - replayed);
+}
+
 /** When a base backup ended, from its `backup.info`; undefined unless it was finished. */
 export function endOf(info: string): Date | undefined {
   const value = (name: string) => new RegExp(`^${name}=(.*)$`, "m").exec(info)?.[1]?.trim();

@@ -2,15 +2,20 @@
 import * as net from "node:net";
 import { queues as mastodonQueues } from "../components/mastodon";
 import { copiedKey } from "../components/media-copy";
-import { newestBaseBackup, newestSegment } from "./archive";
+import { newestBaseBackup, newestSegment, segmentsBehind } from "./archive";
+import { findDatabases } from "./database";
 import { span } from "./drill/verdicts";
 import { kubeClient } from "./kube";
+import type { StoredLease } from "./lease/lease";
+import { readLease } from "./lease/store";
 import { bucketFault, s3Request } from "./s3";
 import type { Site } from "./site-secrets";
 import { StatusCluster } from "./status/cluster";
 import { addressesOf, certificateDays, ownAddresses } from "./status/edge";
+import { filesLine, gateLine, journalLine, lagLine, leaseLine } from "./status/lease";
 import * as lines from "./status/lines";
-import type { SiteStatus, StatusLine } from "./status/lines";
+import type { ServerStatus, SiteStatus, StatusLine } from "./status/lines";
+import { JournalStore } from "./switch/journal";
 import { archiveName } from "../settings";
 import type { Settings } from "../settings";
 
@@ -22,6 +27,36 @@ export interface StatusOptions {
   resolvers?: readonly string[];
 }
 
+/** The server as a whole, as the vault of one of its sites tells. Never throws. */
+export async function serverStatus(site: Site): Promise<ServerStatus> {
+  const { settings } = site;
+  const at = new Date();
+  const result = (all: StatusLine[], stored?: StoredLease): ServerStatus => ({
+    at: at.toISOString(),
+    verdict: lines.worst(all.map(({ verdict }) => verdict)),
+    lines: all,
+    ...(stored === undefined ? {} : { activeSite: stored.lease.activeSite, epoch: stored.lease.epoch }),
+  });
+  if (settings.lease === "none") {
+    return result([line("lease", "active site", "ok", `${settings.site}, which has no other site and no lease`)]);
+  }
+  const keys = vaultKeys(site);
+  try {
+    const [stored, journal] = await inTime(
+      Promise.all([readLease(settings.vault, keys), new JournalStore(settings.vault, keys).read()]),
+    );
+    const rest = stored && [filesLine(settings, stored, journal), journalLine(journal, stored, at.getTime() / 1000)];
+    return result([leaseLine(stored), ...(rest ?? [])], stored);
+  } catch (error) {
+    return result([line("lease", "active site", "fault", `cannot be read: ${reason(error)}`)]);
+  }
+}
+
+const vaultKeys = ({ secrets }: Site) => ({
+  accessKeyId: secrets.vaultAccessKeyId ?? "",
+  secretAccessKey: secrets.vaultSecretAccessKey ?? "",
+});
+
 /** Never throws for what is wrong with the site: that is what its lines are for. */
 export async function siteStatus(site: Site, options: StatusOptions = {}): Promise<SiteStatus> {
   const { settings } = site;
@@ -29,8 +64,9 @@ export async function siteStatus(site: Site, options: StatusOptions = {}): Promi
   const now = at.getTime() / 1000;
   const archive = archiveName(settings.activeSite, settings.generations[settings.activeSite] ?? 1);
   const [cluster, backup, certificates, dns, media] = await Promise.all([
-    clusterLines(settings, now),
-    backupLines(site, archive, now),
+    clusterLines(site, archive, now),
+    // A standby makes no backups, and what would be lost is the active site's.
+    settings.role === "active" ? backupLines(site, archive, now) : none,
     certificateLines(settings, now),
     dnsLines(settings, options.resolvers),
     mediaLines(site, now),
@@ -57,6 +93,8 @@ export async function siteStatus(site: Site, options: StatusOptions = {}): Promi
   };
 }
 
+const none: Awaited<ReturnType<typeof backupLines>> = { lines: [] };
+
 type Wal = ReturnType<typeof lines.archiverLine>;
 
 const segmentOnly = (archive: string, age: number): Wal => ({
@@ -73,7 +111,8 @@ async function attempt(area: string, what: string, work: () => Promise<StatusLin
   }
 }
 
-async function clusterLines(settings: Settings, now: number): Promise<{ lines: StatusLine[]; wal?: Wal }> {
+async function clusterLines(site: Site, archive: string, now: number): Promise<{ lines: StatusLine[]; wal?: Wal }> {
+  const { settings } = site;
   const { cluster: access, namespace, role, archiveInterval } = settings;
   let cluster: StatusCluster;
   let version: string;
@@ -85,12 +124,15 @@ async function clusterLines(settings: Settings, now: number): Promise<{ lines: S
     return { lines: [line("cluster", access.context, "fault", says)] };
   }
   let wal: Wal | undefined;
+  const database = (await inTime(findDatabases(settings)).catch(() => undefined))?.name ?? "";
   const parts = await Promise.all([
     attempt("pods", namespace, () => workloadLines(cluster, settings, now)),
-    attempt("database", "postgres", () => databaseLines(cluster)),
+    settings.lease === "vault" ? attempt("lease", "gate", () => gateLines(cluster, site)) : [],
+    attempt("database", database, () => databaseLines(cluster, database)),
+    role === "standby" ? attempt("database", "follows", () => lagLines(cluster, database, site, archive)) : [],
     role === "active"
       ? attempt("database", "archiver", async () => {
-          wal = lines.archiverLine(await cluster.archiver(), archiveInterval);
+          wal = lines.archiverLine(await cluster.archiver(database), archiveInterval);
           return [];
         })
       : [],
@@ -127,24 +169,43 @@ async function workloadLines(cluster: StatusCluster, settings: Settings, now: nu
   ];
 }
 
-async function databaseLines(cluster: StatusCluster): Promise<StatusLine[]> {
-  const state = await cluster.database();
-  if (state === undefined) return [line("database", "postgres", "fault", "is not there: pulumi up")];
+/** Both sites' gates are looked at: one that was lost may be back, and runs as what it was. */
+async function gateLines(cluster: StatusCluster, site: Site): Promise<StatusLine[]> {
+  const [running, stored] = await Promise.all([
+    cluster.running(),
+    readLease(site.settings.vault, vaultKeys(site)).catch(() => undefined),
+  ]);
+  return [gateLine(site.settings.site, running, stored)];
+}
+
+async function lagLines(cluster: StatusCluster, database: string, site: Site, archive: string): Promise<StatusLine[]> {
+  const { vault, archiveInterval } = site.settings;
+  const [replayed, newest] = await Promise.all([
+    cluster.replayed(database),
+    newestSegment(vault, vaultKeys(site), archive),
+  ]);
+  if (replayed === undefined) return [line("database", "follows", "fault", "it does not follow: it writes by itself")];
+  return [lagLine(archive, newest === undefined ? 0 : segmentsBehind(newest.name, replayed), archiveInterval)];
+}
+
+async function databaseLines(cluster: StatusCluster, name: string): Promise<StatusLine[]> {
+  const state = await cluster.database(name);
+  if (state === undefined) return [line("database", name, "fault", "is not there: pulumi up")];
   return [
-    line("database", "postgres", state.ready ? "ok" : "fault", state.phase),
+    line("database", name, state.ready ? "ok" : "fault", state.phase),
     ...Object.entries(state.troubles).map(([condition, message]) => line("database", condition, "fault", message)),
   ];
 }
 
 async function backupLines(
-  { settings, secrets }: Site,
+  site: Site,
   archive: string,
   now: number,
 ): Promise<{ lines: StatusLine[]; segmentAge?: number }> {
-  const { vault, objectStore } = settings;
+  const { vault, objectStore } = site.settings;
   if (objectStore === "embedded")
     return { lines: [line("backup", "vault", "warning", "inside the cluster that it should outlive")] };
-  const keys = { accessKeyId: secrets.vaultAccessKeyId ?? "", secretAccessKey: secrets.vaultSecretAccessKey ?? "" };
+  const keys = vaultKeys(site);
   const age = (moment: Date) => now - moment.getTime() / 1000;
   const fault = await bucketFault(vault, keys);
   if (fault !== undefined) return { lines: [line("backup", "vault", "fault", fault)] };

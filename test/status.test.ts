@@ -1,5 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { render } from "../cli/status";
+import { firstLease } from "../lib/lease/lease";
+import type { Journal } from "../lib/switch/journal";
+import { filesLine, gateLine, journalLine, lagLine, leaseLine } from "../lib/status/lease";
 import * as lines from "../lib/status/lines";
 import type { Archiver, DnsAnswer, Workload } from "../lib/status/lines";
 
@@ -192,6 +195,70 @@ describe("the edge", () => {
   it("wants a standby's address in no name", () => {
     expect(lines.dnsLine(answer, ["192.0.2.8"], "standby").verdict).toBe("ok");
     expect(lines.dnsLine(answer, ["192.0.2.7"], "standby").verdict).toBe("fault");
+  });
+});
+
+describe("the lease", () => {
+  const lease = {
+    ...firstLease({ site: "vps", epoch: 2, fingerprint: "f" }, 600, "w"),
+    takeover: "lost" as const,
+  };
+  const stored = { lease, etag: "x", age: 7200 };
+  const journal: Journal = {
+    version: 1,
+    target: "home",
+    from: "vps",
+    kind: "planned",
+    epoch: 3,
+    generation: 1,
+    steps: [{ name: "stop-web", done: "2027-01-15T08:00:00.000Z" }, { name: "demote" }],
+    startedAt: "2027-01-15T07:59:00.000Z",
+    updatedAt: new Date((now - 300) * 1000).toISOString(),
+    finished: false,
+  };
+
+  it("says who is active, since when, and how it came", () => {
+    expect(leaseLine(stored).says).toBe("vps, epoch 2, taken over from a lost site 2 h ago; grace 10 min");
+    expect(leaseLine(undefined)).toMatchObject({
+      verdict: "fault",
+      says: "the vault has no lease: nothing has run yet",
+    });
+  });
+
+  it("wants the files to agree with it, but for a switch under way", () => {
+    expect(filesLine({ activeSite: "vps", epoch: 2 }, stored, undefined).verdict).toBe("ok");
+    expect(filesLine({ activeSite: "home", epoch: 1 }, stored, undefined)).toMatchObject({
+      verdict: "fault",
+      says: "Pulumi.yaml says home, epoch 1, and the lease vps, epoch 2: get the newest files (git pull), or set them as the lease says",
+    });
+    expect(filesLine({ activeSite: "home", epoch: 3 }, stored, journal).verdict).toBe("warning");
+  });
+
+  it("tells of a switch that stopped, and how it goes on", () => {
+    expect(journalLine(journal, stored, now)).toMatchObject({
+      verdict: "warning",
+      says: "to home (planned, epoch 3) is at demote, for 5 min; if nobody runs it: npx homestead switch home goes on",
+    });
+    expect(journalLine({ ...journal, finished: true }, stored, now).says).toBe("none under way");
+    expect(journalLine({ ...journal, epoch: 2 }, stored, now).says).toBe("none under way");
+  });
+
+  it("says why a site that came back from the dead does nothing", () => {
+    expect(gateLine("home", { epoch: 1, gate: "closed: Valkey waits" }, stored)).toMatchObject({
+      verdict: "fault",
+      says: "the lease is vps's, epoch 2, and home still runs for epoch 1: its gate is closed, it federates nothing and takes no post (closed: Valkey waits); npx homestead switch home brings the server back here",
+    });
+    expect(gateLine("vps", { epoch: 2, gate: "open: Valkey starts" }, stored).verdict).toBe("ok");
+    expect(gateLine("vps", { epoch: 2, gate: "unverified: writes are paused" }, stored).verdict).toBe("warning");
+    expect(gateLine("home", {}, stored)).toMatchObject({ verdict: "ok" });
+  });
+
+  it("says how far the standby is behind", () => {
+    expect(lagLine("home-g1", 0, 15)).toMatchObject({ verdict: "ok", says: "has everything that is in home-g1" });
+    expect(lagLine("home-g1", 12, 15)).toMatchObject({
+      verdict: "warning",
+      says: "12 segments behind home-g1, about 3 min",
+    });
   });
 });
 

@@ -2,6 +2,7 @@
 import * as k8s from "@kubernetes/client-node";
 import { execInPod } from "../pod-exec";
 import { statusOf } from "../kube";
+import type { Running } from "./lease";
 import type { Archiver, Workload } from "./lines";
 
 /** State of the CloudNativePG Cluster. */
@@ -67,7 +68,34 @@ export class StatusCluster {
     });
   }
 
-  async database(): Promise<DatabaseState | undefined> {
+  /** What the site's Valkey was started for, and what its gate said last. */
+  async running(): Promise<Running> {
+    const { namespace } = this;
+    let set: k8s.V1StatefulSet;
+    try {
+      set = await this.apps.readNamespacedStatefulSet({ name: "valkey", namespace });
+    } catch (error) {
+      if (statusOf(error) === 404) return {};
+      throw error;
+    }
+    const keeper = set.spec?.template.spec?.containers.find(({ name }) => name === "keeper");
+    const epoch = Number(keeper?.env?.find(({ name }) => name === "EPOCH")?.value);
+    if ((set.spec?.replicas ?? 0) === 0 || Number.isNaN(epoch)) return {};
+    const log = await this.core
+      .readNamespacedPodLog({ name: "valkey-0", namespace, container: "valkey", tailLines: 500 })
+      .catch(() => "");
+    const gate = [...log.matchAll(/^gate: (.*)$/gm)].at(-1)?.[1];
+    return { epoch, ...(gate === undefined ? {} : { gate }) };
+  }
+
+  /** Where a database that follows has got to. @returns undefined when it writes by itself */
+  async replayed(name: string): Promise<string | undefined> {
+    const text = await this.psql(name, "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn(), '0/0')");
+    const [follows, lsn] = text.trim().split("|");
+    return follows === "t" ? lsn : undefined;
+  }
+
+  async database(name: string): Promise<DatabaseState | undefined> {
     let object: unknown;
     try {
       object = await this.custom.getNamespacedCustomObject({
@@ -75,7 +103,7 @@ export class StatusCluster {
         version: "v1",
         plural: "clusters",
         namespace: this.namespace,
-        name: "postgres",
+        name,
       });
     } catch (error) {
       if (statusOf(error) === 404) return undefined;
@@ -93,18 +121,21 @@ export class StatusCluster {
     };
   }
 
-  async archiver(): Promise<Archiver> {
-    const labelSelector = "cnpg.io/cluster=postgres,cnpg.io/instanceRole=primary";
+  async archiver(name: string): Promise<Archiver> {
+    return JSON.parse(await this.psql(name, archiverQuery)) as Archiver;
+  }
+
+  private async psql(name: string, statement: string): Promise<string> {
+    const labelSelector = `cnpg.io/cluster=${name},cnpg.io/instanceRole=primary`;
     const [pod] = (await this.core.listNamespacedPod({ namespace: this.namespace, labelSelector })).items;
     if (!pod?.metadata?.name) throw new Error("the database has no primary");
-    const text = await execInPod(this.config, {
+    return execInPod(this.config, {
       namespace: this.namespace,
       pod: pod.metadata.name,
       container: "postgres",
-      command: ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", archiverQuery],
+      command: ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", statement],
       seconds: 15,
     });
-    return JSON.parse(text) as Archiver;
   }
 
   queues(names: readonly string[]): Promise<string> {

@@ -4,7 +4,7 @@ import { span } from "../drill/verdicts";
 export type Verdict = "ok" | "warning" | "fault";
 
 export interface StatusLine {
-  /** What it is about: `pods`, `database`, `backup`, `queues`, `certificates`, `dns`, `media`. */
+  /** What it is about: `lease`, `pods`, `database`, `backup`, `queues`, `certificates`, `dns`, `media`. */
   area: string;
   what: string;
   verdict: Verdict;
@@ -20,6 +20,13 @@ export interface SiteStatus {
   lines: StatusLine[];
   /** What would be lost if the cluster went now: everything written in the last so many seconds. */
   lossSeconds?: number;
+}
+
+/** The server as a whole: what both sites have in common. */
+export interface ServerStatus extends Pick<SiteStatus, "at" | "verdict" | "lines"> {
+  /** Who federates, as the lease says; undefined when it does not say. */
+  activeSite?: string;
+  epoch?: number;
 }
 
 export const line = (area: string, what: string, verdict: Verdict, says: string): StatusLine => ({

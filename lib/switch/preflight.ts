@@ -1,6 +1,6 @@
 /** What is looked at before a switch begins: everything that would stop it half-way. Nothing is changed. */
 import * as k8s from "@kubernetes/client-node";
-import { newestBaseBackup, newestSegment } from "../archive";
+import { newestBaseBackup, newestSegment, segmentsBehind } from "../archive";
 import { siteFaults } from "../checks";
 import type { CheckKeys } from "../checks";
 import { findDatabases } from "../database";
@@ -208,21 +208,6 @@ async function askStandby({ cluster, namespace }: Settings, name: string): Promi
   });
   const [replayed = "0/0", disk = ""] = text.trim().split("\n");
   return { replayed, used: Number(/(\d+)%/.exec(disk)?.[1] ?? "0") };
-}
-
-/**
- * How many WAL segments (16 MiB) lie between what was replayed and what is archived. Pure.
- *
- * @param segment name of an archived segment: timeline, log, number; 8 hex digits each
- * @param lsn as Postgres writes it: `0/3000060`
- */
-export function segmentsBehind(segment: string, lsn: string): number {
-  const size = 16 * 1024 * 1024;
-  const [high = "0", low = "0"] = lsn.split("/");
-  const perLog = 2 ** 32 / size;
-  const replayed = parseInt(high, 16) * perLog + Math.floor(parseInt(low, 16) / size);
-  const archived = parseInt(segment.slice(8, 16), 16) * perLog + parseInt(segment.slice(16, 24), 16);
-  return Math.max(0, archived - replayed);
 }
 
 /** A switch waits for no certificate: the target must hold them before. */
