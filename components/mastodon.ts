@@ -78,6 +78,9 @@ export function mastodonValues(args: ValueArgs) {
   const image = imageParts(settings.images.mastodon);
   const streaming = imageParts(settings.images["mastodon-streaming"]);
   const web = replicasOf(settings, "web");
+  // A standby's database is read-only; its schema comes with the WAL. Maintenance is on the way to somewhere, with the
+  // version that was there before (lib/checks.ts): nobody should wait for migrations twice.
+  const migrates = settings.role === "active" && settings.maintenance === "off";
   const redis = { existingSecret: args.valkey.secretName, existingSecretKeys: { password: "password" } };
   return {
     image: { repository: image.name, tag: image.tag },
@@ -89,9 +92,8 @@ export function mastodonValues(args: ValueArgs) {
       // The owner is made by a Job of ours: the chart's leaves the account unapproved and the password in a log.
       createAdmin: { enabled: false },
       hooks: {
-        // A standby's database is read-only; its schema comes with the WAL.
-        dbPrepare: { enabled: settings.role === "active" },
-        dbMigrate: { enabled: settings.role === "active" },
+        dbPrepare: { enabled: migrates },
+        dbMigrate: { enabled: migrates },
         deploySearch: { enabled: false },
         s3Upload: { enabled: false },
       },

@@ -45,6 +45,13 @@ describe("mastodonValues", () => {
     expect(hooks("standby")).toMatchObject({ dbPrepare: { enabled: false }, dbMigrate: { enabled: false } });
   });
 
+  it("migrates nothing in maintenance, where the version is the one that was there before", () => {
+    for (const maintenance of ["web", "all"] as const) {
+      const off = { dbPrepare: { enabled: false }, dbMigrate: { enabled: false } };
+      expect(values({ maintenance }).mastodon.hooks).toMatchObject(off);
+    }
+  });
+
   it("works on every queue of Mastodon's in one process, so that scheduler is in exactly one", () => {
     expect(queues.map((q) => q.split(",")[0])).toEqual([
       "default",
