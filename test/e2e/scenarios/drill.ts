@@ -4,13 +4,13 @@
  */
 import * as assert from "node:assert/strict";
 import * as crypto from "node:crypto";
-import { Cluster } from "../support/cluster";
+import type { Cluster } from "../support/cluster";
 import { eventually, run } from "../support/processes";
-import { succeeded } from "../support/project";
 import type { Project } from "../support/project";
 import type { Scenario } from "../support/scenario";
 import type { SiteClient } from "../support/site";
-import { buckets, clientOf, namesOf, prepare } from "../support/stack";
+import { sharedSite } from "../support/shared";
+import { buckets } from "../support/stack";
 
 const namespace = "homestead-drill";
 
@@ -19,11 +19,8 @@ export const drill: Scenario = {
   what: "the restore drill passes on a good backup and fails on a bad one",
   limit: 40,
   async run(context) {
-    const { environment, report } = context;
-    const cluster = new Cluster(environment.home, environment);
-    const { project, secrets, s3 } = await prepare(context, [environment.home]);
-    await report.step("pulumi up, from nothing", async () => succeeded(await project.up("home"), "pulumi up"));
-    const client = await clientOf(cluster, namesOf(environment.zone), secrets);
+    const { report } = context;
+    const { project, s3, cluster, client } = await sharedSite(context);
     await report.step("posts, uploads, and a base backup after them", async () => {
       for (let i = 0; i < 15; i++) await client.post(`post ${i}`, i < 2 ? { media_ids: [await uploaded(client)] } : {});
       await baseBackup(cluster);

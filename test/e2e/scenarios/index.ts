@@ -20,12 +20,14 @@ import type { Scenario } from "../support/scenario";
 export const scenarios: readonly Scenario[] = [
   oneSite,
   restore,
-  drill,
-  upgrade,
   volumeMedia,
+  // These five share a site.
   slowDisk,
   isolation,
+  drill,
+  upgrade,
   faults,
+  // And these seven a pair of sites.
   switchThereAndBack,
   refused,
   interrupted,

@@ -4,10 +4,11 @@
  */
 import * as assert from "node:assert/strict";
 import { Audit, sendTo } from "../support/audit";
-import { Cluster, differences } from "../support/cluster";
+import { differences } from "../support/cluster";
+import type { Cluster } from "../support/cluster";
 import { diagnosis, succeeded } from "../support/project";
 import type { Scenario } from "../support/scenario";
-import { clientOf, namesOf, prepare } from "../support/stack";
+import { sharedSite } from "../support/shared";
 
 const namespace = "homestead";
 
@@ -22,10 +23,7 @@ export const upgrade: Scenario = {
       report.skip("upgrade", "E2E_IMAGES has no mastodon-next and mastodon-failing-migration");
       return;
     }
-    const cluster = new Cluster(environment.home, environment);
-    const { project, secrets } = await prepare(context, [environment.home]);
-    succeeded(await report.step("pulumi up, from nothing", () => project.up("home")), "pulumi up");
-    const client = await clientOf(cluster, namesOf(environment.zone), secrets);
+    const { project, cluster, client } = await sharedSite(context);
     const newAudit = () => new Audit(async (text, key) => ({ id: await sendTo(client, text, key, 20) }));
     const images = project.value("home", "images") as Record<string, string>;
     const running = images["mastodon"] ?? "";

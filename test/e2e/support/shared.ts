@@ -37,6 +37,7 @@ export async function sharedSite(context: Context): Promise<SharedSite> {
     const well = there && (await answers(site.client));
     if (well) {
       await report.step("the site of the scenario before", () => undefined);
+      site.project.logs = context.logs;
       return site;
     }
   }
