@@ -6,6 +6,7 @@ import { Ingress } from "./components/ingress";
 import { Isolation } from "./components/isolation";
 import { Mastodon } from "./components/mastodon";
 import { Media } from "./components/media";
+import { Monitoring } from "./components/monitoring";
 import { ObjectStore, mediaHost } from "./components/objectStore";
 import { Operators } from "./components/operators";
 import { Postgres } from "./components/postgres";
@@ -44,6 +45,7 @@ export = async () => {
   const parts = { namespace, settings, postgres, valkey, media, search };
   const needed = [postgres, valkey, media, ...(search ? [search] : [])];
   const mastodon = new Mastodon("mastodon", { ...parts, kept }, { provider, dependsOn: needed });
+  new Monitoring("monitoring", { ...found, namespace, settings }, { provider });
 
   const records = dnsRecords(settings, otherHosts);
   if (role === "active" && settings.maintenance === "off") {
@@ -67,13 +69,7 @@ export = async () => {
     if (search) new SearchIndex("search-index", { ...parts, search }, { provider, dependsOn: [mastodon] });
   }
   const addresses = { handle: `@${settings.owner}@${apex}`, web: `https://${webHost}`, blog: `https://${apex}` };
-  return {
-    ...addresses,
-    site,
-    role,
-    records,
-    authority: ingress.authority,
-    fingerprint: settings.fingerprint,
-    demotionToken: postgres.demotionToken,
-  };
+  const { fingerprint } = settings;
+  const outputs = { ...addresses, site, role, records, authority: ingress.authority, fingerprint };
+  return { ...outputs, demotionToken: postgres.demotionToken };
 };

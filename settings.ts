@@ -314,6 +314,27 @@ const schema = {
     privateEgress: z.array(cidr, allowed("a list of address ranges")).default([]),
   }).prefault({}),
   verification: object({ from: oneOf(["here", "cluster"]).default("here") }).prefault({}),
+  monitoring: z
+    .discriminatedUnion(
+      "kind",
+      [
+        object({ kind: z.literal("off") }),
+        object({
+          kind: z.literal("rules"),
+          labels: z
+            .record(z.string(), z.string(allowed("a label's value")), allowed("labels such as {release: prometheus}"))
+            .default({}),
+          namespace: label.default("monitoring"),
+          // With a query, unlike other addresses: ntfy wants to be told there whose alerts it reads.
+          notify: z
+            .string(allowed("the URL of a webhook"))
+            .regex(/^https?:\/\/[A-Za-z0-9.[\]:-]+(\/[^#\s]*)?$/, "the URL of a webhook, http:// or https://")
+            .optional(),
+        }),
+      ],
+      { error: () => "an object whose kind is off or rules" },
+    )
+    .prefault({ kind: "rules" }),
   restore: object({
     to: z
       .preprocess(

@@ -2,9 +2,10 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { labels } from "../lib/pods";
 import type { Settings } from "../settings";
+import { metricsPorts } from "./monitoring/scraping";
 
 /** `site` is written on the namespace, so that another stack refuses the cluster. */
-export interface IsolationArgs extends Pick<Settings, "site" | "namespace" | "ingress" | "network"> {
+export interface IsolationArgs extends Pick<Settings, "site" | "namespace" | "ingress" | "network" | "monitoring"> {
   /** Adopts what an earlier `destroy` left on purpose; see {@link Isolation}. */
   kept: k8s.Provider;
 }
@@ -50,7 +51,7 @@ const internet: Record<Settings["network"]["families"][number], Peer> = {
 };
 
 /** Every allowance of the namespace, one entry a part. Whatever is not here is denied. */
-export function policies(args: Pick<IsolationArgs, "ingress" | "network">): Record<string, Policy> {
+export function policies(args: Pick<IsolationArgs, "ingress" | "network" | "monitoring">): Record<string, Policy> {
   const traefik = inNamespace(args.ingress.namespace, args.ingress.labels);
   const outside = [
     ...args.network.families.map((family) => internet[family]),
@@ -91,12 +92,14 @@ export function policies(args: Pick<IsolationArgs, "ingress" | "network">): Reco
       policyTypes: ["Ingress"],
       ingress: [{ from: mastodonClients, ports: tcp(6379) }],
     },
-    // The keeper beside it reads the site lease and takes snapshots to the vault.
+    // The keeper beside it reads the site lease and takes snapshots to the vault. Monitored, it asks for WebFinger at
+    // the site's public address; within the cluster that may lead straight to Traefik's pod.
     "valkey-keeper": {
       podSelector: { matchLabels: labels("valkey") },
       policyTypes: ["Egress"],
-      egress: [{ to: outside }],
+      egress: [{ to: args.monitoring.kind === "rules" ? [traefik, ...outside] : outside }],
     },
+    ...metrics(args.monitoring),
     search: {
       podSelector: { matchLabels: labels("search") },
       policyTypes: ["Ingress", "Egress"],
@@ -148,6 +151,21 @@ export function policies(args: Pick<IsolationArgs, "ingress" | "network">): Reco
       policyTypes: ["Ingress"],
       ingress: [{ from: [traefik], ports: tcp(8089) }],
     },
+  };
+}
+
+/** Prometheus, from its own namespace, and nobody else. */
+function metrics(monitoring: Settings["monitoring"]): Record<string, Policy> {
+  if (monitoring.kind === "off") return {};
+  const prometheus = inNamespace(monitoring.namespace);
+  const scraped = (podSelector: Policy["podSelector"], port: number): Policy => ({
+    podSelector,
+    policyTypes: ["Ingress"],
+    ingress: [{ from: [prometheus], ports: tcp(port) }],
+  });
+  return {
+    "valkey-metrics": scraped({ matchLabels: labels("valkey") }, metricsPorts.valkey),
+    "postgres-metrics": scraped(postgres.podSelector, metricsPorts.postgres),
   };
 }
 

@@ -3,8 +3,9 @@ import * as pulumi from "@pulumi/pulumi";
 import { demotionToken, onceWritable } from "../lib/database";
 import { labels, resources } from "../lib/pods";
 import { archiveName, siteNames } from "../settings";
-import type { DatabaseState } from "../lib/checks";
+import type { DatabaseState, PodMonitorsState } from "../lib/checks";
 import type { Settings } from "../settings";
+import { metricsPorts, scrapeAnnotations } from "./monitoring/scraping";
 
 export interface PostgresArgs extends Pick<
   Settings,
@@ -22,8 +23,11 @@ export interface PostgresArgs extends Pick<
   | "cluster"
   | "role"
   | "promotionToken"
+  | "monitoring"
 > {
   namespace: pulumi.Input<string>;
+  /** Whether the cluster has the Prometheus operator's resources. */
+  podMonitors: PodMonitorsState;
   /** Adopts what an earlier `destroy` left on purpose. */
   kept: k8s.Provider;
   /** Whether the cluster has this database already. */
@@ -163,6 +167,10 @@ export function clusterSpec(
   };
 }
 
+/** Annotations that CloudNativePG hands on to the instances' pods. */
+const inherited = (annotations: Record<string, string>) =>
+  Object.keys(annotations).length === 0 ? {} : { inheritedMetadata: { annotations } };
+
 /** One site's view of a vault: where WAL and base backups go. */
 export function objectStoreSpec(vault: Settings["vault"]) {
   return {
@@ -258,7 +266,7 @@ export class Postgres extends pulumi.ComponentResource {
             "pulumi.com/timeoutSeconds": "3600",
           },
         },
-        spec: clusterSpec(args),
+        spec: { ...clusterSpec(args), ...inherited(scrapeAnnotations(args, metricsPorts.postgres)) },
       },
       {
         ...keep,

@@ -4,10 +4,14 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { bundle } from "../lib/bundle";
+import type { PodMonitorsState } from "../lib/checks";
 import { digest } from "../lib/digest";
 import { waitFor } from "../lib/lease/lease";
 import { labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
 import type { Settings } from "../settings";
+import { queues } from "./mastodon";
+import { copiedKey } from "./media-copy";
+import { metricsPorts, scrapeAnnotations } from "./monitoring/scraping";
 
 /** `role`: a standby runs none. `lease`: everything Mastodon does needs Valkey, so it is the lease's gate. */
 export interface ValkeyArgs extends Pick<
@@ -23,8 +27,16 @@ export interface ValkeyArgs extends Pick<
   | "epoch"
   | "fingerprint"
   | "vault"
+  | "apex"
+  | "webHost"
+  | "owner"
+  | "certificates"
+  | "media"
+  | "monitoring"
 > {
   namespace: pulumi.Input<string>;
+  /** Whether the cluster has the Prometheus operator's resources. */
+  podMonitors: PodMonitorsState;
 }
 
 /** uid of the official image's user. */
@@ -162,7 +174,7 @@ export class Valkey extends pulumi.ComponentResource {
               annotations: {
                 "homestead/configuration": digest(configuration),
                 "homestead/secret": passwordDigest,
-                ...(gate ? { "homestead/gate": gate.programs } : {}),
+                ...(gate ? { "homestead/gate": gate.programs, ...scrapeAnnotations(args, metricsPorts.valkey) } : {}),
               },
             },
             spec: {
@@ -255,11 +267,13 @@ const gateMounts = [
 ];
 
 /** The container that reads the lease; see lib/lease/keeper.ts. */
-function keeper({ images, site, otherSite, epoch, fingerprint, vault }: ValkeyArgs) {
+function keeper(args: ValkeyArgs) {
+  const { images, site, otherSite, epoch, fingerprint, vault, monitoring } = args;
   const key = (name: string, secretKey: string) => ({
     name,
     valueFrom: { secretKeyRef: { name: "vault", key: secretKey } },
   });
+  const monitored = monitoring.kind === "rules";
   const plain = {
     SITE: site,
     OTHER_SITE: otherSite ?? site,
@@ -270,6 +284,7 @@ function keeper({ images, site, otherSite, epoch, fingerprint, vault }: ValkeyAr
     BUCKET: vault.bucket,
     DATA: "/data",
     GATE: "/gate",
+    ...(monitored ? metricsEnvironment(args) : {}),
   };
   return {
     name: "keeper",
@@ -280,8 +295,31 @@ function keeper({ images, site, otherSite, epoch, fingerprint, vault }: ValkeyAr
       key("ACCESS_KEY_ID", "access-key-id"),
       key("SECRET_ACCESS_KEY", "secret-access-key"),
     ],
+    ...(monitored ? { ports: [{ name: "metrics", containerPort: metricsPorts.valkey }] } : {}),
     resources: resources("10m", "64Mi", "256Mi"),
     securityContext: restrictedContainer,
-    volumeMounts: [...gateMounts, { name: "data", mountPath: "/data" }],
+    volumeMounts: [
+      ...gateMounts,
+      { name: "data", mountPath: "/data" },
+      ...(monitored ? [{ name: "secret", mountPath: "/etc/valkey/secret", readOnly: true }] : []),
+    ],
+  };
+}
+
+/** What the keeper is told for its metrics; see lib/lease/metrics.ts. */
+function metricsEnvironment({ apex, webHost, owner, certificates, media, site }: ValkeyArgs): Record<string, string> {
+  const webfinger = {
+    APEX: apex,
+    WEB_HOST: webHost,
+    OWNER: owner,
+    ...(certificates.kind === "issuer" && certificates.ca !== undefined ? { AUTHORITY: certificates.ca } : {}),
+  };
+  return {
+    METRICS_PORT: String(metricsPorts.valkey),
+    QUEUES: queues.map((queue) => queue.split(",")[0] ?? queue).join(" "),
+    PASSWORD: "/etc/valkey/secret/password.conf",
+    // No server in the world follows one whose certificate is self-signed.
+    ...(certificates.kind === "selfSigned" ? {} : webfinger),
+    ...(media.kind === "volume" ? { MEDIA_COPIED: copiedKey(site) } : {}),
   };
 }

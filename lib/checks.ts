@@ -38,8 +38,12 @@ type Report = (key: string, value: unknown, allowed: string, mend: string) => vo
 /** Whether a cluster has the stack's database. */
 export type DatabaseState = "there" | "missing";
 
+/** Whether a cluster knows the Prometheus operator's resources. */
+export type PodMonitorsState = "there" | "missing";
+
 /** What the program must know of the cluster before it says what it wants. */
 export interface Found {
+  podMonitors: PodMonitorsState;
   database: DatabaseState;
   /** Name of the database's Cluster, there or to be made. */
   databaseName: string;
@@ -52,11 +56,14 @@ export interface Found {
 /** @throws SettingsError with all faults at once. */
 export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Found> {
   // A plan asks no cluster; it shows a site that runs.
-  if (isPlanning()) return { database: "there", databaseName: clusterName(settings.generation), former: [] };
-  const { faults, databases, lease } = await lookAround(settings, keys, "wait");
+  if (isPlanning()) {
+    return { podMonitors: "there", database: "there", databaseName: clusterName(settings.generation), former: [] };
+  }
+  const { faults, databases, lease, podMonitors } = await lookAround(settings, keys, "wait");
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
   await takeLease(settings, keys, lease);
   return {
+    podMonitors,
     database: databases?.current === undefined ? "missing" : "there",
     databaseName: databases?.name ?? clusterName(settings.generation),
     former: databases?.former.map(({ metadata }) => metadata.name) ?? [],
@@ -82,7 +89,7 @@ async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" 
     });
   const databases = await findDatabases(settings);
   const external = settings.objectStore === "external";
-  const [ours, , lease] = await Promise.all([
+  const [{ ours, podMonitors }, , lease] = await Promise.all([
     checkCluster(settings, report),
     checkNsupdate(settings, report),
     external ? checkBuckets(settings, keys, report).then(() => checkLease(settings, keys, databases, report)) : noLease,
@@ -95,7 +102,7 @@ async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" 
     const mayWait = () => patience === "wait" && faults.length === 0;
     if (external) await checkArchives(settings, keys, databases, report, mayWait);
   }
-  return { faults: faults.sort((a, b) => a.key.localeCompare(b.key)), databases, lease };
+  return { faults: faults.sort((a, b) => a.key.localeCompare(b.key)), databases, lease, podMonitors };
 }
 
 // ---------------------------------------------------------------- the lease
@@ -137,7 +144,10 @@ async function checkLease(
     report(key.replace(/^homestead:/, ""), JSON.parse(value), allowed, mend);
   }
   if (step.kind === "advance" && step.takeover === "planned" && promotionToken !== undefined) {
-    const fault = tokenFault(promotionToken, databases?.current);
+    const fault =
+      databases !== undefined && databases.current === undefined
+        ? "there is no database here that it could promote"
+        : tokenFault(promotionToken, databases?.current);
     if (fault !== undefined) {
       report(
         "promotionToken",
@@ -184,8 +194,14 @@ async function takeLease(settings: Settings, { vault: keys }: CheckKeys, { store
   );
 }
 
-/** @returns whether this is the stack's own cluster, as far as can be told */
-async function checkCluster(settings: Settings, report: Report): Promise<boolean> {
+/** `ours`: whether this is the stack's own cluster, as far as can be told. */
+interface ClusterFound {
+  ours: boolean;
+  podMonitors: PodMonitorsState;
+}
+const noCluster: ClusterFound = { ours: false, podMonitors: "missing" };
+
+async function checkCluster(settings: Settings, report: Report): Promise<ClusterFound> {
   const { cluster, site } = settings;
   let config: k8s.KubeConfig;
   try {
@@ -197,7 +213,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<boolean
       message(error),
       `pulumi config set --path homestead:cluster.context <context> --stack ${site}`,
     );
-    return false;
+    return noCluster;
   }
   const core = config.makeApiClient(k8s.CoreV1Api);
   let uid: string | undefined;
@@ -210,7 +226,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<boolean
       `a cluster that answers (${message(error)})`,
       `kubectl --context ${cluster.context} get namespaces`,
     );
-    return false;
+    return noCluster;
   }
   if (cluster.uid !== undefined && cluster.uid !== uid) {
     report(
@@ -220,13 +236,13 @@ async function checkCluster(settings: Settings, report: Report): Promise<boolean
       `choose this stack's own cluster, or, if the cluster was built anew: pulumi config set --path homestead:cluster.uid ${uid} --stack ${site}`,
     );
   }
-  const [ours] = await Promise.all([
+  const [ours, podMonitors] = await Promise.all([
     checkMarker(core, settings, report),
+    checkDefinitions(config.makeApiClient(k8s.ApiextensionsV1Api), settings, report),
     checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, report),
     checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report),
-    checkDefinitions(config.makeApiClient(k8s.ApiextensionsV1Api), settings, report),
   ]);
-  return ours;
+  return { ours, podMonitors };
 }
 
 /** Another stack's cluster says so on our namespace. @returns whether it is ours, or nobody's yet */
@@ -269,7 +285,7 @@ async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings
 
 /** What runs decides which version may come next. */
 async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, report: Report): Promise<void> {
-  const { namespace, images, site, promotionToken } = settings;
+  const { namespace, images, site, promotionToken, maintenance } = settings;
   try {
     const web = await apps.readNamespacedDeployment({ name: "mastodon-web", namespace });
     const running = web.spec?.template.spec?.containers.find((c) => c.name === "mastodon-web")?.image;
@@ -277,8 +293,8 @@ async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, report: Rep
     const fault =
       running === undefined || running === images.mastodon
         ? undefined
-        : promotionToken !== undefined
-          ? `${running}, the version this site has, while it takes over: first the one, then the other`
+        : promotionToken !== undefined || maintenance !== "off"
+          ? `${running}, the version this site has, while it ${promotionToken === undefined ? "is in maintenance" : "takes over"}: first the one, then the other`
           : upgradeFault(running, images.mastodon);
     if (fault !== undefined) {
       report(
@@ -290,11 +306,31 @@ async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, report: Rep
     }
   } catch (error) {
     if (statusOf(error) !== 404) throw error;
+    if (settings.role === "active" && maintenance !== "off") {
+      report(
+        "maintenance",
+        maintenance,
+        "off, while there is no Mastodon here yet: its schema is made without maintenance",
+        `pulumi config rm homestead:maintenance --stack ${site}`,
+      );
+    }
   }
 }
 
-/** Custom resources that must be there although we do not bring them. */
-async function checkDefinitions(api: k8s.ApiextensionsV1Api, settings: Settings, report: Report): Promise<void> {
+/** What monitoring asks of the Prometheus operator; all of it comes with the operator. */
+const prometheusOperator = ["alertmanagerconfigs", "podmonitors", "prometheusrules"].map(
+  (plural) => `${plural}.monitoring.coreos.com`,
+);
+
+/**
+ * Custom resources that must be there although we do not bring them.
+ * @returns whether those of the Prometheus operator are, which may
+ */
+async function checkDefinitions(
+  api: k8s.ApiextensionsV1Api,
+  settings: Settings,
+  report: Report,
+): Promise<PodMonitorsState> {
   const known = new Set((await api.listCustomResourceDefinition()).items.map((d) => d.metadata?.name));
   const wanted: [key: string, value: string, definition: string, what: string][] = [
     ["ingress", "Traefik", "ingressroutes.traefik.io", "Traefik with its custom resources (k3s brings it)"],
@@ -319,6 +355,7 @@ async function checkDefinitions(api: k8s.ApiextensionsV1Api, settings: Settings,
         : `pulumi config set --path homestead:${key} install --stack ${settings.site}`;
     report(key, value, `${what}; there is no definition ${definition}`, mend);
   }
+  return prometheusOperator.every((definition) => known.has(definition)) ? "there" : "missing";
 }
 
 async function checkBuckets(settings: Settings, keys: CheckKeys, report: Report): Promise<void> {

@@ -21,11 +21,14 @@ interface World {
   lease?: Partial<Lease> | "none";
   /** Whose cluster it is. */
   marker?: string;
+  /** Custom resource definitions beside Traefik's. */
+  definitions?: string[];
 }
 
 /** Where the world is changed, the test sees it here. */
 interface Seen {
   lease?: Lease;
+  podMonitors?: string;
 }
 
 const image = "ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie";
@@ -36,7 +39,7 @@ const leaseOfHome = (fingerprint: string, changes: Partial<Lease> = {}): Lease =
   ...changes,
 });
 
-async function serve({ databases = {}, vault = [], marker }: World, seen: Seen): Promise<string> {
+async function serve({ databases = {}, vault = [], marker, definitions = [] }: World, seen: Seen): Promise<string> {
   const definition = (name: string) => ({
     metadata: { name },
     spec: { group: "x", names: { kind: "X", plural: "x" }, scope: "Namespaced", versions: [] },
@@ -44,7 +47,9 @@ async function serve({ databases = {}, vault = [], marker }: World, seen: Seen):
   const answers: Record<string, object | undefined> = {
     "/api/v1/namespaces/kube-system": { metadata: { name: "kube-system", uid: "u" } },
     "/apis/storage.k8s.io/v1/storageclasses": { items: [{ metadata: { name: "local-path" }, provisioner: "x" }] },
-    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": { items: [definition("ingressroutes.traefik.io")] },
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": {
+      items: ["ingressroutes.traefik.io", ...definitions].map(definition),
+    },
     [databasesPath]: {
       items: Object.entries(databases).map(([name, { archive, image: imageName, status, primary }]) => ({
         metadata: { name },
@@ -106,7 +111,10 @@ async function check(world: World, changes: Record<string, unknown> = {}, seen: 
   if (lease !== "none") seen.lease = leaseOfHome(settings.fingerprint, lease);
   const keys = { accessKeyId: "id", secretAccessKey: "key" };
   return checkSite({ ...settings, images: { ...settings.images, postgres: image } }, { vault: keys, media: keys }).then(
-    ({ database }) => database,
+    ({ database, podMonitors }) => {
+      seen.podMonitors = podMonitors;
+      return database;
+    },
     (error: unknown) => (error as Error).message,
   );
 }
@@ -170,6 +178,12 @@ describe("a database that is there", () => {
   });
 });
 
+describe("maintenance", () => {
+  it("is refused where there is no Mastodon yet: nobody would make its schema", async () => {
+    expect(await check({}, { maintenance: "web" })).toContain("off, while there is no Mastodon here yet");
+  });
+});
+
 describe("another stack's cluster", () => {
   it("is one fault: what stands in it says nothing about this stack's generations", async () => {
     const databases = { "postgres-g1": { archive: "vps-g1", image } };
@@ -224,6 +238,11 @@ describe("the lease", () => {
     expect(await take(token(3, "8"))).toContain("it is of another database");
     expect(await take("A".repeat(60))).toContain("it is no demotion token");
     expect(seen.lease?.activeSite).toBe("vps");
+    const nothing: World = { vault: ["pg/vps-g1/base/x"], lease: { activeSite: "vps", epoch: 2 } };
+    expect(await check(nothing, { epoch: 3, promotionToken: token(3) }, seen)).toContain(
+      "there is no database here that it could promote",
+    );
+    expect(seen.lease?.activeSite).toBe("vps");
     expect(await take(token(3), seen)).toBe("there");
     expect(seen.lease).toMatchObject({ activeSite: "home", epoch: 3, wait: 0, takeover: "planned" });
   });
@@ -255,5 +274,19 @@ describe("the lease", () => {
     const seen: Seen = {};
     await check({ ...there, lease: "none" }, { promotionToken: "dead" }, seen);
     expect(seen.lease).toMatchObject({ activeSite: "home", epoch: 1, takeover: "dead" });
+  });
+});
+
+describe("the Prometheus operator's resources", () => {
+  const all = ["alertmanagerconfigs", "podmonitors", "prometheusrules"].map((name) => `${name}.monitoring.coreos.com`);
+
+  it.each([
+    ["there", all],
+    ["missing", all.slice(1)],
+    ["missing", []],
+  ])("are %s where the cluster defines %j", async (expected, definitions) => {
+    const seen: Seen = {};
+    await check({ lease: "none", definitions }, {}, seen);
+    expect(seen.podMonitors).toBe(expected);
   });
 });

@@ -4,6 +4,7 @@ import { policies } from "../components/isolation";
 const args = {
   ingress: { address: "203.0.113.10", namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
   network: { families: ["IPv4" as const], privateEgress: ["10.210.0.0/24"] },
+  monitoring: { kind: "rules" as const, labels: {}, namespace: "monitoring" },
 };
 const made = policies(args);
 const text = (name: string) => JSON.stringify(made[name]);
@@ -56,5 +57,15 @@ describe("policies", () => {
   it("lets the schema Jobs reach database and queues, and not the internet", () => {
     expect(text("mastodon-jobs")).not.toContain("0.0.0.0/0");
     expect(text("mastodon-jobs")).toContain('"port":5432');
+  });
+
+  it("lets Prometheus, from its own namespace, in to the metrics, and nobody where there is no monitoring", () => {
+    const from = { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "monitoring" } } };
+    const ports = (port: number) => [{ from: [from], ports: [{ protocol: "TCP", port }] }];
+    expect(made["valkey-metrics"]?.ingress).toEqual(ports(9121));
+    expect(made["postgres-metrics"]?.ingress).toEqual(ports(9187));
+    const off = policies({ ...args, monitoring: { kind: "off" } });
+    expect(Object.keys(off).filter((name) => name.endsWith("-metrics"))).toEqual([]);
+    expect(JSON.stringify(off["valkey-keeper"])).not.toContain("traefik");
   });
 });

@@ -153,6 +153,7 @@ describe("the search server's network", () => {
   const made = policies({
     ingress: { address: "203.0.113.10", namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
     network: { families: ["IPv4"], privateEgress: [] },
+    monitoring: { kind: "off" },
   });
 
   it("lets Mastodon in and nothing out", () => {

@@ -1,9 +1,16 @@
 /** What the keeper's container runs. */
-import { keeperFromEnvironment } from "./keeper";
+import { Keeper, keeperOptions } from "./keeper";
+import { startMetrics } from "./metrics";
 
-const keeper = keeperFromEnvironment();
+const options = keeperOptions();
+const keeper = new Keeper(options);
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => keeper.end());
-keeper.run().catch((error: unknown) => {
-  console.error(error);
-  process.exit(1);
-});
+startMetrics(options, keeper);
+keeper.run().then(
+  // A look at a disk or at WebFinger may still be under way.
+  () => process.exit(0),
+  (error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  },
+);

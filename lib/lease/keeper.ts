@@ -35,6 +35,10 @@ export interface KeeperOptions extends Store {
 export class Keeper {
   private said = "";
   private uploaded = 0;
+  /** The epoch that the folder is known to hold, so that no look at the lease waits for a disk. */
+  private begunEpoch = 0;
+  /** When the vault last had the newest snapshot, in seconds since 1970. */
+  uploadedAt: number | undefined;
   private ending = false;
 
   constructor(private readonly options: KeeperOptions) {}
@@ -42,8 +46,11 @@ export class Keeper {
   /** Runs until {@link end}. */
   async run(): Promise<void> {
     const { poll = pollSeconds, snapshots = 300 } = this.options;
-    const taking = this.every(snapshots, () => this.snapshot());
-    await this.every(poll, () => this.look());
+    const ending = () => this.ending;
+    // To Valkey's end, or the mark would grow old over a long last snapshot, and the gate would cut it short.
+    const over = () => this.ending && this.ended();
+    const taking = this.every(snapshots, () => this.snapshot(), ending);
+    await this.every(poll, () => this.look(), over);
     await taking;
     await this.last();
   }
@@ -53,12 +60,17 @@ export class Keeper {
     this.ending = true;
   }
 
-  private async every(seconds: number, work: () => Promise<void>): Promise<void> {
-    while (!this.ending) {
+  private async every(seconds: number, work: () => Promise<void>, over: () => boolean): Promise<void> {
+    while (!over()) {
       await work();
       const next = Date.now() + seconds * 1000;
-      while (!this.ending && Date.now() < next) await sleep(Math.min(500, seconds * 1000));
+      while (!over() && Date.now() < next) await sleep(Math.min(500, seconds * 1000));
     }
+  }
+
+  /** Whether the gate says that Valkey has ended. Kubernetes ends the wait for it: it kills the pod in time. */
+  private ended(): boolean {
+    return fs.existsSync(path.join(this.options.gate, "ended"));
   }
 
   /** One look at the lease. Never throws: what it could not find out leaves the mark to grow old. */
@@ -83,8 +95,11 @@ export class Keeper {
       return this.say(`epoch ${lease.epoch} is ${claim.site}'s, ${lease.wait} s after it was taken: waiting`);
     }
     try {
-      const begun = await beginEpoch({ ...this.options, site: claim.site, lease });
-      if (begun !== undefined) this.say(begun);
+      if (this.begunEpoch !== lease.epoch) {
+        const begun = await beginEpoch({ ...this.options, site: claim.site, lease });
+        if (begun !== undefined) this.say(begun);
+        this.begunEpoch = lease.epoch;
+      }
     } catch (error) {
       this.say(`epoch ${lease.epoch} cannot begin: ${reason(error)}`);
       return;
@@ -103,28 +118,29 @@ export class Keeper {
   private async snapshot(): Promise<void> {
     const { claim, data } = this.options;
     const file = path.join(data, "dump.rdb");
-    const changed = fs.existsSync(file) ? fs.statSync(file).mtimeMs : 0;
-    if (changed === this.uploaded || !this.begun()) return;
+    // Asked for in the background: a disk that hangs must not hold up the look at the lease.
+    if (!(await this.begun())) return;
+    const changed = (await fs.promises.stat(file).catch(() => undefined))?.mtimeMs ?? 0;
     try {
-      await upload(this.options, snapshotKey(claim.site, claim.epoch, "dump"), file);
+      if (changed !== this.uploaded) await upload(this.options, snapshotKey(claim.site, claim.epoch, "dump"), file);
       this.uploaded = changed;
+      this.uploadedAt = Date.now() / 1000;
     } catch (error) {
       this.say(`a snapshot did not reach the vault: ${reason(error)}`);
     }
   }
 
   /** Whether the folder holds this epoch's data: another one's is not ours to give away. */
-  private begun(): boolean {
+  private async begun(): Promise<boolean> {
     const mark = path.join(this.options.data, "epoch");
-    return fs.existsSync(mark) && fs.readFileSync(mark, "utf8").trim() === String(this.options.claim.epoch);
+    const epoch = await fs.promises.readFile(mark, "utf8").catch(() => "");
+    return epoch.trim() === String(this.options.claim.epoch);
   }
 
   private async last(): Promise<void> {
-    const { claim, data, gate } = this.options;
-    // Kubernetes ends the wait: it kills the pod when its time is up.
-    while (!fs.existsSync(path.join(gate, "ended"))) await sleep(200);
+    const { claim, data } = this.options;
     const file = path.join(data, "dump.rdb");
-    if (!this.begun() || !fs.existsSync(file)) return;
+    if (!(await this.begun()) || !fs.existsSync(file)) return;
     for (;;) {
       try {
         await upload(this.options, snapshotKey(claim.site, claim.epoch, "final"), file);
@@ -160,13 +176,13 @@ const setting = (name: string): string => {
   return value;
 };
 
-export function keeperFromEnvironment(): Keeper {
-  return new Keeper({
+export function keeperOptions(): KeeperOptions {
+  return {
     claim: { site: setting("SITE") as SiteName, epoch: Number(setting("EPOCH")), fingerprint: setting("FINGERPRINT") },
     otherSite: setting("OTHER_SITE"),
     vault: { endpoint: setting("ENDPOINT"), region: setting("REGION"), bucket: setting("BUCKET") },
     keys: { accessKeyId: setting("ACCESS_KEY_ID"), secretAccessKey: setting("SECRET_ACCESS_KEY") },
     data: setting("DATA"),
     gate: setting("GATE"),
-  });
+  };
 }

@@ -4,6 +4,7 @@
  */
 import * as z from "zod";
 import type { JsonObject } from "../../lib/plan/mask";
+import { monitoringSchemas } from "./monitoring-schemas";
 
 /** The generated validators (package family `kubernetes-models`), one class a kind. */
 type Models = Record<string, { prototype: { validate(this: unknown): void } } | undefined>;
@@ -82,6 +83,7 @@ const cluster = z.strictObject({
         }),
       ])
       .optional(),
+    inheritedMetadata: z.strictObject({ annotations: z.record(z.string(), z.string()) }).optional(),
     plugins: z.array(plugin).optional(),
     externalClusters: z.array(z.strictObject({ name: z.string(), plugin })).optional(),
     replica: z
@@ -164,6 +166,7 @@ const ours: Record<string, z.ZodType | undefined> = {
   "postgresql.cnpg.io/v1 ScheduledBackup": scheduledBackup,
   "postgresql.cnpg.io/v1 Backup": backup,
   "barmancloud.cnpg.io/v1 ObjectStore": objectStore,
+  ...monitoringSchemas,
 };
 
 /** What is wrong with an object, one line a fault; none for a good one. */

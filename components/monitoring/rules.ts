@@ -1,0 +1,234 @@
+import { waitFor } from "../../lib/lease/lease";
+import type { Settings } from "../../settings";
+
+export type RulesArgs = Pick<
+  Settings,
+  "site" | "namespace" | "role" | "standby" | "lease" | "leaseGrace" | "media" | "maintenance" | "certificates"
+>;
+
+export interface Alert {
+  alert: string;
+  expr: string;
+  for: string;
+  labels: { severity: "warning" | "critical"; namespace: string; site: string };
+  annotations: { summary: string; description: string; runbook_url: string };
+}
+
+/** Where each alert has a section of its own. */
+export const runbook = "docs/runbooks/alerts.md";
+
+const hour = 3600;
+const day = 24 * hour;
+
+/**
+ * Seconds that a write to the disk may take. A healthy one needs 1 to 100 ms, posting becomes slow from there on, and
+ * from 2 s on Redis speaks of a disk that is too slow: what this tells of is on its way there.
+ */
+const slowSync = 1;
+/** A base backup is made every night. */
+const oldBackup = 36 * hour;
+/** Media is copied every 15 minutes, and a first copy over a home line takes hours. */
+const oldCopy = 2 * hour;
+/** Snapshots go to the vault every 5 minutes. */
+const oldSnapshot = hour / 2;
+/** cert-manager renews with a third of the time left: 30 days of 90, 15 of 45. */
+const soon = 14 * day;
+/** WAL segments that wait; one is made every 15 s while something is written. */
+const manySegments = 20;
+
+/**
+ * What a site is to be called about. `namespace` stands on every alert, since the Prometheus operator's Alertmanager
+ * hands on only what carries the namespace of who asked.
+ */
+export function alerts(args: RulesArgs): Alert[] {
+  return [...(args.role === "active" ? activeAlerts(args) : standbyAlerts(args)), certificateExpires(args)];
+}
+
+function activeAlerts(args: RulesArgs): Alert[] {
+  return [...(args.lease === "vault" ? keeperAlerts(args) : []), ...archiveAlerts(args), metricsMissing(args)];
+}
+
+/** A cold standby is a site that is not there. */
+function standbyAlerts(args: RulesArgs): Alert[] {
+  if (args.standby === "cold") return [];
+  const { own } = writing(args);
+  return [
+    alert(args, "ReplicaLag", "warning", "10m", {
+      // It follows by the archive. While nothing is written at home there is nothing to replay, and the lag grows.
+      expr: `cnpg_pg_replication_lag${own()} > ${hour / 2} and cnpg_pg_replication_in_recovery${own()} == 1`,
+      summary: "The standby's database is {{ $value | humanizeDuration }} behind",
+      description: "A takeover has to replay all of it first; what is not in the archive would be lost.",
+    }),
+    metricsMissing(args),
+  ];
+}
+
+// ---------------------------------------------------------------- what the keeper sees
+
+function keeperAlerts(args: RulesArgs): Alert[] {
+  return [
+    ...diskAlerts(args),
+    ...leaseAlerts(args),
+    ...valkeyAlerts(args),
+    ...(args.media.kind === "volume" ? [mediaCopyOld(args)] : []),
+    ...(args.maintenance === "off" && args.certificates.kind !== "selfSigned" ? [webfingerDown(args)] : []),
+  ];
+}
+
+function diskAlerts(args: RulesArgs): Alert[] {
+  const { own } = writing(args);
+  return [
+    alert(args, "SlowDisk", "warning", "30s", {
+      expr: `homestead_fsync_seconds${own()} > ${slowSync} or increase(homestead_fsync_errors_total${own()}[5m]) > 0`,
+      summary: "The databases' disk is slow: writing 4 KiB takes {{ $value | humanizeDuration }}, or fails",
+      description: "Every post waits for some ten such writes. Nothing is lost yet; the disk or the share is failing.",
+    }),
+    alert(args, "DelayedFsync", "warning", "1m", {
+      expr: `increase(homestead_valkey_aof_delayed_fsync_total${own()}[5m]) > 0`,
+      summary: "Valkey waits for its append-only file's fsync",
+      description: "That is how a slow disk kills it. This project keeps no such file: somebody has turned it on.",
+    }),
+    alert(args, "IoPressure", "warning", "5m", {
+      expr: `homestead_io_pressure_some_avg60${own()} > 40`,
+      summary: "Something on the node waits for a disk {{ $value | humanize }} % of the time",
+      description: "The disk is busy or failing; what else runs on the node has its share in it.",
+    }),
+  ];
+}
+
+function leaseAlerts(args: RulesArgs): Alert[] {
+  const { own } = writing(args);
+  const age = `homestead_lease_mark_age_seconds${own()}`;
+  // A site that has taken over waits on purpose, and starts up after that.
+  const waits = `${Math.ceil(waitFor(args.leaseGrace) / 60) + 5}m`;
+  return [
+    alert(args, "LeaseUnverified", "critical", "30s", {
+      expr: `${age} > 60 and ${age} > homestead_lease_grace_seconds${own()} / 3`,
+      summary: "The site lease could not be read for {{ $value | humanizeDuration }}",
+      description: `After ${args.leaseGrace} s (leaseGrace) the site writes nothing more until the vault answers again.`,
+    }),
+    alert(args, "GateClosed", "critical", waits, {
+      expr: `homestead_gate_state${own('state="open"')} == 0`,
+      summary: "Valkey is kept from writing, so Mastodon does nothing",
+      description: "The lease names the other site, or cannot be read.",
+    }),
+  ];
+}
+
+function valkeyAlerts(args: RulesArgs): Alert[] {
+  const { own } = writing(args);
+  const uploaded = `time() - homestead_snapshot_uploaded_timestamp_seconds${own()}`;
+  return [
+    alert(args, "SnapshotOld", "warning", "5m", {
+      expr: `homestead_valkey_rdb_last_bgsave_ok${own()} == 0 or ${uploaded} > ${oldSnapshot}`,
+      summary: "Valkey's snapshots are not written, or do not reach the vault",
+      description: "Jobs that wait now would be lost with the cluster, or with the next restart.",
+    }),
+    ...(args.maintenance === "all"
+      ? []
+      : [
+          alert(args, "QueueLatency", "warning", "5m", {
+            expr: `homestead_queue_latency_seconds${own()} > 300`,
+            summary: "Jobs wait for {{ $value | humanizeDuration }} in queue {{ $labels.queue }}",
+            description: "Posts are delivered late, or not at all.",
+          }),
+        ]),
+  ];
+}
+
+function mediaCopyOld(args: RulesArgs): Alert {
+  const { own } = writing(args);
+  return alert(args, "MediaCopyOld", "warning", "15m", {
+    expr: `time() - homestead_media_copied_timestamp_seconds${own()} > ${oldCopy}`,
+    summary: "Uploads were last copied to the vault {{ $value | humanizeDuration }} ago",
+    description: "What was uploaded since would be lost with the volume.",
+  });
+}
+
+function webfingerDown(args: RulesArgs): Alert {
+  const { own } = writing(args);
+  return alert(args, "WebfingerDown", "critical", "5m", {
+    // Once right and now wrong: a router that does not lead the site's own address back in was never right.
+    expr: `homestead_webfinger_ok${own()} == 0 and max_over_time(homestead_webfinger_ok${own()}[7d]) == 1`,
+    summary: "Other servers cannot find the owner any more",
+    description: "WebFinger from the apex to the web host fails; the keeper's log says where.",
+  });
+}
+
+// ---------------------------------------------------------------- what others see
+
+function archiveAlerts(args: RulesArgs): Alert[] {
+  const { own } = writing(args);
+  const archiver = (name: string) => `cnpg_pg_stat_archiver_${name}${own()}`;
+  const waiting = `cnpg_collector_pg_wal_archive_status${own('value="ready"')}`;
+  return [
+    alert(args, "ArchiveFailing", "critical", "2m", {
+      // The second for an archiver that neither fails nor gets on.
+      expr: `${archiver("last_failed_time")} > ${archiver("last_archived_time")} or ${waiting} > ${manySegments}`,
+      summary: "The database's WAL does not reach the vault",
+      description: "What is written now would be lost with the cluster, and WAL fills the database's volume.",
+    }),
+    alert(args, "BackupOld", "critical", "1h", {
+      // By the plugin: CloudNativePG's own metric of that kind stays 0 with it. 0: there is none.
+      expr: `time() - barman_cloud_cloudnative_pg_io_last_available_backup_timestamp${own()} > ${oldBackup}`,
+      summary: "The last base backup is older than 36 hours",
+      description: "A restore takes longer by the day, and after 30 days there is nothing to restore from.",
+    }),
+  ];
+}
+
+/** What the keeper saw served, and what cert-manager has: a standby has no keeper that runs. */
+function certificateExpires(args: RulesArgs): Alert {
+  const { own } = writing(args);
+  const issued = "certmanager_certificate_expiration_timestamp_seconds";
+  const moments = [
+    `homestead_certificate_expires_timestamp_seconds${own()}`,
+    `${issued}${own()}`,
+    // cert-manager says there whose certificate it is, and a scrape without honorLabels renames it.
+    `${issued}{exported_namespace="${args.namespace}"}`,
+  ];
+  return alert(args, "CertificateExpires", "warning", "1h", {
+    expr: `(${moments.join(" or ")}) - time() < ${soon}`,
+    summary: "A certificate expires in {{ $value | humanizeDuration }}",
+    description: "cert-manager should have renewed it by now. Once it has expired nobody reaches the site.",
+  });
+}
+
+/** Silence must not be taken for health. What the keeper tells is there while Valkey runs, so not on a standby. */
+function metricsMissing(args: RulesArgs): Alert {
+  const { own } = writing(args);
+  const keeper = args.role === "active" && args.lease === "vault" ? ["homestead_keeper_info"] : [];
+  return alert(args, "MetricsMissing", "warning", "15m", {
+    expr: [...keeper, "cnpg_collector_up"].map((metric) => `absent(${metric}${own()})`).join(" or "),
+    summary: "Prometheus has no metrics of the site",
+    description: "The alerts that rest on them are silent whatever happens.",
+  });
+}
+
+// ---------------------------------------------------------------- writing it down
+
+const writing = ({ namespace }: RulesArgs) => ({
+  /** Selects what is scraped in our namespace. */
+  own: (matcher?: string) => `{${[`namespace="${namespace}"`, ...(matcher === undefined ? [] : [matcher])].join(",")}}`,
+});
+
+function alert(
+  { namespace, site }: RulesArgs,
+  name: string,
+  severity: "warning" | "critical",
+  lasting: string,
+  { expr, summary, description }: { expr: string; summary: string; description: string },
+): Alert {
+  return {
+    alert: name,
+    expr,
+    for: lasting,
+    labels: { severity, namespace, site },
+    annotations: { summary, description, runbook_url: `${runbook}#${name.toLowerCase()}` },
+  };
+}
+
+/** As a rule file has them, and a PrometheusRule's `spec`. Looked at every 15 s, so that a slow disk is soon known. */
+export const ruleGroups = (args: RulesArgs) => ({
+  groups: [{ name: "homestead", interval: "15s", rules: alerts(args) }],
+});

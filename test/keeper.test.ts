@@ -1,0 +1,370 @@
+/** The keeper and Valkey's snapshots, against a small store of our own. */
+import { spawn } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { bundle } from "../lib/bundle";
+import { Keeper } from "../lib/lease/keeper";
+import type { KeeperOptions } from "../lib/lease/keeper";
+import { firstLease, formatLease, nextLease } from "../lib/lease/lease";
+import { beginEpoch } from "../lib/lease/snapshots";
+import { fakeStore } from "./support/fake-store";
+import { temporaryFolder } from "./support/folders";
+
+const home = { site: "home", epoch: 1, fingerprint: "f1" } as const;
+const vps = { site: "vps", epoch: 2, fingerprint: "f1" } as const;
+const first = firstLease(home, 600, "w1");
+const planned = nextLease(first, vps, "planned", 600, "w2");
+const lost = nextLease(first, vps, "lost", 600, "w2");
+const dead = nextLease(first, vps, "dead", 600, "w2");
+
+async function until(what: string, look: () => boolean): Promise<void> {
+  const end = Date.now() + 30_000;
+  while (!look()) {
+    if (Date.now() > end) throw new Error(`not within 30 s: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** A keeper with a store, and the folders that it shares with Valkey and the gate. Uptime stands still at 1000.7. */
+async function keeperOf(claim: KeeperOptions["claim"], options: Partial<KeeperOptions> = {}) {
+  const store = await fakeStore();
+  const folder = temporaryFolder();
+  const [data, gate, uptime] = ["data", "gate", "uptime"].map((name) => path.join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  for (const made of [data, gate]) fs.mkdirSync(made);
+  const said: string[] = [];
+  const setUptime = (seconds: number) => fs.writeFileSync(uptime, `${seconds} 5.00\n`);
+  setUptime(1000.7);
+  const read = (file: string) => (fs.existsSync(file) ? fs.readFileSync(file, "utf8") : undefined);
+  const keeper = new Keeper({
+    claim,
+    otherSite: claim.site === "home" ? "vps" : "home",
+    vault: store.vault,
+    keys: store.keys,
+    data,
+    gate,
+    uptime,
+    poll: 0.02,
+    snapshots: 0.02,
+    say: (line) => said.push(line),
+    ...options,
+  });
+  return {
+    keeper,
+    store,
+    said,
+    setUptime,
+    mark: () => read(path.join(gate, "mark")),
+    /** Valkey's snapshot on the disk. */
+    dump: (text?: string) => {
+      const file = path.join(data, "dump.rdb");
+      if (text !== undefined) fs.writeFileSync(file, text);
+      return read(file);
+    },
+    epoch: (text?: string) => {
+      if (text !== undefined) fs.writeFileSync(path.join(data, "epoch"), text);
+      return read(path.join(data, "epoch"));
+    },
+    gateEnds: () => fs.writeFileSync(path.join(gate, "ended"), ""),
+    data,
+  };
+}
+
+describe("one look at the lease", () => {
+  it("leaves a mark with the moment of asking, however late the answer is", async () => {
+    const { keeper, store, said, setUptime, mark } = await keeperOf(home);
+    store.put("lease.json", formatLease(first));
+    store.fate = () => {
+      setUptime(1300);
+      return undefined;
+    };
+    await keeper.look();
+    expect(mark()).toBe("ours 1000 600\n");
+    expect(said).toEqual(["epoch 1 begins with nothing in Valkey", "the lease is ours, epoch 1"]);
+  });
+
+  it("closes the gate when the lease is another site's, epoch's or server's", async () => {
+    const { keeper, store, said, mark } = await keeperOf(home);
+    store.put("lease.json", formatLease(planned));
+    await keeper.look();
+    expect(mark()).toBe("others\n");
+    expect(said).toEqual(["the lease is vps's, epoch 2; this is home, epoch 1"]);
+    for (const lease of [
+      { ...first, epoch: 2 },
+      { ...first, fingerprint: "f2" },
+    ]) {
+      const another = await keeperOf(home);
+      another.store.put("lease.json", formatLease(lease));
+      await another.keeper.look();
+      expect(another.mark()).toBe("others\n");
+    }
+  });
+
+  it("touches nothing of Valkey's while the lease is another site's", async () => {
+    const { keeper, store, dump, epoch } = await keeperOf(home);
+    dump("queues");
+    store.put("lease.json", formatLease(planned));
+    await keeper.look();
+    expect([dump(), epoch()]).toEqual(["queues", undefined]);
+  });
+
+  it("leaves no mark while the site that was lost may still go on", async () => {
+    const { keeper, store, said, mark } = await keeperOf(vps);
+    store.put("lease.json", formatLease(lost), new Date(Date.now() - (lost.wait - 60) * 1000));
+    await keeper.look();
+    expect(mark()).toBeUndefined();
+    expect(said).toEqual(["epoch 2 is vps's, 668 s after it was taken: waiting"]);
+    store.put("lease.json", formatLease(lost), new Date(Date.now() - (lost.wait + 2) * 1000));
+    await keeper.look();
+    expect(mark()).toBe("ours 1000 600\n");
+  });
+
+  it.each<[string, (store: Awaited<ReturnType<typeof fakeStore>>) => void, string]>([
+    [
+      "the store does not answer",
+      (store) => (store.fate = () => "lost"),
+      "the lease cannot be read: other side closed",
+    ],
+    [
+      "the store refuses",
+      (store) => (store.fate = () => 403),
+      "the lease cannot be read: the lease cannot be read: bucket 'vault' answers 403",
+    ],
+    [
+      "the lease is none",
+      (store) => store.put("lease.json", "{"),
+      "the lease cannot be read: lease.json in the vault is not JSON",
+    ],
+    ["there is no lease", (store) => store.objects.delete("lease.json"), "there is no lease in the vault"],
+  ])("leaves the mark to grow old when %s", async (_what, breaks, line) => {
+    const { keeper, store, said, setUptime, mark } = await keeperOf(home);
+    store.put("lease.json", formatLease(first));
+    await keeper.look();
+    setUptime(1100);
+    breaks(store);
+    await keeper.look();
+    await keeper.look();
+    expect(mark()).toBe("ours 1000 600\n");
+    expect(said.slice(2)).toEqual([line]);
+  });
+
+  it("leaves no mark before the epoch has begun", async () => {
+    const { keeper, store, said, mark, epoch } = await keeperOf(vps);
+    store.put("lease.json", formatLease(planned));
+    store.fate = (request) => (request.includes("valkey/") ? 500 : undefined);
+    await keeper.look();
+    expect([mark(), epoch()]).toEqual([undefined, undefined]);
+    expect(said).toEqual(["epoch 2 cannot begin: valkey/home/e1/final.rdb: the store answers 500"]);
+    store.fate = () => undefined;
+    await keeper.look();
+    expect([mark(), epoch()]).toEqual(["ours 1000 600\n", "2\n"]);
+  });
+});
+
+describe("the beginning of an epoch", () => {
+  const final = "valkey/home/e1/final.rdb";
+
+  async function begin(lease: typeof first, prepare: (made: Awaited<ReturnType<typeof keeperOf>>) => void) {
+    const made = await keeperOf(vps);
+    prepare(made);
+    const { store, data } = made;
+    const said = beginEpoch({ vault: store.vault, keys: store.keys, site: "vps", otherSite: "home", data, lease });
+    return { ...made, said: await said.catch((error: unknown) => String(error)) };
+  }
+
+  it("brings the other site's last snapshot along when it is planned", async () => {
+    const { said, dump, epoch, data } = await begin(planned, ({ store, dump: write }) => {
+      write("of an epoch that is over");
+      store.put(final, "queues");
+    });
+    expect([said, dump(), epoch()]).toEqual([`epoch 2 begins with ${final}`, "queues", "2\n"]);
+    expect(fs.readdirSync(data).sort()).toEqual(["dump.rdb", "epoch"]);
+  });
+
+  it.each<[string, string | undefined]>([
+    ["none", undefined],
+    ["an empty one", ""],
+  ])("is empty when the other site left %s", async (_what, left) => {
+    const { said, dump, epoch, data } = await begin(planned, ({ store, dump: write }) => {
+      write("of an epoch that is over");
+      if (left !== undefined) store.put(final, left);
+    });
+    expect([said, dump(), epoch()]).toEqual(["epoch 2 begins with nothing in Valkey", undefined, "2\n"]);
+    expect(fs.readdirSync(data)).toEqual(["epoch"]);
+  });
+
+  it.each([lost, dead])("is empty after an unplanned takeover, whatever there is: $takeover", async (lease) => {
+    const { said, dump, store } = await begin(lease, (made) => {
+      made.dump("of an epoch that is over");
+      made.epoch("1\n");
+      made.store.put(final, "older than the database that was recovered");
+    });
+    expect([said, dump()]).toEqual(["epoch 2 begins with nothing in Valkey", undefined]);
+    expect(store.requests).not.toContain(`GET ${final}`);
+  });
+
+  it("is made once: what Valkey holds since then is kept", async () => {
+    const { said, dump, store } = await begin(planned, (made) => {
+      made.epoch("2\n");
+      made.dump("since then");
+    });
+    expect([said, dump(), store.requests]).toEqual([undefined, "since then", []]);
+  });
+
+  it("is not taken for made when the snapshot came only half-way", async () => {
+    const made = await keeperOf(vps);
+    const { store, data } = made;
+    store.put(final, "x".repeat(1_000_000));
+    // Says how much there is, and breaks off.
+    store.fate = (request) => (request === `GET ${final}` ? { cut: 1000 } : undefined);
+    const beginning = { vault: store.vault, keys: store.keys, site: "vps", otherSite: "home", data, lease: planned };
+    await expect(beginEpoch(beginning)).rejects.toThrow();
+    expect([made.dump(), made.epoch()]).toEqual([undefined, undefined]);
+    store.fate = () => undefined;
+    expect(await beginEpoch(beginning)).toBe(`epoch 2 begins with ${final}`);
+    expect(made.dump()).toHaveLength(1_000_000);
+  });
+
+  it("empties what an earlier run may have left as this epoch's last snapshot", async () => {
+    const { store } = await begin(dead, (made) => made.store.put("valkey/vps/e2/final.rdb", "old"));
+    expect(store.text("valkey/vps/e2/final.rdb")).toBe("");
+  });
+});
+
+describe("a keeper that runs", () => {
+  const key = (kind: string) => `valkey/home/e1/${kind}.rdb`;
+  const puts = (requests: string[], kind: string) => requests.filter((line) => line === `PUT ${key(kind)}`).length;
+
+  async function running() {
+    const made = await keeperOf(home);
+    made.store.put("lease.json", formatLease(first));
+    const run = made.keeper.run();
+    await until("the first mark", () => made.mark() !== undefined);
+    return { ...made, run };
+  }
+  const looks = (requests: string[]) => requests.filter((line) => line === "GET lease.json").length;
+  const afterLooks = async (requests: string[], count: number) => {
+    const before = looks(requests);
+    await until("some more looks", () => looks(requests) >= before + count);
+  };
+
+  it("takes a snapshot to the vault once for each that Valkey wrote", async () => {
+    const { keeper, store, dump, gateEnds, run } = await running();
+    dump("one");
+    await until("the first is there", () => store.text(key("dump")) === "one");
+    await afterLooks(store.requests, 5);
+    expect(puts(store.requests, "dump")).toBe(1);
+    dump("another");
+    await until("the second is there", () => store.text(key("dump")) === "another");
+    keeper.end();
+    gateEnds();
+    await run;
+  });
+
+  it("tries again when a snapshot did not arrive", async () => {
+    const { keeper, store, said, dump, gateEnds, run } = await running();
+    store.fate = (request) => (request === `PUT ${key("dump")}` ? 403 : undefined);
+    dump("one");
+    await until("it says so", () =>
+      said.includes(`a snapshot did not reach the vault: ${key("dump")}: the store answers 403`),
+    );
+    store.fate = () => undefined;
+    await until("it is there", () => store.text(key("dump")) === "one");
+    keeper.end();
+    gateEnds();
+    await run;
+  });
+
+  it("gives away nothing that is of another epoch", async () => {
+    const { keeper, store, dump, epoch, mark, gateEnds } = await keeperOf(home);
+    dump("of an epoch that is over");
+    epoch("7\n");
+    store.put("lease.json", formatLease(planned));
+    const run = keeper.run();
+    await until("the mark", () => mark() === "others\n");
+    await afterLooks(store.requests, 5);
+    keeper.end();
+    gateEnds();
+    await run;
+    expect(store.requests.filter((line) => line.startsWith("PUT"))).toEqual([]);
+  });
+
+  it("ends after Valkey, whose last snapshot it takes to the vault, once", async () => {
+    const { keeper, store, said, dump, gateEnds, run } = await running();
+    keeper.end();
+    let over = false;
+    void run.then(() => (over = true));
+    await afterLooks(store.requests, 3);
+    expect([over, store.text(key("final"))]).toEqual([false, ""]);
+    dump("the last");
+    gateEnds();
+    await run;
+    expect(store.text(key("final"))).toBe("the last");
+    expect(said.at(-1)).toBe("the last snapshot is in the vault");
+    // The first one emptied it.
+    expect(puts(store.requests, "final")).toBe(2);
+  });
+
+  it("renews the mark until Valkey has ended: a long last snapshot is not cut short", async () => {
+    const { keeper, mark, setUptime, gateEnds, run } = await running();
+    keeper.end();
+    setUptime(2000);
+    await until("a new mark", () => mark() === "ours 2000 600\n");
+    gateEnds();
+    await run;
+  });
+
+  it("does not end before the last snapshot is in the vault", async () => {
+    const { keeper, store, said, dump, gateEnds, run } = await running();
+    let refused = 0;
+    store.fate = (request) => (request === `PUT ${key("final")}` && (refused += 1) <= 1 ? 403 : undefined);
+    dump("the last");
+    gateEnds();
+    keeper.end();
+    await run;
+    expect(said).toContain(`the last snapshot did not reach the vault: ${key("final")}: the store answers 403`);
+    expect(store.text(key("final"))).toBe("the last");
+  });
+});
+
+describe("the keeper's program", () => {
+  it("runs on plain Node, as its container does, and ends at the pod's end", async () => {
+    const { store, data, mark } = await keeperOf(home);
+    const gate = path.join(path.dirname(data), "gate");
+    store.put("lease.json", formatLease(first));
+    const program = path.join(path.dirname(data), "keeper.js");
+    fs.writeFileSync(program, bundle("lib/lease/keeper-main.ts"));
+    const child = spawn(process.execPath, [program], {
+      env: {
+        PATH: process.env["PATH"],
+        SITE: "home",
+        OTHER_SITE: "vps",
+        EPOCH: "1",
+        FINGERPRINT: "f1",
+        ENDPOINT: store.vault.endpoint,
+        REGION: store.vault.region,
+        BUCKET: store.vault.bucket,
+        ACCESS_KEY_ID: store.keys.accessKeyId,
+        SECRET_ACCESS_KEY: store.keys.secretAccessKey,
+        DATA: data,
+        GATE: gate,
+      },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    onTestFinished(() => void child.kill("SIGKILL"));
+    let said = "";
+    child.stdout.on("data", (text: Buffer) => (said += text.toString()));
+    const ended = new Promise((resolve) => child.on("exit", resolve));
+    await until("the mark", () => mark()?.startsWith("ours ") === true);
+    fs.writeFileSync(path.join(data, "dump.rdb"), "the last");
+    child.kill("SIGTERM");
+    fs.writeFileSync(path.join(gate, "ended"), "");
+    expect(await ended).toBe(0);
+    expect(store.text("valkey/home/e1/final.rdb")).toBe("the last");
+    expect(said).toContain("keeper: the lease is ours, epoch 1\n");
+  });
+});
