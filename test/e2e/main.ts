@@ -47,9 +47,23 @@ async function runScenario(scenario: Scenario, environment: Environment, extent:
   return report.counts;
 }
 
+const started = Date.now();
+/** Minutes that are left of `E2E_MINUTES`; without it there is no end. */
+const minutesLeft = (): number =>
+  Number(process.env["E2E_MINUTES"] ?? "Infinity") - Math.round((Date.now() - started) / 60_000);
+
 async function inOrder(chosen: readonly Scenario[], environment: Environment, extent: "once" | "full"): Promise<Tally> {
   const tallies: Tally[] = [];
-  for (const scenario of chosen) tallies.push(await runScenario(scenario, environment, extent));
+  for (const scenario of chosen) {
+    const { name, minutes } = scenario;
+    if (minutes <= minutesLeft()) tallies.push(await runScenario(scenario, environment, extent));
+    else {
+      console.log(
+        `\nskip  ${name}: it takes ${minutes} minutes, and ${minutesLeft()} are left (npm run e2e -- ${name})`,
+      );
+      tallies.push({ passed: 0, failed: 0, skipped: 1 });
+    }
+  }
   return sum(tallies);
 }
 
@@ -60,7 +74,7 @@ async function besides(chosen: readonly Scenario[], extent: "once" | "full"): Pr
     process.execPath,
     [...process.execArgv, ...process.argv.slice(1, 2), ...names, ...(extent === "full" ? ["--full"] : [])],
     {
-      env: { ...process.env, E2E_PLACE: "beside", E2E_BUCKETS: "e2e-beside" },
+      env: { ...process.env, E2E_PLACE: "beside", E2E_BUCKETS: "e2e-beside", E2E_MINUTES: String(minutesLeft()) },
       seconds: chosen.reduce((minutes, { limit }) => minutes + limit, 0) * 60,
     },
   );
@@ -115,21 +129,15 @@ async function main(): Promise<Tally> {
     // Beside the others only where there are others: somebody who names scenarios gets them one after the other.
     const second = positionals.length === 0 ? chosen.filter(({ place }) => place === "beside") : [];
     const first = chosen.filter((scenario) => !second.includes(scenario));
-    const alone = first.filter(({ sites }) => sites === "both");
-    const [tally, other] = await Promise.all([
+    const of = (when: NonNullable<Scenario["sites"]>) =>
       inOrder(
-        first.filter((scenario) => !alone.includes(scenario)),
+        first.filter(({ sites = "one" }) => sites === when),
         environment,
         extent,
-      ),
-      second.length === 0 ? sum([]) : besides(second, extent),
-    ]);
-    return sum([
-      { passed: 0, failed: 0, skipped: left.length },
-      tally,
-      other,
-      await inOrder(alone, environment, extent),
-    ]);
+      );
+    const together = await Promise.all([of("one"), second.length === 0 ? sum([]) : besides(second, extent)]);
+    const both = await of("both");
+    return sum([{ passed: 0, failed: 0, skipped: left.length }, ...together, both, await of("last")]);
   } finally {
     await undo();
   }

@@ -20,6 +20,7 @@ export const archivePrice: Scenario = {
   what: "what the archive interval costs: requests, objects, memory",
   included: "by name",
   sites: "both",
+  minutes: 12,
   limit: 60,
   async run(context) {
     const { environment, report, extent } = context;

@@ -16,6 +16,7 @@ export const byHand: Scenario = {
   name: "by-hand",
   what: "a planned switch with the Pulumi CLI alone, by the commands of the runbook",
   sites: "both",
+  minutes: 4,
   limit: 45,
   async run(context) {
     const { report } = context;

@@ -47,6 +47,7 @@ export const slowDisk: Scenario = {
   name: "slow-disk",
   what: "a disk whose fsync takes up to a minute, and one that hangs, restart nothing and lose nothing",
   // Not yet seen to run to its end.
+  minutes: 11,
   limit: 45,
   async run(context) {
     const { environment, report } = context;

@@ -27,6 +27,7 @@ export const switchThereAndBack: Scenario = {
   name: "switch",
   what: "a planned switch there and back, with a client that posts throughout: nothing is lost, nothing comes twice",
   sites: "both",
+  minutes: 10,
   limit: 90,
   async run(context) {
     const pair = await takePair(context);

@@ -15,6 +15,7 @@ const namespace = "homestead";
 export const upgrade: Scenario = {
   name: "upgrade",
   what: "a new version of Mastodon loses no post, and a bad one changes nothing",
+  minutes: 4,
   limit: 25,
   async run(context) {
     const { environment, report } = context;

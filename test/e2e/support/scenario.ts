@@ -23,8 +23,10 @@ export interface Scenario {
    * the first.
    */
   place?: "beside";
-  /** `both`: has both clusters to itself, after all others. @default "one" */
-  sites?: "one" | "both";
+  /** `both`: has both clusters to itself, after all others; `last`: after those. @default "one" */
+  sites?: "one" | "both" | "last";
+  /** Minutes that it takes on two cores: a whole run that has an hour does not begin what it could not end. */
+  minutes: number;
   /** Minutes after which it is given up. */
   limit: number;
   run(context: Context): Promise<void>;
