@@ -37,11 +37,7 @@ export function switchCommand(): Command {
     )
     .addArgument(new Argument("<site>", "the site that shall be active").choices(siteNames))
     .addOption(new Option("--lost", "the other site cannot be reached: waits until it has stopped for certain"))
-    .addOption(
-      new Option("--dead", "the other site is powered off, and will not come back by itself meanwhile").conflicts(
-        "lost",
-      ),
-    )
+    .addOption(new Option("--dead", "it is powered off, and stays so until this has ended: waits for nothing"))
     .addOption(new Option("--dry-run", "look at everything and say what would be done"))
     .addOption(new Option("--yes", "do not ask"))
     .addOption(new Option("--verbose", "show what the Pulumi engine says"))
