@@ -7,7 +7,8 @@ describe("a warm standby", () => {
   it("pulls what it will need when it takes over, and runs none of it", () => {
     expect(jobs).toHaveLength(1);
     const text = JSON.stringify(jobs[0]?.inputs);
-    for (const image of ["mastodon", "mastodon-streaming", "valkey", "node"]) expect(text).toContain(`"name":"${image}"`);
+    for (const image of ["mastodon", "mastodon-streaming", "valkey", "node"])
+      expect(text).toContain(`"name":"${image}"`);
     expect(text.match(/"command":\["true"\]/g)).toHaveLength(4);
   });
 

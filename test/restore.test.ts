@@ -48,8 +48,8 @@ describe("the beginning in the state", () => {
       ...raised,
       "lib/checks.ts": (text: string) =>
         text.replace(
-          'if (isPlanning()) return { database: "there",',
-          'if (isPlanning()) return { database: "missing",',
+          'return { podMonitors: "there", database: "there",',
+          'return { podMonitors: "there", database: "missing",',
         ),
     };
     expect(named(await plan(missing), "postgres-cluster").options.ignoreChanges).toEqual([]);

@@ -110,7 +110,11 @@ export class Database {
   async #open(): Promise<pg.Pool> {
     let refused: unknown;
     for (const ssl of attempts(this.#settings.ssl)) {
-      const pool = new pg.Pool({ ...config(this.#settings, ssl), max: this.#settings.pool, idleTimeoutMillis: 300_000 });
+      const pool = new pg.Pool({
+        ...config(this.#settings, ssl),
+        max: this.#settings.pool,
+        idleTimeoutMillis: 300_000,
+      });
       // An idle connection that dies is an event of the pool; unheard, it would end the process.
       pool.on("error", (error) => log.warn(`database: idle connection lost: ${explain(error)}`));
       try {
