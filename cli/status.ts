@@ -2,10 +2,8 @@ import Table from "cli-table3";
 import { Argument, Command, Option } from "commander";
 import { projectFolder } from "../lib/plan";
 import { PulumiCli } from "../lib/pulumi-cli";
-import { loadSite } from "../lib/site-secrets";
-import { serverStatus, siteStatus } from "../lib/status";
-import { line } from "../lib/status/lines";
-import type { ServerStatus, SiteStatus, StatusLine } from "../lib/status/lines";
+import { statusOf } from "../lib/status";
+import type { ServerStatus, SiteStatus, Status, StatusLine } from "../lib/status/lines";
 import { UserError } from "../lib/user-error";
 import { siteNames, stackNames } from "../settings";
 
@@ -14,60 +12,27 @@ interface Options {
   resolver?: string[];
 }
 
-/** What `--json` prints. */
-interface Status {
-  server: ServerStatus;
-  sites: SiteStatus[];
-}
-
 /** `homestead status`: one line a part, exit code 1 if one of them is a fault. */
 export function statusCommand(): Command {
   return new Command("status")
     .summary("the server and its sites at a glance")
     .description(
-      "Shows which site is active and whether a switch is under way, and of each site its pods and versions, its last backup, its queues, certificates, DNS and media, and what would be " +
-        "lost if its cluster went now. Parts that are dead are a line of their own. Exit code 1 if there is a fault.",
+      "Shows which site is active, whether a switch is under way, how far the standby has come and what would be lost " +
+        "if the active site went now; and of each site its gate, pods and versions, last backup, queues, certificates, " +
+        "DNS and media. Parts that are dead are a line of their own. Exit code 1 if there is a fault.",
     )
     .addArgument(new Argument("[site]", "the stack (default: home and vps, those that there are)").choices(stackNames))
     .addOption(new Option("--resolver <address...>", "DNS servers to find the zone's own server by"))
     .addOption(new Option("--json", "print the result as JSON"))
     .action(async (site: string | undefined, options: Options) => {
       const sites = site === undefined ? await known() : [site];
-      const status = await statusOf(sites, options.resolver);
+      const status = await statusOf(sites, { resolvers: options.resolver });
       console.log(options.json ? JSON.stringify(status, null, 2) : renderAll(status));
       const all = [status.server, ...status.sites];
       process.exitCode = all.some(({ verdict }) => verdict === "fault") ? 1 : 0;
       // A connection to a dead API server would keep us for minutes.
       setTimeout(() => process.exit(), 200).unref();
     });
-}
-
-/** @throws UserError when not one stack can be read */
-async function statusOf(names: string[], resolvers: string[] | undefined): Promise<Status> {
-  const loaded = await Promise.allSettled(names.map((name) => loadSite(name)));
-  const [first] = loaded.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
-  if (first === undefined) throw loaded.find((one) => one.status === "rejected")?.reason;
-  const [server, ...sites] = await Promise.all([
-    serverStatus(first),
-    ...loaded.map((one, i) =>
-      one.status === "fulfilled"
-        ? siteStatus(one.value, { resolvers })
-        : unreadable(names[i] ?? "", first.settings.activeSite, one.reason),
-    ),
-  ]);
-  return { server, sites };
-}
-
-/** A site whose stack cannot be read; the others are shown all the same. */
-function unreadable(site: string, activeSite: string, error: unknown): SiteStatus {
-  const says = error instanceof Error ? error.message : String(error);
-  return {
-    site,
-    role: site === activeSite ? "active" : "standby",
-    at: new Date().toISOString(),
-    verdict: "fault",
-    lines: [line("stack", site, "fault", says)],
-  };
 }
 
 async function known(): Promise<string[]> {
@@ -80,12 +45,17 @@ async function known(): Promise<string[]> {
 /** A status for a person. */
 export function renderAll({ server, sites }: Status): string {
   const head = `the server, active on ${server.activeSite ?? "nobody knows which site"}, ${server.at}`;
-  return [`${head}\n${tableOf(server.lines)}`, ...sites.map(render)].join("\n");
+  return [`${head}\n${tableOf(server.lines)}`, ...sites.map((site) => render(site, server))].join("\n");
 }
 
-/** One site's part of it. */
-export function render({ site, role, at, lines }: SiteStatus): string {
-  return `${site}, ${role}, ${at}\n${tableOf(lines)}`;
+/** One site's part of it. Its role is said twice where the files and the lease do not agree. */
+export function render(
+  { site, role, at, lines }: SiteStatus,
+  { activeSite }: Pick<ServerStatus, "activeSite">,
+): string {
+  const leased = activeSite === undefined ? role : activeSite === site ? "active" : "standby";
+  const roles = leased === role ? role : `${role} by Pulumi.yaml, ${leased} by the lease`;
+  return `${site}, ${roles}, ${at}\n${tableOf(lines)}`;
 }
 
 function tableOf(lines: StatusLine[]): string {

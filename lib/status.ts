@@ -1,9 +1,9 @@
-/** A site at a glance. Each part is asked by itself: what is dead is one line, and the others still answer. */
+/** The server and its sites at a glance. Each part is asked by itself: what is dead is one line, and the others still answer. */
 import * as net from "node:net";
 import { queues as mastodonQueues } from "../components/mastodon";
 import { copiedKey } from "../components/media-copy";
 import { newestBaseBackup, newestSegment, segmentsBehind } from "./archive";
-import { findDatabases } from "./database";
+import { clusterName, findDatabases } from "./database";
 import { span } from "./drill/verdicts";
 import { kubeClient } from "./kube";
 import type { StoredLease } from "./lease/lease";
@@ -14,48 +14,126 @@ import { StatusCluster } from "./status/cluster";
 import { addressesOf, certificateDays, ownAddresses } from "./status/edge";
 import { filesLine, gateLine, journalLine, lagLine, leaseLine } from "./status/lease";
 import * as lines from "./status/lines";
-import type { ServerStatus, SiteStatus, StatusLine } from "./status/lines";
+import type { Loss, ServerStatus, SiteStatus, Status, StatusLine } from "./status/lines";
+import { openStacks } from "./status/stacks";
+import type { Opened } from "./status/stacks";
 import { JournalStore } from "./switch/journal";
 import { archiveName } from "../settings";
 import type { Settings } from "../settings";
 
 const { line } = lines;
+/** Seconds that a part may take. */
 const limit = 20;
+/** Seconds for an API server's first word. One that is gone lets a request wait for minutes. */
+const firstWord = 8;
 
 export interface StatusOptions {
   /** DNS servers to begin with. @default this machine's own */
   resolvers?: readonly string[];
 }
 
-/** The server as a whole, as the vault of one of its sites tells. Never throws. */
-export async function serverStatus(site: Site): Promise<ServerStatus> {
+/**
+ * All that there is to say about the server and the given sites.
+ *
+ * @throws UserError when not one stack can be read
+ */
+export async function statusOf(names: readonly string[], options: StatusOptions = {}): Promise<Status> {
+  const { keys, stacks } = await openStacks(names);
+  const sites = Promise.all(stacks.map((stack) => stackStatus(stack, keys, options)));
+  const server = await serverStatus(keys, sites);
+  return { server, sites: await sites };
+}
+
+/** A stack that cannot be opened is a fault, and what its file names is asked all the same. */
+async function stackStatus({ name, site, fault }: Opened, keys: Site, options: StatusOptions): Promise<SiteStatus> {
+  const seen: SiteStatus =
+    site === undefined
+      ? {
+          site: name,
+          role: name === keys.settings.activeSite ? "active" : "standby",
+          at: new Date().toISOString(),
+          verdict: "ok",
+          lines: [],
+        }
+      : await siteStatus(site, options);
+  if (fault === undefined) return seen;
+  return { ...seen, verdict: "fault", lines: [line("stack", name, "fault", fault), ...seen.lines] };
+}
+
+/**
+ * The server as a whole, as the vault of one of its sites tells. Never throws.
+ *
+ * @param asked what was found out about its sites, all or one of them
+ */
+export async function serverStatus(site: Site, asked: Promise<readonly SiteStatus[]>): Promise<ServerStatus> {
   const { settings } = site;
   const at = new Date();
-  const result = (all: StatusLine[], stored?: StoredLease): ServerStatus => ({
+  const { stored, lines: lease } = await leaseLines(site, at.getTime() / 1000);
+  const sites = await asked;
+  const all = [...lease, ...sites.flatMap(({ follows }) => follows ?? []), ...(await lossLines(site, stored, sites))];
+  return {
     at: at.toISOString(),
     verdict: lines.worst(all.map(({ verdict }) => verdict)),
     lines: all,
     ...(stored === undefined ? {} : { activeSite: stored.lease.activeSite, epoch: stored.lease.epoch }),
-  });
-  if (settings.lease === "none") {
-    return result([line("lease", "active site", "ok", `${settings.site}, which has no other site and no lease`)]);
+    ...(settings.lease === "none" ? { activeSite: settings.site } : {}),
+  };
+}
+
+async function leaseLines(site: Site, now: number): Promise<{ stored: StoredLease | undefined; lines: StatusLine[] }> {
+  const { vault, lease, site: name } = site.settings;
+  if (lease === "none") {
+    const says = `${name}, which has no other site and no lease`;
+    return { stored: undefined, lines: [line("lease", "active site", "ok", says)] };
   }
   const keys = vaultKeys(site);
-  try {
-    const [stored, journal] = await inTime(
-      Promise.all([readLease(settings.vault, keys), new JournalStore(settings.vault, keys).read()]),
-    );
-    const rest = stored && [filesLine(settings, stored, journal), journalLine(journal, stored, at.getTime() / 1000)];
-    return result([leaseLine(stored), ...(rest ?? [])], stored);
-  } catch (error) {
-    return result([line("lease", "active site", "fault", `cannot be read: ${reason(error)}`)]);
-  }
+  const [stored, journal] = await Promise.allSettled([
+    inTime(readLease(vault, keys)),
+    inTime(new JournalStore(vault, keys).read()),
+  ]);
+  const found = stored.status === "fulfilled" ? stored.value : undefined;
+  const open = journal.status === "fulfilled" ? journal.value : undefined;
+  return {
+    stored: found,
+    lines: [
+      stored.status === "fulfilled"
+        ? leaseLine(found)
+        : line("lease", "active site", "fault", `cannot be read: ${reason(stored.reason)}`),
+      ...(found === undefined ? [] : [filesLine(site.settings, found, open)]),
+      journal.status === "fulfilled"
+        ? journalLine(open, found, now)
+        : line("lease", "switch", "fault", `the journal cannot be read: ${reason(journal.reason)}`),
+    ],
+  };
+}
+
+/** What would be lost if the active site went now: it knows itself, or the vault does. */
+async function lossLines(
+  site: Site,
+  stored: StoredLease | undefined,
+  sites: readonly SiteStatus[],
+): Promise<StatusLine[]> {
+  const { vault, objectStore, archiveInterval, generations, lease, ...settings } = site.settings;
+  const active = lease === "none" ? settings.site : (stored?.lease.activeSite ?? settings.activeSite);
+  const known = sites.find((one) => one.site === active)?.loss;
+  if (known !== undefined) return [lines.lossLine(active, known, archiveInterval)];
+  if (objectStore === "embedded") return [];
+  const archive = archiveName(active, generations[active] ?? 1);
+  return attempt("backup", `lost if ${active} went now`, async () => {
+    const newest = await newestSegment(vault, vaultKeys(site), archive);
+    if (newest === undefined) return [lines.segmentLine(archive, undefined)];
+    const seconds = Math.max(0, Math.round((Date.now() - newest.archivedAt.getTime()) / 1000));
+    return [lines.lossLine(active, { seconds, knownBy: "vault" }, archiveInterval)];
+  });
 }
 
 const vaultKeys = ({ secrets }: Site) => ({
   accessKeyId: secrets.vaultAccessKeyId ?? "",
   secretAccessKey: secrets.vaultSecretAccessKey ?? "",
 });
+
+/** A site that exists only when it is needed. */
+const isCold = ({ role, standby }: Pick<Settings, "role" | "standby">) => role === "standby" && standby === "cold";
 
 /** Never throws for what is wrong with the site: that is what its lines are for. */
 export async function siteStatus(site: Site, options: StatusOptions = {}): Promise<SiteStatus> {
@@ -67,18 +145,18 @@ export async function siteStatus(site: Site, options: StatusOptions = {}): Promi
     clusterLines(site, archive, now),
     // A standby makes no backups, and what would be lost is the active site's.
     settings.role === "active" ? backupLines(site, archive, now) : none,
-    certificateLines(settings, now),
+    isCold(settings) ? [] : certificateLines(settings, now),
     dnsLines(settings, options.resolvers),
     mediaLines(site, now),
   ]);
   // The database knows better what is archived; the vault is asked for who has no database any more.
   const wal = cluster.wal ?? (backup.segmentAge === undefined ? undefined : segmentOnly(archive, backup.segmentAge));
-  const loss = wal === undefined ? [] : [lines.lossLine(wal.lossSeconds, settings.archiveInterval)];
+  const knownBy: Loss["knownBy"] = cluster.wal === undefined ? "vault" : "database";
   const all = [
+    ...maintenanceLines(settings),
     ...cluster.lines,
     ...backup.lines,
     ...(wal === undefined ? [] : [wal.line]),
-    ...loss,
     ...certificates,
     ...dns,
     ...media,
@@ -89,8 +167,17 @@ export async function siteStatus(site: Site, options: StatusOptions = {}): Promi
     at: at.toISOString(),
     verdict: lines.worst(all.map(({ verdict }) => verdict)),
     lines: all,
-    ...(wal === undefined ? {} : { lossSeconds: wal.lossSeconds }),
+    ...(wal === undefined ? {} : { loss: { seconds: wal.lossSeconds, knownBy } }),
+    ...(cluster.follows === undefined ? {} : { follows: cluster.follows }),
   };
+}
+
+/** Nothing else would say that it is meant to be so. */
+function maintenanceLines({ role, maintenance, site }: Settings): StatusLine[] {
+  if (role === "standby" || maintenance === "off") return [];
+  const what = maintenance === "web" ? "web and streaming are" : "all of Mastodon is";
+  const says = `${maintenance}: ${what} stopped; pulumi config rm homestead:maintenance --stack ${site}, then pulumi up`;
+  return [line("stack", "maintenance", "warning", says)];
 }
 
 const none: Awaited<ReturnType<typeof backupLines>> = { lines: [] };
@@ -111,25 +198,41 @@ async function attempt(area: string, what: string, work: () => Promise<StatusLin
   }
 }
 
-async function clusterLines(site: Site, archive: string, now: number): Promise<{ lines: StatusLine[]; wal?: Wal }> {
+interface ClusterStatus {
+  lines: StatusLine[];
+  wal?: Wal;
+  follows?: StatusLine;
+}
+
+async function clusterLines(site: Site, archive: string, now: number): Promise<ClusterStatus> {
   const { settings } = site;
-  const { cluster: access, namespace, role, archiveInterval } = settings;
+  const { cluster: access, namespace, role, archiveInterval, generation } = settings;
   let cluster: StatusCluster;
   let version: string;
   try {
     cluster = new StatusCluster(kubeClient(access), namespace);
-    version = await inTime(cluster.version());
+    version = await inTime(cluster.version(), firstWord);
   } catch (error) {
-    const says = `context '${access.context}' does not answer: ${reason(error)}; nothing in it can be asked`;
-    return { lines: [line("cluster", access.context, "fault", says)] };
+    return silentCluster(settings, archive, reason(error));
   }
   let wal: Wal | undefined;
-  const database = (await inTime(findDatabases(settings)).catch(() => undefined))?.name ?? "";
+  let follows: StatusLine | undefined;
+  const databases = await inTime(findDatabases(settings)).catch(() => undefined);
+  const database = databases?.name ?? clusterName(generation);
   const parts = await Promise.all([
     attempt("pods", namespace, () => workloadLines(cluster, settings, now)),
     settings.lease === "vault" ? attempt("lease", "gate", () => gateLines(cluster, site)) : [],
-    attempt("database", database, () => databaseLines(cluster, database)),
-    role === "standby" ? attempt("database", "follows", () => lagLines(cluster, database, site, archive)) : [],
+    attempt("database", database, () => databaseLines(cluster, database, settings)),
+    role === "standby"
+      ? attempt("database", `${settings.site} follows`, async () => [
+          databases?.current === undefined && isCold(settings)
+            ? coldLine(settings, archive)
+            : await followsLine(cluster, database, site, archive),
+        ]).then((found) => {
+          follows = found[0];
+          return [];
+        })
+      : [],
     role === "active"
       ? attempt("database", "archiver", async () => {
           wal = lines.archiverLine(await cluster.archiver(database), archiveInterval);
@@ -143,12 +246,38 @@ async function clusterLines(site: Site, archive: string, now: number): Promise<{
         })
       : [],
   ]);
+  const former = (databases?.former ?? []).map(({ metadata }) =>
+    line("database", metadata.name, "ok", "of an earlier generation: kept, asleep"),
+  );
   const head = line("cluster", access.context, "ok", `Kubernetes ${version}`);
-  return { lines: [head, ...parts.flat()], ...(wal === undefined ? {} : { wal }) };
+  return {
+    lines: [head, ...parts.flat(), ...former],
+    ...(wal === undefined ? {} : { wal }),
+    ...(follows === undefined ? {} : { follows }),
+  };
 }
 
+/** A cluster that says nothing. A cold standby's need not be there. */
+function silentCluster(settings: Settings, archive: string, why: string): ClusterStatus {
+  const { cluster, role, site } = settings;
+  const says = `context '${cluster.context}' does not answer: ${why}`;
+  if (isCold(settings)) {
+    const cold = line("cluster", cluster.context, "ok", `${says}; it need not, this standby is cold`);
+    return { lines: [cold], follows: coldLine(settings, archive) };
+  }
+  const head = line("cluster", cluster.context, "fault", `${says}; nothing in it can be asked`);
+  if (role === "active") return { lines: [head] };
+  const follows = line("database", `${site} follows`, "fault", "its cluster does not answer");
+  return { lines: [head], follows };
+}
+
+const coldLine = ({ site }: Settings, archive: string) =>
+  line("database", `${site} follows`, "ok", `it is cold: at a switch its database begins from ${archive}`);
+
 /** What a site must run, with the image that its stack names. */
-function expected({ role, images }: Settings): Record<string, string | undefined> {
+function expected(settings: Settings): Record<string, string | undefined> {
+  const { role, images } = settings;
+  if (isCold(settings)) return {};
   const active = {
     "mastodon-web": images.mastodon,
     "mastodon-sidekiq-all-queues": images.mastodon,
@@ -175,22 +304,38 @@ async function gateLines(cluster: StatusCluster, site: Site): Promise<StatusLine
     cluster.running(),
     readLease(site.settings.vault, vaultKeys(site)).catch(() => undefined),
   ]);
-  return [gateLine(site.settings.site, running, stored)];
+  return [gateLine(site.settings, running, stored)];
 }
 
-async function lagLines(cluster: StatusCluster, database: string, site: Site, archive: string): Promise<StatusLine[]> {
-  const { vault, archiveInterval } = site.settings;
+async function followsLine(cluster: StatusCluster, database: string, site: Site, archive: string): Promise<StatusLine> {
+  const { vault, archiveInterval, site: name } = site.settings;
   const [replayed, newest] = await Promise.all([
     cluster.replayed(database),
     newestSegment(vault, vaultKeys(site), archive),
   ]);
-  if (replayed === undefined) return [line("database", "follows", "fault", "it does not follow: it writes by itself")];
-  return [lagLine(archive, newest === undefined ? 0 : segmentsBehind(newest.name, replayed), archiveInterval)];
+  if (replayed === undefined) {
+    const says = `it does not, it writes by itself: pulumi up --stack ${name} makes it follow, or says why it cannot`;
+    return line("database", `${name} follows`, "fault", says);
+  }
+  const lag = {
+    archive,
+    ...(replayed.age === undefined ? {} : { replayedAge: replayed.age }),
+    ...(newest === undefined
+      ? {}
+      : {
+          behind: segmentsBehind(newest.name, replayed.lsn),
+          archivedAge: Math.max(0, (Date.now() - newest.archivedAt.getTime()) / 1000),
+        }),
+  };
+  return lagLine(name, lag, archiveInterval);
 }
 
-async function databaseLines(cluster: StatusCluster, name: string): Promise<StatusLine[]> {
+async function databaseLines(cluster: StatusCluster, name: string, settings: Settings): Promise<StatusLine[]> {
   const state = await cluster.database(name);
-  if (state === undefined) return [line("database", name, "fault", "is not there: pulumi up")];
+  if (state === undefined) {
+    if (isCold(settings)) return [];
+    return [line("database", name, "fault", "is not there: pulumi up")];
+  }
   return [
     line("database", name, state.ready ? "ok" : "fault", state.phase),
     ...Object.entries(state.troubles).map(([condition, message]) => line("database", condition, "fault", message)),
@@ -257,11 +402,10 @@ async function mediaLines({ settings, secrets }: Site, now: number): Promise<Sta
   return [line("media", media.bucket, fault === undefined ? "ok" : "fault", fault ?? "there, and the keys open it")];
 }
 
-/** An API server that is gone lets a request wait for minutes. */
-async function inTime<T>(work: Promise<T>): Promise<T> {
+async function inTime<T>(work: Promise<T>, seconds = limit): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${limit} s`)), limit * 1000);
+    timer = setTimeout(() => reject(new Error(`no answer within ${seconds} s`)), seconds * 1000);
   });
   try {
     return await Promise.race([work, late]);

@@ -1,13 +1,40 @@
-import { describe, expect, it } from "vitest";
-import { render } from "../cli/status";
-import { firstLease } from "../lib/lease/lease";
-import type { Journal } from "../lib/switch/journal";
-import { filesLine, gateLine, journalLine, lagLine, leaseLine } from "../lib/status/lease";
+import * as http from "node:http";
+import type { AddressInfo } from "node:net";
+import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
+import { render, renderAll, statusCommand } from "../cli/status";
+import { clusterName } from "../lib/database";
+import { firstLease, formatLease } from "../lib/lease/lease";
+import type { Lease } from "../lib/lease/lease";
+import { execInPod } from "../lib/pod-exec";
+import { loadSite } from "../lib/site-secrets";
+import { statusOf } from "../lib/status";
+import * as edge from "../lib/status/edge";
+import { filesLine, gateLine, journalLine, lagLine, leaseLine, readGate } from "../lib/status/lease";
+import type { Gate } from "../lib/status/lease";
 import * as lines from "../lib/status/lines";
-import type { Archiver, DnsAnswer, Workload } from "../lib/status/lines";
+import type { Archiver, DnsAnswer, SiteStatus, Status, Workload } from "../lib/status/lines";
+import { readStackConfig } from "../lib/stack-config";
+import { journalKey } from "../lib/switch/journal";
+import type { Journal } from "../lib/switch/journal";
+import { UserError } from "../lib/user-error";
+import { parseSettings } from "../settings";
+import type { SiteName } from "../settings";
+import { configurationOf } from "./support/configuration";
+import { kubeconfigFor } from "./support/fake-cluster";
+import { fakeStore } from "./support/fake-store";
+import type { FakeStore } from "./support/fake-store";
+
+vi.mock("../lib/pod-exec");
+vi.mock("../lib/site-secrets");
+vi.mock("../lib/status/edge");
+vi.mock("../lib/stack-config", async (original) => {
+  const actual = await original<typeof import("../lib/stack-config")>();
+  return { ...actual, readStackConfig: vi.fn(actual.readStackConfig) };
+});
 
 const now = 1_800_000_000;
 const hour = 3600;
+const { fingerprint } = parseSettings(configurationOf("home"));
 
 describe("a workload", () => {
   const load: Workload = {
@@ -113,9 +140,21 @@ describe("the backup", () => {
     expect([verdict(60), verdict(200), verdict(1000)]).toEqual(["ok", "warning", "fault"]);
   });
 
-  it("says what would be lost", () => {
-    expect(lines.lossLine(0, 15).says).toBe("nothing");
-    expect(lines.lossLine(12, 15).says).toBe("what was written in the last 12 s; queued jobs in any case");
+  it("says what would be lost, by the database or by the vault, which only knows a bound", () => {
+    const loss = (seconds: number, knownBy: "database" | "vault") => lines.lossLine("home", { seconds, knownBy }, 15);
+    expect(loss(0, "database")).toEqual({
+      area: "backup",
+      what: "lost if home went now",
+      verdict: "ok",
+      says: "nothing",
+    });
+    expect(loss(12, "database").says).toBe("what was written in the last 12 s; queued jobs in any case");
+    expect(loss(300, "database").verdict).toBe("warning");
+    expect(loss(300, "vault")).toMatchObject({
+      verdict: "ok",
+      says: "at most what was written in the last 5 min (the vault alone was asked); queued jobs in any case",
+    });
+    expect(loss(900, "vault").verdict).toBe("warning");
   });
 });
 
@@ -198,27 +237,33 @@ describe("the edge", () => {
   });
 });
 
+const journal: Journal = {
+  version: 1,
+  target: "home",
+  from: "vps",
+  kind: "planned",
+  epoch: 3,
+  generation: 1,
+  steps: [{ name: "stop-web", done: "2027-01-15T08:00:00.000Z" }, { name: "demote" }],
+  startedAt: "2027-01-15T07:59:00.000Z",
+  updatedAt: new Date((now - 300) * 1000).toISOString(),
+  finished: false,
+};
+
 describe("the lease", () => {
-  const lease = {
-    ...firstLease({ site: "vps", epoch: 2, fingerprint: "f" }, 600, "w"),
-    takeover: "lost" as const,
-  };
+  const lease: Lease = { ...firstLease({ site: "vps", epoch: 2, fingerprint: "f" }, 600, "w"), takeover: "lost" };
   const stored = { lease, etag: "x", age: 7200 };
-  const journal: Journal = {
-    version: 1,
-    target: "home",
-    from: "vps",
-    kind: "planned",
-    epoch: 3,
-    generation: 1,
-    steps: [{ name: "stop-web", done: "2027-01-15T08:00:00.000Z" }, { name: "demote" }],
-    startedAt: "2027-01-15T07:59:00.000Z",
-    updatedAt: new Date((now - 300) * 1000).toISOString(),
-    finished: false,
-  };
+  const waiting = { ...stored, lease: { ...lease, wait: 668 }, age: 68 };
 
   it("says who is active, since when, and how it came", () => {
-    expect(leaseLine(stored).says).toBe("vps, epoch 2, taken over from a lost site 2 h ago; grace 10 min");
+    expect(leaseLine(stored)).toMatchObject({
+      verdict: "ok",
+      says: "vps, epoch 2, taken over from a lost site 2 h ago; grace 10 min",
+    });
+    expect(leaseLine(waiting)).toMatchObject({
+      verdict: "warning",
+      says: "vps, epoch 2, taken over from a lost site 68 s ago; grace 10 min; it begins in 10 min, when the other has stopped",
+    });
     expect(leaseLine(undefined)).toMatchObject({
       verdict: "fault",
       says: "the vault has no lease: nothing has run yet",
@@ -226,12 +271,20 @@ describe("the lease", () => {
   });
 
   it("wants the files to agree with it, but for a switch under way", () => {
-    expect(filesLine({ activeSite: "vps", epoch: 2 }, stored, undefined).verdict).toBe("ok");
-    expect(filesLine({ activeSite: "home", epoch: 1 }, stored, undefined)).toMatchObject({
+    const files = (activeSite: SiteName, epoch: number) => ({ activeSite, epoch, fingerprint: "f" });
+    expect(filesLine(files("vps", 2), stored, undefined).verdict).toBe("ok");
+    expect(filesLine(files("home", 1), stored, undefined)).toMatchObject({
       verdict: "fault",
       says: "Pulumi.yaml says home, epoch 1, and the lease vps, epoch 2: get the newest files (git pull), or set them as the lease says",
     });
-    expect(filesLine({ activeSite: "home", epoch: 3 }, stored, journal).verdict).toBe("warning");
+    expect(filesLine(files("home", 3), stored, journal).verdict).toBe("warning");
+  });
+
+  it("wants to be of the stack's identity", () => {
+    expect(filesLine({ activeSite: "vps", epoch: 2, fingerprint: "g" }, stored, undefined)).toMatchObject({
+      verdict: "fault",
+      says: "the stack's identity is g, and the lease is of f: npx homestead identity verify, or name this server's own vault",
+    });
   });
 
   it("tells of a switch that stopped, and how it goes on", () => {
@@ -241,35 +294,566 @@ describe("the lease", () => {
     });
     expect(journalLine({ ...journal, finished: true }, stored, now).says).toBe("none under way");
     expect(journalLine({ ...journal, epoch: 2 }, stored, now).says).toBe("none under way");
+    expect(journalLine(undefined, undefined, now).says).toBe("none under way");
+    expect(journalLine(journal, undefined, now).verdict).toBe("warning");
+  });
+});
+
+describe("a gate", () => {
+  const lease: Lease = { ...firstLease({ site: "vps", epoch: 2, fingerprint: "f" }, 600, "w"), takeover: "lost" };
+  const stored = { lease, etag: "x", age: 7200 };
+  const settings = (site: SiteName) => parseSettings(configurationOf(site, { activeSite: "vps", epoch: 2 }));
+  const gated = (epoch: number, gate: Gate) => ({ valkey: "gated", epoch, gate }) as const;
+
+  it("is read from its mark, in the log's words where it is not open", () => {
+    expect(readGate("ours 1000 600\n1010.50 3000.00\n", "")).toEqual({
+      verdict: "open",
+      says: "open, the lease was read 11 s ago",
+    });
+    const log = "gate: open: Valkey starts\n1:M Ready\ngate: unverified: writes are paused\n1:M saved\n";
+    expect(readGate("ours 1000 600\n1720.50 3000.00\n", log)).toEqual({
+      verdict: "unverified",
+      says: "unverified: writes are paused, the lease was read 12 min ago",
+    });
+    expect(readGate("others\n1720.50 3000.00\n", "")).toEqual({ verdict: "closed", says: "closed" });
+    expect(readGate("\n1720.50 3000.00\n", "gate: unverified: Valkey waits\n")).toEqual({
+      verdict: "unverified",
+      says: "unverified: Valkey waits",
+    });
+  });
+
+  it("is read from its log alone where the keeper cannot be asked", () => {
+    const verdict = (log: string) => readGate(undefined, log).verdict;
+    expect(verdict("gate: open: Valkey starts\ngate: closed: Valkey stops\n")).toBe("closed");
+    expect(verdict("gate: Valkey ended with 1\n")).toBe("silent");
+    expect(readGate(undefined, "")).toEqual({ verdict: "silent", says: "it has not said anything" });
   });
 
   it("says why a site that came back from the dead does nothing", () => {
-    expect(gateLine("home", { epoch: 1, gate: "closed: Valkey waits" }, stored)).toMatchObject({
+    const closed = { verdict: "closed", says: "closed: Valkey waits" } as const;
+    expect(gateLine(settings("home"), gated(1, closed), stored)).toMatchObject({
       verdict: "fault",
       says: "the lease is vps's, epoch 2, and home still runs for epoch 1: its gate is closed, it federates nothing and takes no post (closed: Valkey waits); npx homestead switch home brings the server back here",
     });
-    expect(gateLine("vps", { epoch: 2, gate: "open: Valkey starts" }, stored).verdict).toBe("ok");
-    expect(gateLine("vps", { epoch: 2, gate: "unverified: writes are paused" }, stored).verdict).toBe("warning");
-    expect(gateLine("home", {}, stored)).toMatchObject({ verdict: "ok" });
+    const open = { verdict: "open", says: "open" } as const;
+    expect(gateLine(settings("home"), gated(1, open), stored).says).toContain("its gate is still open, until it reads");
+    expect(gateLine(settings("vps"), gated(1, closed), stored).says).toMatch(/; pulumi up --stack vps$/);
+    expect(gateLine(settings("home"), { valkey: "none" }, stored)).toMatchObject({
+      verdict: "ok",
+      says: "Valkey does not run here: nothing federates",
+    });
   });
 
-  it("says how far the standby is behind", () => {
-    expect(lagLine("home-g1", 0, 15)).toMatchObject({ verdict: "ok", says: "has everything that is in home-g1" });
-    expect(lagLine("home-g1", 12, 15)).toMatchObject({
+  it("is open at the active site, or a fault with the way to its reason", () => {
+    const vps = settings("vps");
+    const at = (gate: Gate) => gateLine(vps, gated(2, gate), stored);
+    expect(at({ verdict: "open", says: "open, the lease was read 8 s ago" })).toMatchObject({
+      verdict: "ok",
+      says: "open, the lease was read 8 s ago",
+    });
+    expect(at({ verdict: "unverified", says: "unverified: writes are paused" })).toMatchObject({
+      verdict: "fault",
+      says: "unverified: writes are paused: the lease is vps's, epoch 2, but its keeper has not read that lately, and nobody can post; why: kubectl --context vps -n homestead logs valkey-0 -c keeper",
+    });
+    expect(at({ verdict: "silent", says: "x" }).verdict).toBe("fault");
+    expect(at({ verdict: "closed", says: "x" }).verdict).toBe("fault");
+    expect(gateLine(vps, { valkey: "ungated" }, stored)).toMatchObject({
+      verdict: "fault",
+      says: "Valkey runs without a gate, whatever the lease says: pulumi up --stack vps",
+    });
+    expect(gateLine(vps, gated(2, { verdict: "open", says: "open" }), undefined).says).toBe("no lease to go by; open");
+  });
+
+  it("waits while a lost site may not have stopped yet", () => {
+    const waiting = { ...stored, lease: { ...lease, wait: 668 }, age: 68 };
+    const gate = { verdict: "unverified", says: "unverified: Valkey waits" } as const;
+    expect(gateLine(settings("vps"), gated(2, gate), waiting)).toMatchObject({
+      verdict: "warning",
+      says: "the lease is vps's, epoch 2; Valkey begins in 10 min, when the other site has stopped",
+    });
+  });
+
+  it("is missed where the lease says that Valkey runs and none does", () => {
+    expect(gateLine(settings("vps"), { valkey: "none" }, stored)).toMatchObject({
+      verdict: "fault",
+      says: "the lease is vps's, epoch 2, and no Valkey runs here: nobody federates; pulumi up --stack vps",
+    });
+    const handing = parseSettings(configurationOf("vps", { activeSite: "home", epoch: 3 }));
+    expect(gateLine(handing, { valkey: "none" }, stored).says).toMatch(/; npx homestead switch home goes on$/);
+  });
+});
+
+describe("the standby", () => {
+  it("says how far it has come", () => {
+    const lag = { archive: "home-g1", behind: 0, archivedAge: 8, replayedAge: 20 };
+    expect(lagLine("vps", lag, 15)).toEqual({
+      area: "database",
+      what: "vps follows",
+      verdict: "ok",
+      says: "has everything that is in home-g1; newest segment there 8 s old; last change replayed 20 s old",
+    });
+    expect(lagLine("vps", { archive: "home-g1", behind: 12 }, 15)).toMatchObject({
       verdict: "warning",
       says: "12 segments behind home-g1, about 3 min",
+    });
+    expect(lagLine("vps", { archive: "home-g1", behind: 50 }, 15).verdict).toBe("fault");
+    expect(lagLine("vps", { archive: "home-g1" }, 15)).toMatchObject({
+      verdict: "fault",
+      says: "there is no WAL in home-g1",
     });
   });
 });
 
-it("a status shows every line, and counts what is wrong", () => {
-  const text = render({
-    site: "home",
-    role: "active",
-    at: "2026-11-23T00:00:00.000Z",
-    verdict: "fault",
-    lines: [lines.line("pods", "blog", "fault", "0/1 ready"), lines.line("dns", "ramble.moe", "warning", "x")],
+// ---------------------------------------------------------------- the whole of it
+
+/** What a site's cluster has; the rest goes with it. */
+interface FakeSite {
+  database?: {
+    /** The active site, as the database was told. */
+    primary: SiteName;
+    /** Where it has got to, if it follows. */
+    lsn?: string;
+  };
+  /** Nothing: no replicas. */
+  valkey?: { epoch: number; mark: string };
+  /** Name of an earlier generation's database beside it. */
+  former?: string;
+}
+
+const home: FakeSite = { database: { primary: "home" }, valkey: { epoch: 1, mark: "ours 1000 600" } };
+const vps: FakeSite = { database: { primary: "home", lsn: "0/19000028" } };
+
+/** A Kubernetes API server with one site's objects. @returns its address */
+async function fakeApi(site: SiteName, { database, valkey, former }: FakeSite): Promise<string> {
+  const { images } = parseSettings(configurationOf(site));
+  const replicas = valkey === undefined ? 0 : 1;
+  const workload = (name: string, image: string, wanted = replicas, sidecars: object[] = []) => ({
+    metadata: { name },
+    spec: {
+      replicas: wanted,
+      selector: { matchLabels: { app: name } },
+      template: { spec: { containers: [{ name, image }, ...sidecars] } },
+    },
+    status: { readyReplicas: wanted },
   });
+  const keeper = { name: "keeper", image: images.node, env: [{ name: "EPOCH", value: String(valkey?.epoch ?? 1) }] };
+  const queue = workload("valkey", images.valkey, replicas, [keeper]);
+  const cluster = (name: string, generation: number) => ({
+    metadata: { name },
+    spec: {
+      plugins: [{ parameters: { serverName: `${site}-g${generation}` } }],
+      replica: { self: site, primary: database?.primary },
+    },
+    status: { phase: "Cluster in healthy state", conditions: [{ type: "Ready", status: "True" }] },
+  });
+  const databases = [
+    ...(database === undefined ? [] : [cluster(clusterName(1), 1)]),
+    ...(former === undefined ? [] : [cluster(former, 0)]),
+  ];
+  const [core, apps, postgres] = ["/api/v1", "/apis/apps/v1", "/apis/postgresql.cnpg.io/v1"].map(
+    (group) => `${group}/namespaces/homestead`,
+  );
+  const answers: Record<string, unknown> = {
+    "/version": { major: "1", minor: "34", gitVersion: "v1.34.4" },
+    [`${apps}/deployments`]: {
+      items: [
+        workload("mastodon-web", images.mastodon),
+        workload("mastodon-sidekiq-all-queues", images.mastodon),
+        workload("mastodon-streaming", images["mastodon-streaming"]),
+        workload("blog", "nginx:1", 1),
+      ],
+    },
+    [`${apps}/statefulsets`]: { items: [queue, workload("valkey-cache", images.valkey)] },
+    [`${apps}/statefulsets/valkey`]: queue,
+    [`${core}/pods`]: { items: [{ metadata: { name: "postgres-g1-1" } }] },
+    [`${core}/pods/valkey-0/log`]: "gate: unverified: Valkey waits\n1:M 23 Nov 2026 Ready\n",
+    [`${postgres}/clusters`]: { items: databases },
+    ...Object.fromEntries(databases.map((object) => [`${postgres}/clusters/${object.metadata.name}`, object])),
+  };
+  const server = http.createServer((request, response) => {
+    const answer = answers[new URL(request.url ?? "/", "http://cluster").pathname];
+    response.writeHead(answer === undefined ? 404 : 200, {
+      "content-type": typeof answer === "string" ? "text/plain" : "application/json",
+    });
+    response.end(typeof answer === "string" ? answer : JSON.stringify(answer ?? { kind: "Status", code: 404 }));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** A port at which nobody listens. */
+async function closedPort(): Promise<number> {
+  const server = http.createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** What a command in a pod of a site says; its machine is up for 1010 s. */
+function saidBy(site: SiteName, { database, valkey }: FakeSite, command: string): string {
+  if (command.includes("/gate/mark")) return `${valkey?.mark ?? ""}\n1010.50 3000.00\n`;
+  if (command.includes("pg_is_in_recovery")) {
+    return database?.primary === site ? "f|0/0|\n" : `t|${database?.lsn ?? "0/0"}|20.5\n`;
+  }
+  if (!command.includes("pg_stat_archiver")) return "queue default 0 \nset retry 0\n";
+  const seconds = Math.round(Date.now() / 1000);
+  const archiver: Archiver = {
+    now: seconds,
+    lastArchived: seconds - 9,
+    lastArchivedWal: "000000010000000000000018",
+    lastFailed: null,
+    insertLsn: "0/19800000",
+    waiting: 0,
+  };
+  return JSON.stringify(archiver);
+}
+
+const secondsAgo = (seconds: number) => new Date(Date.now() - seconds * 1000).toISOString();
+
+/** Puts an archive into the store as barman-cloud lays it out: a base backup, and one segment of so many seconds ago. */
+function putArchive(store: FakeStore, archive: string, segmentAge: number): void {
+  const list = (prefix: string, content: string) => {
+    const query = new URLSearchParams({ "list-type": "2", delimiter: "/", prefix });
+    store.put(`/vault?${query.toString()}`, `<ListBucketResult>${content}</ListBucketResult>`);
+  };
+  const folder = (name: string) => `<CommonPrefixes><Prefix>${name}</Prefix></CommonPrefixes>`;
+  const base = `pg/${archive}/base/`;
+  const wals = `pg/${archive}/wals/`;
+  const log = `${wals}0000000100000000/`;
+  list(base, folder(`${base}20261123T030000/`));
+  store.put(`${base}20261123T030000/backup.info`, `status=DONE\nend_time=${secondsAgo(3600)}\n`);
+  list(wals, folder(log));
+  const key = `${log}000000010000000000000018.gz`;
+  list(log, `<Contents><Key>${key}</Key><LastModified>${secondsAgo(segmentAge)}</LastModified></Contents>`);
+}
+
+interface World {
+  store: FakeStore;
+  /** Their API servers; nobody listens where a site is not there. */
+  apis: Record<SiteName, string>;
+}
+
+/**
+ * Two sites and their vault, whose lease is home's in epoch 1.
+ *
+ * @param sites those whose cluster answers
+ * @param changes to both stacks' configuration
+ * @param closed stacks that nobody has the passphrase of
+ */
+async function world(
+  sites: Partial<Record<SiteName, FakeSite>>,
+  { changes = {}, closed = [] }: { changes?: Record<string, unknown>; closed?: readonly string[] } = {},
+): Promise<World> {
+  const store = await fakeStore();
+  const nobody = `http://127.0.0.1:${await closedPort()}`;
+  const apis = { home: nobody, vps: nobody };
+  for (const site of ["home", "vps"] as const) if (sites[site]) apis[site] = await fakeApi(site, sites[site]);
+  vi.mocked(execInPod).mockImplementation((config, { command }) => {
+    const site = config.getCurrentCluster()?.server === apis.vps ? "vps" : "home";
+    return Promise.resolve(saidBy(site, sites[site] ?? {}, command.join(" ")));
+  });
+  const bucket = (name: string) => ({ ...store.vault, bucket: name });
+  const configuration = (stack: SiteName) =>
+    configurationOf(stack, {
+      cluster: { context: "trial", kubeconfig: kubeconfigFor(apis[stack]) },
+      vault: bucket("vault"),
+      media: bucket("media"),
+      ...changes,
+    });
+  const keys = (name: string) => ({
+    [`${name}AccessKeyId`]: store.keys.accessKeyId,
+    [`${name}SecretAccessKey`]: store.keys.secretAccessKey,
+  });
+  vi.mocked(loadSite).mockImplementation((stack) => {
+    if (closed.includes(stack))
+      return Promise.reject(new UserError(`pulumi config --stack ${stack}: incorrect passphrase`));
+    return Promise.resolve({
+      settings: parseSettings(configuration(stack as SiteName)),
+      secrets: { ...keys("vault"), ...keys("media") },
+    });
+  });
+  if (closed.length > 0) {
+    // The stack's file, as it is read without its passphrase.
+    const [stack] = closed as SiteName[];
+    const { config } = configuration(stack ?? "home");
+    vi.mocked(readStackConfig).mockImplementation(() => ({
+      project: "homestead",
+      stack: stack ?? "home",
+      main: "index.ts",
+      config: { ...config },
+      secretKeys: [],
+    }));
+  }
+  store.put("/vault", "");
+  store.put("/media", "");
+  putArchive(store, "home-g1", 9);
+  putLease(store, firstLease({ site: "home", epoch: 1, fingerprint }, 600, "w"));
+  return { store, apis };
+}
+
+const putLease = (store: FakeStore, lease: Lease, seconds = 7200) =>
+  store.put("lease.json", formatLease(lease), new Date(Date.now() - seconds * 1000));
+
+const lineOf = ({ lines: all }: Pick<SiteStatus, "lines">, what: string) => all.find((one) => one.what === what);
+const siteOf = ({ sites }: Status, name: SiteName): SiteStatus => {
+  const site = sites.find((one) => one.site === name);
+  if (site === undefined) throw new Error(`${name} is not in it`);
+  return site;
+};
+const faultsOf = ({ lines: all }: Pick<SiteStatus, "lines">) =>
+  all.filter(({ verdict }) => verdict === "fault").map(({ what }) => what);
+
+const vpsActive: Lease = { ...firstLease({ site: "vps", epoch: 2, fingerprint }, 600, "w"), takeover: "lost" };
+
+describe("two sites", () => {
+  const actual = vi.mocked(readStackConfig).getMockImplementation();
+
+  beforeEach(() => {
+    if (actual) vi.mocked(readStackConfig).mockImplementation(actual);
+    vi.mocked(edge.certificateDays).mockResolvedValue(60);
+    vi.mocked(edge.ownAddresses).mockImplementation((address) => Promise.resolve([address]));
+    // The names lead to home.
+    vi.mocked(edge.addressesOf).mockImplementation((name) =>
+      Promise.resolve({ name, addresses: ["203.0.113.10"], source: "authoritative", server: "ns1.example" }),
+    );
+  });
+
+  it("are shown with the server first: the lease, a switch, the standby's lag, what would be lost", async () => {
+    await world({ home, vps });
+    const status = await statusOf(["home", "vps"]);
+    expect(status.server).toMatchObject({ verdict: "ok", activeSite: "home", epoch: 1 });
+    expect(status.server.lines.map(({ area, what, says }) => `${area}, ${what}: ${says}`)).toEqual([
+      "lease, active site: home, epoch 1, since the first update 2 h ago; grace 10 min",
+      "lease, files: Pulumi.yaml says home, epoch 1",
+      "lease, switch: none under way",
+      expect.stringMatching(
+        /^database, vps follows: has everything that is in home-g1; newest segment there \d+ s old; last change replayed 21 s old$/,
+      ),
+      "backup, lost if home went now: what was written in the last 9 s; queued jobs in any case",
+    ]);
+    expect(lineOf(siteOf(status, "home"), "gate")?.says).toBe("open, the lease was read 11 s ago");
+    expect(lineOf(siteOf(status, "home"), "postgres-g1")?.says).toBe("Cluster in healthy state");
+    expect(lineOf(siteOf(status, "vps"), "gate")?.says).toBe("Valkey does not run here: nothing federates");
+    expect(status.sites.map(({ site, role, verdict }) => [site, role, verdict])).toEqual([
+      ["home", "active", "ok"],
+      ["vps", "standby", "ok"],
+    ]);
+  });
+
+  it("are shown when one of them is dead, which is a fault of its own", async () => {
+    await world({ vps });
+    const status = await statusOf(["home", "vps"]);
+    expect(lineOf(siteOf(status, "home"), "trial")).toMatchObject({
+      verdict: "fault",
+      says: expect.stringMatching(
+        /^context 'trial' does not answer: .*ECONNREFUSED.*; nothing in it can be asked$/,
+      ) as string,
+    });
+    expect(siteOf(status, "vps").verdict).toBe("ok");
+    expect(lineOf(status.server, "vps follows")?.verdict).toBe("ok");
+    expect(lineOf(status.server, "lost if home went now")?.says).toMatch(
+      /^at most what was written in the last \d+ s \(the vault alone was asked\); queued jobs in any case$/,
+    );
+  });
+
+  it("are shown when the cluster of the standby is dead: then nobody knows how far it has come", async () => {
+    await world({ home });
+    const status = await statusOf(["home", "vps"]);
+    expect(lineOf(status.server, "vps follows")).toMatchObject({
+      verdict: "fault",
+      says: "its cluster does not answer",
+    });
+    expect(siteOf(status, "home").verdict).toBe("ok");
+  });
+
+  it("are shown when the lease cannot be read, which is a fault of the server's", async () => {
+    const { store } = await world({ home, vps });
+    store.fate = (request) => (request === "GET lease.json" ? 403 : undefined);
+    const status = await statusOf(["home", "vps"]);
+    expect(status.server.activeSite).toBeUndefined();
+    expect(lineOf(status.server, "active site")).toMatchObject({
+      verdict: "fault",
+      says: "cannot be read: the lease cannot be read: bucket 'vault' answers 403",
+    });
+    expect(lineOf(status.server, "lost if home went now")?.verdict).toBe("ok");
+    expect(faultsOf(siteOf(status, "home"))).toEqual(["gate"]);
+    expect(lineOf(siteOf(status, "home"), "mastodon-web")?.verdict).toBe("ok");
+    expect(renderAll(status)).toContain("the server, active on nobody knows which site");
+  });
+
+  it("are shown when the vault answers to nobody", async () => {
+    const { store } = await world({ home, vps });
+    store.fate = () => "lost";
+    const status = await statusOf(["home", "vps"]);
+    expect(faultsOf(status.server)).toEqual(["active site", "switch", "vps follows"]);
+    expect(lineOf(siteOf(status, "home"), "mastodon-web")?.verdict).toBe("ok");
+    expect(status.sites.map(({ verdict }) => verdict)).toEqual(["fault", "fault"]);
+  });
+
+  it("say of a home that came back what runs there, and why it does nothing", async () => {
+    const { store } = await world(
+      { home: { ...home, valkey: { epoch: 1, mark: "others" } }, vps: { valkey: { epoch: 2, mark: "ours 1000 600" } } },
+      { changes: { activeSite: "vps", epoch: 2 } },
+    );
+    putArchive(store, "vps-g1", 9);
+    putLease(store, vpsActive);
+    const status = await statusOf(["home", "vps"]);
+    expect(lineOf(siteOf(status, "home"), "gate")).toMatchObject({
+      verdict: "fault",
+      says: "the lease is vps's, epoch 2, and home still runs for epoch 1: its gate is closed, it federates nothing and takes no post (unverified: Valkey waits); npx homestead switch home brings the server back here",
+    });
+    expect(lineOf(status.server, "home follows")).toMatchObject({
+      verdict: "fault",
+      says: "it does not, it writes by itself: pulumi up --stack home makes it follow, or says why it cannot",
+    });
+    expect(lineOf(siteOf(status, "vps"), "gate")?.verdict).toBe("ok");
+  });
+
+  it("say of old files that the lease has moved on, and judge by the lease what would be lost", async () => {
+    const { store } = await world({ home, vps });
+    putArchive(store, "vps-g1", 9);
+    putLease(store, vpsActive);
+    const status = await statusOf(["home", "vps"]);
+    expect(lineOf(status.server, "files")?.verdict).toBe("fault");
+    expect(lineOf(status.server, "lost if vps went now")?.says).toContain("the vault alone was asked");
+    expect(renderAll(status)).toMatch(/^home, active by Pulumi\.yaml, standby by the lease, /m);
+    expect(renderAll(status)).toMatch(/^vps, standby by Pulumi\.yaml, active by the lease, /m);
+  });
+
+  it("tell of a switch under way, and of a journal that is none", async () => {
+    const { store } = await world({ home, vps });
+    const steps = [{ name: "stop-web" as const, done: secondsAgo(360) }, { name: "demote" as const }];
+    const going: Journal = { ...journal, target: "vps", from: "home", epoch: 2, steps, updatedAt: secondsAgo(300) };
+    store.put(journalKey, JSON.stringify(going));
+    expect(lineOf((await statusOf(["home"])).server, "switch")).toMatchObject({
+      verdict: "warning",
+      says: "to vps (planned, epoch 2) is at demote, for 5 min; if nobody runs it: npx homestead switch vps goes on",
+    });
+    store.put(journalKey, "{}");
+    const { server } = await statusOf(["home"]);
+    expect(lineOf(server, "switch")).toMatchObject({
+      verdict: "fault",
+      says: expect.stringContaining("switch/journal.json in the vault is no journal of a switch") as string,
+    });
+    expect(lineOf(server, "active site")?.verdict).toBe("ok");
+  });
+
+  it("may be asked one by one: the server is shown all the same", async () => {
+    await world({ home, vps });
+    const status = await statusOf(["vps"]);
+    expect(status.sites.map(({ site }) => site)).toEqual(["vps"]);
+    expect(lineOf(status.server, "active site")?.verdict).toBe("ok");
+    expect(lineOf(status.server, "lost if home went now")?.says).toContain("the vault alone was asked");
+  });
+
+  it("are asked with one stack's keys when the other's passphrase is lost", async () => {
+    await world({ home, vps }, { closed: ["home"] });
+    const status = await statusOf(["home", "vps"]);
+    expect(status.server.verdict).toBe("ok");
+    const closed = siteOf(status, "home");
+    expect(closed.lines[0]).toEqual({
+      area: "stack",
+      what: "home",
+      verdict: "fault",
+      says: "pulumi config --stack home: incorrect passphrase",
+    });
+    expect(faultsOf(closed)).toEqual(["home"]);
+    expect(closed.verdict).toBe("fault");
+    expect(lineOf(closed, "mastodon-web")?.verdict).toBe("ok");
+    expect(lineOf(closed, "base backup")?.verdict).toBe("ok");
+    // Only the closed one was asked for.
+    expect((await statusOf(["home"])).server.verdict).toBe("ok");
+  });
+
+  it("are refused when no stack of them can be opened", async () => {
+    await world({ home, vps }, { closed: ["home", "vps"] });
+    await expect(statusOf(["home", "vps"])).rejects.toThrow("pulumi config --stack home: incorrect passphrase");
+  });
+
+  it("may have a cold standby, which need not be there", async () => {
+    await world({ home }, { changes: { standby: "cold" } });
+    const status = await statusOf(["home", "vps"]);
+    expect([status.server.verdict, ...status.sites.map(({ verdict }) => verdict)]).toEqual(["ok", "ok", "ok"]);
+    expect(lineOf(siteOf(status, "vps"), "trial")?.says).toMatch(/; it need not, this standby is cold$/);
+    expect(lineOf(status.server, "vps follows")?.says).toBe("it is cold: at a switch its database begins from home-g1");
+  });
+
+  it("may have a cold standby whose cluster is empty", async () => {
+    await world({ home, vps: {} }, { changes: { standby: "cold" } });
+    const status = await statusOf(["home", "vps"]);
+    expect([status.server.verdict, ...status.sites.map(({ verdict }) => verdict)]).toEqual(["ok", "ok", "ok"]);
+  });
+
+  it("miss a warm standby's database", async () => {
+    await world({ home, vps: {} });
+    const status = await statusOf(["home", "vps"]);
+    expect(faultsOf(siteOf(status, "vps"))).toEqual(["postgres-g1"]);
+  });
+
+  it("keep a database of an earlier generation, and say so", async () => {
+    await world({ home, vps: { ...vps, former: "postgres-g0" } });
+    expect(lineOf(siteOf(await statusOf(["vps"]), "vps"), "postgres-g0")).toMatchObject({
+      verdict: "ok",
+      says: "of an earlier generation: kept, asleep",
+    });
+  });
+
+  it("say that maintenance is meant, and how it ends", async () => {
+    await world({ home, vps }, { changes: { maintenance: "web" } });
+    expect(lineOf(siteOf(await statusOf(["home"]), "home"), "maintenance")).toEqual({
+      area: "stack",
+      what: "maintenance",
+      verdict: "warning",
+      says: "web: web and streaming are stopped; pulumi config rm homestead:maintenance --stack home, then pulumi up",
+    });
+  });
+});
+
+describe("the command", () => {
+  it("shows the server and the site as a table or as JSON, and ends with 1 at a fault", async () => {
+    vi.mocked(edge.certificateDays).mockResolvedValue(60);
+    vi.mocked(edge.ownAddresses).mockImplementation((address) => Promise.resolve([address]));
+    vi.mocked(edge.addressesOf).mockImplementation((name) =>
+      Promise.resolve({ name, addresses: ["203.0.113.10"], source: "authoritative", server: "ns1.example" }),
+    );
+    const said = vi.spyOn(console, "log").mockImplementation(() => undefined);
+    const exit = vi.spyOn(process, "exit").mockImplementation((() => undefined) as never);
+    const before = process.exitCode;
+    onTestFinished(() => {
+      vi.restoreAllMocks();
+      process.exitCode = before;
+    });
+    const { store } = await world({ home, vps });
+    await statusCommand().parseAsync(["home"], { from: "user" });
+    expect(process.exitCode).toBe(0);
+    expect(said.mock.lastCall?.[0]).toMatch(/^the server, active on home, [\s\S]*^home, active, /m);
+    await statusCommand().parseAsync(["home", "--json"], { from: "user" });
+    const status = JSON.parse(String(said.mock.lastCall?.[0])) as Status;
+    expect(siteOf(status, "home").loss).toEqual({ seconds: 9, knownBy: "database" });
+    store.objects.delete("lease.json");
+    await statusCommand().parseAsync(["home"], { from: "user" });
+    expect(process.exitCode).toBe(1);
+    await vi.waitFor(() => expect(exit).toHaveBeenCalledTimes(3));
+  });
+});
+
+it("a status shows every line, and counts what is wrong", () => {
+  const text = render(
+    {
+      site: "home",
+      role: "active",
+      at: "2026-11-23T00:00:00.000Z",
+      verdict: "fault",
+      lines: [lines.line("pods", "blog", "fault", "0/1 ready"), lines.line("dns", "ramble.moe", "warning", "x")],
+    },
+    { activeSite: "home" },
+  );
+  expect(text).toMatch(/^home, active, 2026/);
   expect(text).toMatch(/fault .* pods .* blog .* 0\/1 ready/);
   expect(text.split("\n").at(-1)).toBe("faults: 1, warnings: 1");
 });

@@ -2,6 +2,7 @@
 import * as k8s from "@kubernetes/client-node";
 import { execInPod } from "../pod-exec";
 import { statusOf } from "../kube";
+import { readGate } from "./lease";
 import type { Running } from "./lease";
 import type { Archiver, Workload } from "./lines";
 
@@ -26,6 +27,9 @@ $cli INFO persistence
 const archiverQuery = `SELECT json_build_object('now', extract(epoch from now()), 'lastArchived', extract(epoch from last_archived_time),
   'lastArchivedWal', last_archived_wal, 'lastFailed', extract(epoch from last_failed_time), 'insertLsn', pg_current_wal_insert_lsn(),
   'waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready')) FROM pg_stat_archiver`;
+
+const replayedQuery = `SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn(), '0/0'),
+  extract(epoch from now() - pg_last_xact_replay_timestamp())`;
 
 export class StatusCluster {
   private readonly core: k8s.CoreV1Api;
@@ -68,31 +72,45 @@ export class StatusCluster {
     });
   }
 
-  /** What the site's Valkey was started for, and what its gate said last. */
+  /** What the site's Valkey was started for, and what its gate goes by. */
   async running(): Promise<Running> {
     const { namespace } = this;
     let set: k8s.V1StatefulSet;
     try {
       set = await this.apps.readNamespacedStatefulSet({ name: "valkey", namespace });
     } catch (error) {
-      if (statusOf(error) === 404) return {};
+      if (statusOf(error) === 404) return { valkey: "none" };
       throw error;
     }
+    if ((set.spec?.replicas ?? 0) === 0) return { valkey: "none" };
     const keeper = set.spec?.template.spec?.containers.find(({ name }) => name === "keeper");
-    const epoch = Number(keeper?.env?.find(({ name }) => name === "EPOCH")?.value);
-    if ((set.spec?.replicas ?? 0) === 0 || Number.isNaN(epoch)) return {};
-    const log = await this.core
-      .readNamespacedPodLog({ name: "valkey-0", namespace, container: "valkey", tailLines: 500 })
-      .catch(() => "");
-    const gate = [...log.matchAll(/^gate: (.*)$/gm)].at(-1)?.[1];
-    return { epoch, ...(gate === undefined ? {} : { gate }) };
+    if (keeper === undefined) return { valkey: "ungated" };
+    const epoch = Number(keeper.env?.find(({ name }) => name === "EPOCH")?.value);
+    const [reading, log] = await Promise.all([
+      this.mark().catch(() => undefined),
+      this.core
+        .readNamespacedPodLog({ name: "valkey-0", namespace, container: "valkey", tailLines: 500 })
+        .catch(() => ""),
+    ]);
+    return { valkey: "gated", epoch, gate: readGate(reading, log) };
+  }
+
+  /** The mark that the gate goes by and the machine's uptime, a line each; asked of the keeper, which always runs. */
+  private mark(): Promise<string> {
+    return execInPod(this.config, {
+      namespace: this.namespace,
+      pod: "valkey-0",
+      container: "keeper",
+      command: ["sh", "-c", "{ cat /gate/mark 2>/dev/null || echo; } && cat /proc/uptime"],
+      seconds: 10,
+    });
   }
 
   /** Where a database that follows has got to. @returns undefined when it writes by itself */
-  async replayed(name: string): Promise<string | undefined> {
-    const text = await this.psql(name, "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn(), '0/0')");
-    const [follows, lsn] = text.trim().split("|");
-    return follows === "t" ? lsn : undefined;
+  async replayed(name: string): Promise<{ lsn: string; age?: number } | undefined> {
+    const text = await this.psql(name, replayedQuery);
+    const [follows, lsn = "0/0", age = ""] = text.trim().split("|");
+    return follows === "t" ? { lsn, ...(age === "" ? {} : { age: Number(age) }) } : undefined;
   }
 
   async database(name: string): Promise<DatabaseState | undefined> {

@@ -1,5 +1,7 @@
 /** What the site lease means for a server and for a site, line by line. Pure. */
 import { span } from "../drill/verdicts";
+import { gateVerdict } from "../lease/gate";
+import type { Verdict as GateVerdict } from "../lease/gate";
 import type { StoredLease } from "../lease/lease";
 import type { Journal } from "../switch/journal";
 import { nextStep, standingOf } from "../switch/steps";
@@ -15,20 +17,29 @@ const came = {
   dead: "taken over from a dead site",
 } as const;
 
+/** Seconds until a site that took over from a lost one may begin. */
+const left = ({ lease, age }: Pick<StoredLease, "lease" | "age">): number => Math.max(0, lease.wait - age);
+
 /** Who is active. */
 export function leaseLine(stored: StoredLease | undefined): StatusLine {
   if (stored === undefined) return line("lease", "active site", "fault", "the vault has no lease: nothing has run yet");
   const { lease, age } = stored;
   const says = `${lease.activeSite}, epoch ${lease.epoch}, ${came[lease.takeover]} ${span(age)} ago; grace ${span(lease.grace)}`;
-  return line("lease", "active site", "ok", says);
+  const waits = left(stored);
+  if (waits === 0) return line("lease", "active site", "ok", says);
+  return line("lease", "active site", "warning", `${says}; it begins in ${span(waits)}, when the other has stopped`);
 }
 
 /** Whether the project's files agree with the lease. While a switch is under way they are ahead of it. */
 export function filesLine(
-  { activeSite, epoch }: Pick<Settings, "activeSite" | "epoch">,
+  { activeSite, epoch, fingerprint }: Pick<Settings, "activeSite" | "epoch" | "fingerprint">,
   { lease }: Pick<StoredLease, "lease">,
   journal: Journal | undefined,
 ): StatusLine {
+  if (fingerprint !== lease.fingerprint) {
+    const says = `the stack's identity is ${fingerprint}, and the lease is of ${lease.fingerprint}: npx homestead identity verify, or name this server's own vault`;
+    return line("lease", "files", "fault", says);
+  }
   const said = `Pulumi.yaml says ${activeSite}, epoch ${epoch}`;
   if (activeSite === lease.activeSite && epoch === lease.epoch) return line("lease", "files", "ok", said);
   const verdict = standingOf(journal, lease) === "open" ? "warning" : "fault";
@@ -36,15 +47,19 @@ export function filesLine(
   return line("lease", "files", verdict, `${said}, and the lease ${lease.activeSite}, epoch ${lease.epoch}${mend}`);
 }
 
-/** A switch that stopped on its way. @param now seconds since 1970 */
+/**
+ * A switch that stopped on its way.
+ *
+ * @param stored undefined where the lease does not say whether the switch was overtaken: then it was not
+ * @param now seconds since 1970
+ */
 export function journalLine(
   journal: Journal | undefined,
-  { lease }: Pick<StoredLease, "lease">,
+  stored: Pick<StoredLease, "lease"> | undefined,
   now: number,
 ): StatusLine {
-  if (journal === undefined || standingOf(journal, lease) !== "open") {
-    return line("lease", "switch", "ok", "none under way");
-  }
+  const open = stored === undefined ? journal?.finished === false : standingOf(journal, stored.lease) === "open";
+  if (journal === undefined || !open) return line("lease", "switch", "ok", "none under way");
   const { target, kind, epoch, updatedAt } = journal;
   const age = span(Math.max(0, now - Date.parse(updatedAt) / 1000));
   return line(
@@ -55,42 +70,122 @@ export function journalLine(
   );
 }
 
-/** What a site's cluster runs as, whatever the files say by now. */
-export interface Running {
-  /** Epoch that its Valkey was started for; undefined where none runs. */
-  epoch?: number;
-  /** The gate's last word. */
-  gate?: string;
+/** What a gate goes by, and what it said. */
+export interface Gate {
+  /** `silent`: neither the mark nor the log could be read. */
+  verdict: GateVerdict | "silent";
+  says: string;
 }
 
-/** Whether a site does what the lease says; if not, what keeps it from federating, and the way out. */
-export function gateLine(site: string, running: Running, stored: StoredLease | undefined): StatusLine {
-  const { epoch, gate = "it has not said anything" } = running;
-  if (epoch === undefined) return line("lease", "gate", "ok", "Valkey does not run here: nothing federates");
-  if (stored === undefined) return line("lease", "gate", "fault", `no lease to go by; ${gate}`);
-  const { lease } = stored;
-  if (lease.activeSite !== site || lease.epoch !== epoch) {
-    return line(
-      "lease",
-      "gate",
-      "fault",
-      `the lease is ${lease.activeSite}'s, epoch ${lease.epoch}, and ${site} still runs for epoch ${epoch}: its gate is closed, it federates nothing and takes no post (${gate}); npx homestead switch ${site} brings the server back here`,
-    );
+/**
+ * Puts together what is known of a gate. Its log says what it did, but the last word may be days old and gone from the
+ * log; the mark says what is so now.
+ *
+ * @param reading the mark, an empty line if there is none, and the machine's uptime; undefined where nobody could ask
+ * @param log of the gate's container
+ */
+export function readGate(reading: string | undefined, log: string): Gate {
+  const word = [...log.matchAll(/^gate: (.*)$/gm)].at(-1)?.[1];
+  if (reading === undefined) {
+    const [verdict] = /^(open|closed|unverified)/.exec(word ?? "") ?? [];
+    return { verdict: (verdict as GateVerdict | undefined) ?? "silent", says: word ?? "it has not said anything" };
   }
-  if (/^open/.test(gate)) return line("lease", "gate", "ok", gate);
-  return line(
-    "lease",
-    "gate",
-    "warning",
-    `${gate}: the lease is ${site}'s, but the keeper here has not read it lately`,
+  const [mark = "", uptime = ""] = reading.trimEnd().split("\n");
+  const verdict = gateVerdict(mark, Number(uptime.split(" ")[0]));
+  const [, since] = /^ours (\d+) \d+\s*$/.exec(mark) ?? [];
+  const age =
+    since === undefined ? "" : `the lease was read ${span(Math.max(0, Number.parseFloat(uptime) - Number(since)))} ago`;
+  const last = verdict === "open" || word === undefined ? verdict : word;
+  return { verdict, says: [last, age].filter((part) => part !== "").join(", ") };
+}
+
+/** What a site's cluster runs as, whatever the files say by now. */
+export type Running =
+  | { valkey: "none" }
+  /** From before there was a gate, or put there by hand. */
+  | { valkey: "ungated" }
+  /** `epoch`: the one it was started for. */
+  | { valkey: "gated"; epoch: number; gate: Gate };
+
+/** Whether a site does what the lease says; if not, what keeps it from federating, and the way out. */
+export function gateLine(
+  {
+    site,
+    role,
+    activeSite,
+    namespace,
+    cluster: { context },
+  }: Pick<Settings, "site" | "role" | "activeSite" | "namespace" | "cluster">,
+  running: Running,
+  stored: StoredLease | undefined,
+): StatusLine {
+  const gate = (verdict: StatusLine["verdict"], says: string) => line("lease", "gate", verdict, says);
+  const lease = stored?.lease;
+  const named = lease && `the lease is ${lease.activeSite}'s, epoch ${lease.epoch}`;
+  const ours = lease?.activeSite === site;
+  if (running.valkey === "none") {
+    if (!named || !ours) return gate("ok", "Valkey does not run here: nothing federates");
+    const mend = role === "active" ? `pulumi up --stack ${site}` : `npx homestead switch ${activeSite} goes on`;
+    return gate("fault", `${named}, and no Valkey runs here: nobody federates; ${mend}`);
+  }
+  if (running.valkey === "ungated") {
+    return gate("fault", `Valkey runs without a gate, whatever the lease says: pulumi up --stack ${site}`);
+  }
+  const { epoch, gate: state } = running;
+  if (stored === undefined || !named) return gate("fault", `no lease to go by; ${state.says}`);
+  if (!ours || lease.epoch !== epoch) {
+    const mend = ours ? `pulumi up --stack ${site}` : `npx homestead switch ${site} brings the server back here`;
+    return gate("fault", `${named}, and ${site} still runs for epoch ${epoch}: ${held(state)}; ${mend}`);
+  }
+  if (state.verdict === "open") return gate("ok", state.says);
+  const waits = left(stored);
+  if (waits > 0) return gate("warning", `${named}; Valkey begins in ${span(waits)}, when the other site has stopped`);
+  const why = {
+    closed: "its keeper has not seen that yet",
+    unverified: "its keeper has not read that lately, and nobody can post",
+    silent: "nobody knows whether its gate is open",
+  }[state.verdict];
+  return gate(
+    "fault",
+    `${state.says}: ${named}, but ${why}; why: kubectl --context ${context} -n ${namespace} logs valkey-0 -c keeper`,
   );
 }
 
-/** How far a standby's database is behind the archive that it follows. */
-export function lagLine(archive: string, behind: number, archiveInterval: number): StatusLine {
-  const says =
+/** What a site that is not the lease's can still do. */
+function held({ verdict, says }: Gate): string {
+  const states = {
+    closed: "its gate is closed, it federates nothing and takes no post",
+    unverified: "its gate waits for the vault, it federates nothing and takes no post",
+    open: "its gate is still open, until it reads that or the grace is over",
+    silent: "its gate says nothing",
+  };
+  return `${states[verdict]} (${says})`;
+}
+
+/** How far a standby's database has come. Ages are in seconds. */
+export interface Lag {
+  /** What it follows. */
+  archive: string;
+  /** WAL segments between what it replayed and what is archived; undefined if there is nothing archived. */
+  behind?: number;
+  /** Of the newest segment in the archive. */
+  archivedAge?: number;
+  /** Of the last change that it replayed; undefined if it has not seen any since it was started. */
+  replayedAge?: number;
+}
+
+/** @param archiveInterval seconds until a segment that is not full is archived */
+export function lagLine(standby: string, lag: Lag, archiveInterval: number): StatusLine {
+  const { archive, behind, archivedAge, replayedAge } = lag;
+  const follows = (verdict: StatusLine["verdict"], says: string) =>
+    line("database", `${standby} follows`, verdict, says);
+  if (behind === undefined) return follows("fault", `there is no WAL in ${archive}`);
+  const parts = [
     behind === 0
       ? `has everything that is in ${archive}`
-      : `${behind} segments behind ${archive}, about ${span(behind * archiveInterval)}`;
-  return line("database", "follows", byLimit(behind, { warning: 8, fault: 40 }), says);
+      : `${behind} segments behind ${archive}, about ${span(behind * archiveInterval)}`,
+    ...(archivedAge === undefined ? [] : [`newest segment there ${span(archivedAge)} old`]),
+    ...(replayedAge === undefined ? [] : [`last change replayed ${span(replayedAge)} old`]),
+  ];
+  return follows(byLimit(behind, { warning: 8, fault: 40 }), parts.join("; "));
 }

@@ -4,7 +4,7 @@ import { span } from "../drill/verdicts";
 export type Verdict = "ok" | "warning" | "fault";
 
 export interface StatusLine {
-  /** What it is about: `lease`, `pods`, `database`, `backup`, `queues`, `certificates`, `dns`, `media`. */
+  /** What it is about: `lease`, `stack`, `cluster`, `pods`, `database`, `backup`, `queues`, `certificates`, `dns`, `media`. */
   area: string;
   what: string;
   verdict: Verdict;
@@ -18,8 +18,17 @@ export interface SiteStatus {
   at: string;
   verdict: Verdict;
   lines: StatusLine[];
-  /** What would be lost if the cluster went now: everything written in the last so many seconds. */
-  lossSeconds?: number;
+  /** What would be lost if the cluster went now. */
+  loss?: Loss;
+  /** How far a standby's database has come: a line of the server's, not of the site's own. */
+  follows?: StatusLine;
+}
+
+/** What is not in the vault: everything that was written in the last so many seconds. */
+export interface Loss {
+  seconds: number;
+  /** The database knows; the vault alone has an upper bound, since it cannot tell that nothing was written. */
+  knownBy: "database" | "vault";
 }
 
 /** The server as a whole: what both sites have in common. */
@@ -27,6 +36,12 @@ export interface ServerStatus extends Pick<SiteStatus, "at" | "verdict" | "lines
   /** Who federates, as the lease says; undefined when it does not say. */
   activeSite?: string;
   epoch?: number;
+}
+
+/** What `homestead status --json` prints. */
+export interface Status {
+  server: ServerStatus;
+  sites: SiteStatus[];
 }
 
 export const line = (area: string, what: string, verdict: Verdict, says: string): StatusLine => ({
@@ -139,22 +154,34 @@ export function archiverLine(archiver: Archiver, archiveInterval: number): { lin
   return wal(verdict, waiting > 0 ? `${last}; ${waiting} wait` : last);
 }
 
+/** How old the newest segment may be, where nobody says whether anything was written since. */
+const vaultLimits = { warning: 10 * 60, fault: day };
+
 /** What the vault alone says of WAL, where the database does not answer. */
 export function segmentLine(archive: string, ageSeconds: number | undefined): StatusLine {
   if (ageSeconds === undefined) return line("backup", "WAL", "fault", `${archive} has no segment`);
   return line(
     "backup",
     "WAL",
-    byLimit(ageSeconds, { warning: 10 * 60, fault: day }),
+    byLimit(ageSeconds, vaultLimits),
     `newest segment in ${archive} is ${span(ageSeconds)} old`,
   );
 }
 
-export function lossLine(lossSeconds: number, archiveInterval: number): StatusLine {
-  const says =
-    lossSeconds === 0 ? "nothing" : `what was written in the last ${span(lossSeconds)}; queued jobs in any case`;
-  const verdict = byLimit(lossSeconds, { warning: 3 * archiveInterval + 60, fault: 20 * archiveInterval + 600 });
-  return line("backup", "lost if the cluster went now", verdict, says);
+/** @param site the one that goes, which is the active one */
+export function lossLine(site: string, { seconds, knownBy }: Loss, archiveInterval: number): StatusLine {
+  const what = `lost if ${site} went now`;
+  if (knownBy === "vault") {
+    const says = `at most what was written in the last ${span(seconds)} (the vault alone was asked); queued jobs in any case`;
+    return line("backup", what, byLimit(seconds, vaultLimits), says);
+  }
+  const says = seconds === 0 ? "nothing" : `what was written in the last ${span(seconds)}; queued jobs in any case`;
+  return line(
+    "backup",
+    what,
+    byLimit(seconds, { warning: 3 * archiveInterval + 60, fault: 20 * archiveInterval + 600 }),
+    says,
+  );
 }
 
 // ---------------------------------------------------------------- queues
