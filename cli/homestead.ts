@@ -24,12 +24,16 @@ const subcommands: Record<string, { summary: string; load: () => Command }> = {
     summary: "make a site the active one, and the other one its standby",
     load: () => (require("./switch") as typeof import("./switch")).switchCommand(),
   },
+  kit: {
+    summary: "the break-glass kit: all that a failover from another machine needs, in one encrypted file",
+    load: () => (require("./kit") as typeof import("./kit")).kitCommand(),
+  },
   doctor: {
     summary: "whether a site is fit to be brought up, and to be left alone",
     load: () => (require("./doctor") as typeof import("./doctor")).doctorCommand(),
   },
   status: {
-    summary: "a site at a glance",
+    summary: "the server and its sites at a glance",
     load: () => (require("./status") as typeof import("./status")).statusCommand(),
   },
 };

@@ -11,8 +11,10 @@ import { describe, expect, it } from "vitest";
 import { doctorCommand } from "../cli/doctor";
 import { drillCommand } from "../cli/drill";
 import { identityCommand } from "../cli/identity";
+import { kitCommand } from "../cli/kit";
 import { planCommand } from "../cli/plan";
 import { statusCommand } from "../cli/status";
+import { switchCommand } from "../cli/switch";
 import { verifyCommand } from "../cli/verify";
 import { projectFolder } from "../lib/plan";
 import { onPath } from "../lib/pulumi-cli";
@@ -30,19 +32,23 @@ const homestead: Record<string, () => Command> = {
   doctor: doctorCommand,
   drill: drillCommand,
   status: statusCommand,
+  switch: switchCommand,
+  kit: kitCommand,
 };
 
 /** What the runbooks use of each program, by subcommand. */
 const known: Record<string, Record<string, readonly string[]>> = {
   pulumi: {
-    up: ["--stack", "--refresh", "--run-program"],
+    up: ["--stack", "--refresh", "--run-program", "--yes"],
     preview: ["--stack", "--diff", "--refresh", "--run-program"],
     refresh: ["--stack", "--preview-only", "--run-program"],
-    "config set": ["--stack", "--path", "--secret"],
+    "config set": ["--stack", "--path", "--secret", "--plaintext"],
     "config rm": ["--stack", "--path"],
     "config get": ["--stack", "--path"],
     "stack init": [],
     "stack rm": ["--force", "--preserve-config"],
+    "stack output": ["--stack"],
+    cancel: ["--yes", "--stack"],
   },
   kubectl: {
     get: ["-o", "-l", "-A"],
@@ -56,12 +62,14 @@ const known: Record<string, Record<string, readonly string[]>> = {
   },
   helm: { uninstall: [] },
   rclone: { sync: [], copy: [] },
+  git: { pull: [] },
 };
 const anywhere: Record<string, readonly string[]> = {
   kubectl: ["--context", "-n", "--namespace"],
   helm: ["--kube-context", "-n", "--namespace"],
   pulumi: [],
   rclone: [],
+  git: [],
 };
 
 /** One command of a runbook, as the words a shell would see. */
@@ -71,9 +79,12 @@ interface Line {
   words: string[];
 }
 
-/** Lines of the blocks marked `sh`, a pipeline's commands apart. */
+/**
+ * Lines of the blocks marked `sh`, a pipeline's commands apart; and of those marked `shell`, which the end-to-end suite
+ * leaves out when it does what a runbook says.
+ */
 function commandsIn(file: string, text: string): Line[] {
-  const blocks = [...text.matchAll(/^( *)```sh\n([\s\S]*?)^\1```$/gm)].map((match) => match[2] ?? "");
+  const blocks = [...text.matchAll(/^( *)```(?:sh|shell)\n([\s\S]*?)^\1```$/gm)].map((match) => match[2] ?? "");
   const lines = blocks.flatMap((block) => block.replaceAll(/\\\n\s*/g, "").split("\n"));
   return lines
     .map((line) => line.trim())
@@ -116,9 +127,14 @@ function homesteadFault(words: readonly string[]): string | undefined {
   const expected = command.registeredArguments;
   if (given.length > expected.length) return `homestead ${command.name()} takes no '${given[expected.length]}'`;
   if (given.length < expected.filter(({ required }) => required).length) return "an argument is missing";
-  const wrong = given.find((value, i) => expected[i]?.argChoices && !expected[i].argChoices.includes(value));
+  const wrong = given.find(
+    (value, i) => !isPlaceholder(value) && expected[i]?.argChoices && !expected[i].argChoices.includes(value),
+  );
   return wrong === undefined ? undefined : `homestead ${command.name()} does not know '${wrong}'`;
 }
+
+/** A value that the reader has to put in. */
+const isPlaceholder = (word: string): boolean => /^<[a-z]+>$/.test(word);
 
 function npmFault([verb = "", script = ""]: readonly string[]): string | undefined {
   if (["ci", "test", "install"].includes(verb)) return undefined;
@@ -183,6 +199,12 @@ describe("the check of a runbook's commands", () => {
     ["npx homestead drill", "an argument is missing"],
     ["npx homestead drill hoem", "homestead drill does not know 'hoem'"],
     ["npx homestead status home --jsno", "homestead status has no option --jsno"],
+    ["npx homestead switch", "an argument is missing"],
+    ["npx homestead switch vps --gone", "homestead switch has no option --gone"],
+    ["npx homestead switch hoem --lost", "homestead switch does not know 'hoem'"],
+    ["npx homestead kit opne k.age", "homestead kit takes no 'opne'"],
+    ["npx homestead kit open", "an argument is missing"],
+    ["npx homestead kit open k.age --in folder", "homestead open has no option --in"],
     ["npx homestead identity copy vps home more", "homestead copy takes no 'more'"],
     ["pulumi upp", "pulumi has no subcommand 'upp' (or the list lacks it)"],
     ["pulumi up --stak home", "pulumi up has no option --stak (or the list lacks it)"],
@@ -199,11 +221,12 @@ describe("the check of a runbook's commands", () => {
 
   it("sees the commands of an indented block, one by one and through pipes", () => {
     const text =
-      "1. Do:\n\n   ```sh\n   npx homestead status home\n   a --x='{b}' | pulumi up\n   ```\n\n```text\nno\n```\n";
+      "1. Do:\n\n   ```sh\n   npx homestead status home\n   a --x='{b}' | pulumi up\n   ```\n\n```text\nno\n```\n\n```shell\nb\n```\n";
     expect(commandsIn("x", text).map(({ words }) => words)).toEqual([
       ["npx", "homestead", "status", "home"],
       ["a", "--x='{b}'"],
       ["pulumi", "up"],
+      ["b"],
     ]);
   });
 });

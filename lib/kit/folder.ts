@@ -1,0 +1,129 @@
+/** An opened kit: a folder that only its owner reads. */
+import * as fs from "node:fs";
+import * as path from "node:path";
+import { UserError } from "../user-error";
+import type { Kit } from "./kit";
+
+/**
+ * Writes the kit into a new folder of mode 0700, whole or not at all.
+ *
+ * @throws UserError if there is something of that name already
+ */
+export function writeKitFolder(kit: Kit, folder: string): void {
+  refuseExisting(folder);
+  const files = filesIn(kit, path.resolve(folder));
+  const unfinished = `${folder}.new-${process.pid}`;
+  try {
+    fs.mkdirSync(unfinished, { mode: 0o700 });
+    for (const [name, text] of Object.entries(files)) {
+      fs.writeFileSync(path.join(unfinished, name), text, { mode: 0o600, flag: "wx" });
+    }
+    fs.renameSync(unfinished, folder);
+  } catch (error) {
+    fs.rmSync(unfinished, { recursive: true, force: true });
+    throw new UserError(`${folder} cannot be written: ${(error as Error).message}`);
+  }
+}
+
+/** Writes a file of mode 0600, whole or not at all. @throws UserError if there is something of that name already */
+export function writeKitFile(content: Uint8Array, file: string): void {
+  refuseExisting(file);
+  const unfinished = `${file}.new-${process.pid}`;
+  try {
+    fs.writeFileSync(unfinished, content, { mode: 0o600, flag: "wx", flush: true });
+    fs.renameSync(unfinished, file);
+  } catch (error) {
+    fs.rmSync(unfinished, { force: true });
+    throw new UserError(`${file} cannot be written: ${(error as Error).message}`);
+  }
+}
+
+/** @throws UserError */
+export function refuseExisting(name: string): void {
+  if (fs.lstatSync(name, { throwIfNoEntry: false }) !== undefined) {
+    throw new UserError(`${name} is there already, and nothing is written over: remove it, or name another`);
+  }
+}
+
+/** Everything in the folder, by name. Pure. */
+export function filesIn(kit: Kit, folder: string): Record<string, string> {
+  return {
+    "README.txt": readme(kit, folder),
+    env: environmentFile(kit, folder),
+    "secrets.json": `${JSON.stringify(kit.secrets, null, 2)}\n`,
+    "vaults.json": `${JSON.stringify(kit.vaults, null, 2)}\n`,
+    ...Object.fromEntries(kit.kubeconfigs.map(({ name, text }) => [name, text])),
+    ...kit.stackFiles,
+  };
+}
+
+const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
+/** A place below the home folder is below that of whoever opens the kit. */
+const quotedPlace = (place: string) => (place.startsWith("~/") ? `~/${quoted(place.slice(2))}` : quoted(place));
+
+function environmentFile({ environment, kubeconfigs }: Kit, folder: string): string {
+  const own = kubeconfigs.find(({ place }) => place === undefined);
+  const all = { ...environment, ...(own === undefined ? {} : { KUBECONFIG: path.join(folder, own.name) }) };
+  return Object.entries(all)
+    .map(([name, value]) => `export ${name}=${quoted(value)}\n`)
+    .join("");
+}
+
+/** The three commands of a failover, for this server and this folder. */
+export function commandsOf({ git, sites, activeSite, kubeconfigs }: Kit, folder: string): [string, string, string] {
+  const clone = git.remote === undefined ? "<where your copy of the repository is>" : quoted(git.remote);
+  const fallback = sites.find((site) => site !== activeSite);
+  const copies = [
+    ...(git.current ? [] : [`cp ${quoted(folder)}/Pulumi*.yaml .`]),
+    ...kubeconfigs.flatMap(({ name, place }) =>
+      place === undefined
+        ? []
+        : [
+            `mkdir -p ${quotedPlace(path.dirname(place))} && cp -n ${quoted(path.join(folder, name))} ${quotedPlace(place)}`,
+          ],
+    ),
+  ];
+  return [
+    `git clone ${clone} homestead && cd homestead && npm ci`,
+    [`. ${quoted(path.join(folder, "env"))}`, ...copies].join(" && "),
+    fallback === undefined ? `npx homestead status ${activeSite}` : `npx homestead switch ${fallback} --lost`,
+  ];
+}
+
+function readme(kit: Kit, folder: string): string {
+  const { madeAt, activeSite, git, warnings, environment, sites } = kit;
+  const [clone, prepare, go] = commandsOf(kit, folder);
+  const lines = [
+    `Break-glass kit of ${madeAt}. Everything in this folder is secret. Delete the folder when you are done.`,
+    "",
+    `Active when it was made: ${activeSite}. Needed: git, Node 22 or newer, the Pulumi CLI on PATH, the internet.`,
+    "",
+    "The server's site is gone. In a shell, one after the other (the first is done if you are in a clone):",
+    "",
+    `  ${clone}`,
+    `  ${prepare}`,
+    `  ${go}`,
+    "",
+    ...(sites.length < 2
+      ? ["There was one site only: docs/runbooks/lost-disk.md in the clone brings it back on an empty cluster."]
+      : [
+          "The last one looks at everything first, says what will be lost, asks, and waits until the lost site has stopped for",
+          "certain. If you have seen that it is powered off: --dead in place of --lost. If it is there after all: neither.",
+          "Whether anything is wrong at all: npx homestead status.",
+        ]),
+    "",
+    `State: ${environment["PULUMI_BACKEND_URL"] ?? ""}. Commit: ${git.commit ?? "unknown"}.`,
+    "If the clone's Pulumi.yaml names another active site or epoch than the lease in the vault, homestead says so, and what to",
+    "write there: a switch after this kit, or after the last push.",
+    "",
+    "env             what to set: the state's address, its passphrase and keys, KUBECONFIG",
+    "kubeconfig*     the clusters, with credentials",
+    "Pulumi*.yaml    the project's and the stacks' files as they were",
+    "secrets.json    every stack's secrets in clear, should the passphrase or the state be of no use",
+    "vaults.json     where the backups are, and their keys",
+    ...(warnings.length === 0
+      ? []
+      : ["", "What was found wanting when the kit was made:", ...warnings.map((w) => `- ${w}`)]),
+  ];
+  return `${lines.join("\n")}\n`;
+}

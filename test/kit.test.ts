@@ -1,0 +1,482 @@
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
+import * as k8s from "@kubernetes/client-node";
+import { generateIdentity, identityToRecipient } from "age-encryption";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { commandsOf, filesIn, writeKitFile, writeKitFolder } from "../lib/kit/folder";
+import { gatherKit } from "../lib/kit/gather";
+import { openKit, sealKit } from "../lib/kit/kit";
+import type { Kit } from "../lib/kit/kit";
+import { minify } from "../lib/kit/kubeconfig";
+import { projectFolder } from "../lib/plan";
+import { PulumiCli } from "../lib/pulumi-cli";
+import { readStackConfig } from "../lib/stack-config";
+import { optionalSecrets, parseSettings, requiredSecrets } from "../settings";
+import type { Settings, StackName } from "../settings";
+import { run } from "./support/command";
+import type { Ended } from "./support/command";
+import { configurationOf, secretValues } from "./support/configuration";
+import { fakePulumi } from "./support/fake-pulumi";
+import { copyProject, temporaryFolder } from "./support/folders";
+
+const passphrase = "correct horse battery staple";
+const backend = "s3://state?region=eu-central-003";
+const secretNames: readonly string[] = [...requiredSecrets, ...optionalSecrets];
+/** Enough to be scrypt, and fast. */
+const workFactor = 8;
+
+/** Two clusters as k3s writes them, one with its files beside it. */
+function kubeconfig(change: (text: string) => string = (text) => text): string {
+  const folder = temporaryFolder();
+  fs.writeFileSync(path.join(folder, "ca.pem"), "an authority");
+  fs.writeFileSync(path.join(folder, "key.pem"), "a private key");
+  const file = path.join(folder, "config");
+  fs.writeFileSync(
+    file,
+    change(`apiVersion: v1
+kind: Config
+current-context: other
+contexts:
+  - { name: home, context: { cluster: home, user: home } }
+  - { name: vps, context: { cluster: vps, user: vps } }
+  - { name: other, context: { cluster: other, user: other } }
+clusters:
+  - { name: home, cluster: { server: "https://192.0.2.1:6443", certificate-authority: ca.pem } }
+  - { name: vps, cluster: { server: "https://198.51.100.20:6443", certificate-authority-data: YQ== } }
+  - { name: other, cluster: { server: "https://192.0.2.9:6443" } }
+users:
+  - { name: home, user: { client-certificate-data: YQ==, client-key: key.pem } }
+  - { name: vps, user: { token: vps-token } }
+  - { name: other, user: { token: other-token } }
+`),
+  );
+  return file;
+}
+
+interface World {
+  sites?: StackName[];
+  environment?: NodeJS.ProcessEnv;
+  names?: string[];
+  folder?: string;
+  kube?: string;
+  changes?: Record<string, unknown>;
+}
+
+/** A kit of this project's own stack files. */
+function gather({ sites = ["home", "vps"], names = [], folder, kube, changes, ...more }: World = {}): Promise<Kit> {
+  const given = {
+    PULUMI_BACKEND_URL: backend,
+    PULUMI_CONFIG_PASSPHRASE: "it's right",
+    AWS_ACCESS_KEY_ID: "state-id",
+    AWS_SECRET_ACCESS_KEY: "state-secret",
+    ...more.environment,
+  };
+  const environment = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const fake = fakePulumi(Object.fromEntries(sites.map((site) => [site, {}])));
+  vi.stubEnv("KUBECONFIG", kube ?? kubeconfig());
+  onTestFinished(() => void vi.unstubAllEnvs());
+  return gatherKit({
+    folder: folder ?? projectFolder,
+    pulumi: new PulumiCli(projectFolder, { ...fake.environment, ...environment }),
+    environment,
+    load: (site) => Promise.resolve(siteOf(site as StackName, changes)),
+    names,
+    now: new Date("2026-11-23T09:00:00Z"),
+  });
+}
+
+function siteOf(site: StackName, changes: Record<string, unknown> = {}) {
+  const raw = configurationOf(site, changes);
+  const secrets = Object.entries(raw.config).map(([key, value]) => [key.replace("homestead:", ""), value] as const);
+  return {
+    settings: parseSettings(raw),
+    secrets: Object.fromEntries(secrets.filter(([key]) => secretNames.includes(key))),
+  };
+}
+
+const mode = (file: string) => (fs.statSync(file).mode & 0o777).toString(8);
+
+describe("a kit", () => {
+  test("comes out as it went in, with its passphrase", async () => {
+    const kit = await gather();
+    const sealed = await sealKit(kit, { passphrase }, workFactor);
+    for (const secret of [...secretValues, "state-secret"]) {
+      expect(Buffer.from(sealed).toString("latin1")).not.toContain(secret);
+    }
+    expect(await openKit("k.age", sealed, { passphrase })).toEqual(kit);
+  });
+
+  test("for a recipient opens with that one's identity, and with no other", async () => {
+    const identity = await generateIdentity();
+    const kit = await gather();
+    const sealed = await sealKit(kit, { recipients: [await identityToRecipient(identity)] });
+    expect(await openKit("k.age", sealed, { identities: [identity] })).toEqual(kit);
+    await expect(openKit("k.age", sealed, { identities: [await generateIdentity()] })).rejects.toThrow(
+      "k.age: none of the identities opens it; nothing was written",
+    );
+    await expect(sealKit(kit, { recipients: ["age1nobody"] })).rejects.toThrow(
+      "'age1nobody' is no age recipient (age1..., as age-keygen prints it)",
+    );
+    await expect(openKit("k.age", sealed, { identities: ["AGE-SECRET-KEY-1X"] })).rejects.toThrow(
+      "the identity file holds a line that is no age identity (AGE-SECRET-KEY-1...)",
+    );
+  });
+
+  test("says in one line why it does not open", async () => {
+    const sealed = await sealKit(await gather(), { passphrase }, workFactor);
+    const opening = (content: Uint8Array, with_ = passphrase) => openKit("k.age", content, { passphrase: with_ });
+    await expect(opening(sealed, "wrong")).rejects.toThrow(/^k\.age: wrong passphrase; nothing was written$/);
+    const damaged = "k.age is damaged or cut short: take another copy; nothing was written";
+    for (const length of [60, 250, 5000, sealed.length - 1]) {
+      await expect(opening(sealed.slice(0, length))).rejects.toThrow(damaged);
+    }
+    const flipped = sealed.slice();
+    flipped[sealed.length - 100] = (flipped[sealed.length - 100] ?? 0) ^ 1;
+    await expect(opening(flipped)).rejects.toThrow(damaged);
+    await expect(opening(new Uint8Array())).rejects.toThrow("k.age is no kit: it is not encrypted with age");
+    const another = await sealKit({ version: 2 } as unknown as Kit, { passphrase }, workFactor);
+    await expect(opening(another)).rejects.toThrow("k.age opens, but is no kit that this version knows");
+  });
+
+  test("whose names lead out of the folder is none", async () => {
+    const kit = { ...(await gather()), stackFiles: { "../../.profile": "evil" } };
+    const sealed = await sealKit(kit, { passphrase }, workFactor);
+    await expect(openKit("k.age", sealed, { passphrase })).rejects.toThrow("is no kit that this version knows");
+  });
+});
+
+describe("what goes into a kit", () => {
+  test("the state's address, the passphrase and the keys of a backend in a bucket, and no other variable", async () => {
+    const { environment } = await gather({ environment: { OTHER: "x", AZURE_STORAGE_KEY: "y" } });
+    expect(environment).toEqual({
+      PULUMI_BACKEND_URL: backend,
+      PULUMI_CONFIG_PASSPHRASE: "it's right",
+      AWS_ACCESS_KEY_ID: "state-id",
+      AWS_SECRET_ACCESS_KEY: "state-secret",
+    });
+  });
+
+  test("the passphrase from its file, where it is in one", async () => {
+    const file = path.join(temporaryFolder(), "passphrase");
+    fs.writeFileSync(file, "from a file\n");
+    const files = { PULUMI_CONFIG_PASSPHRASE: undefined, PULUMI_CONFIG_PASSPHRASE_FILE: file };
+    expect((await gather({ environment: files })).environment["PULUMI_CONFIG_PASSPHRASE"]).toBe("from a file");
+    await expect(gather({ environment: { ...files, PULUMI_CONFIG_PASSPHRASE_FILE: "/nothing" } })).rejects.toThrow(
+      "PULUMI_CONFIG_PASSPHRASE_FILE: /nothing cannot be read",
+    );
+  });
+
+  test("variables that are named, or a word that they are not set", async () => {
+    const { environment } = await gather({ names: ["DNS_TOKEN"], environment: { DNS_TOKEN: "token" } });
+    expect(environment["DNS_TOKEN"]).toBe("token");
+    await expect(gather({ names: ["DNS_TOKEN"] })).rejects.toThrow("--env DNS_TOKEN: this variable is not set");
+  });
+
+  test("the stack files byte for byte, every secret, and the vault", async () => {
+    const { stackFiles, secrets, vaults } = await gather();
+    for (const name of ["Pulumi.yaml", "Pulumi.home.yaml", "Pulumi.vps.yaml"]) {
+      expect(stackFiles[name]).toBe(fs.readFileSync(path.join(projectFolder, name), "utf8"));
+    }
+    expect(Object.keys(secrets["vps"] ?? {}).sort()).toEqual([...requiredSecrets].sort());
+    expect(vaults["vps"]).toEqual({
+      endpoint: "https://s3.eu-central-003.backblazeb2.com",
+      region: "eu-central-003",
+      bucket: "ramble-vault",
+      accessKeyId: secrets["vps"]?.["vaultAccessKeyId"],
+      secretAccessKey: secrets["vps"]?.["vaultSecretAccessKey"],
+    });
+  });
+
+  test.each<[string, World, string]>([
+    [
+      "keys of the backend that are not in the environment",
+      { environment: { AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined } },
+      "no variable AWS_... is set here, and s3: is opened by such: set it and make the kit again",
+    ],
+    [
+      "a state that is on this machine only",
+      { environment: { PULUMI_BACKEND_URL: "file:///here" } },
+      "Pulumi's state is at file:///here, on this machine: if it burns, so does the state (pulumi stack export, pulumi login to a bucket, pulumi stack import)",
+    ],
+    [
+      "a variable that names a file",
+      { environment: { PULUMI_BACKEND_URL: "gs://state", GOOGLE_APPLICATION_CREDENTIALS: "/root/key.json" } },
+      "GOOGLE_APPLICATION_CREDENTIALS names the file /root/key.json, which is not in the kit",
+    ],
+    ["a site that is not there yet", { sites: ["home"] }, "there is no stack vps yet"],
+    [
+      "a command for DNS, whose variables nobody knows",
+      { changes: { dns: { kind: "command", command: "./dns.sh" } } },
+      "dns of home and vps is a command: if it needs variables, name them (--env <name>)",
+    ],
+  ])("warns of %s", async (_, world, warning) => {
+    expect((await gather(world)).warnings).toContain(warning);
+  });
+
+  test("nothing without a stack of a site", async () => {
+    await expect(gather({ sites: ["dev"] })).rejects.toThrow("this backend has no stack of a site: pulumi stack ls");
+  });
+});
+
+describe("where the clone comes from", () => {
+  const clone = () => {
+    const folder = copyProject();
+    const git = (...args: string[]) =>
+      execFileSync("git", ["-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", ...args], { stdio: "pipe" });
+    git("init", "--initial-branch=main");
+    git("add", "Pulumi.yaml", "Pulumi.home.yaml", "Pulumi.vps.yaml");
+    git("commit", "-m", "x");
+    return { folder, git };
+  };
+
+  test("a commit that is pushed is enough; what is not is copied from the kit", async () => {
+    const { folder, git } = clone();
+    const alone = await gather({ folder });
+    expect(alone.git).toEqual({ commit: expect.stringMatching(/^[0-9a-f]{40}$/) as string, current: false });
+    expect(alone.warnings).toContain("the clone has no remote: keep a copy of it where no site can burn it");
+    expect(commandsOf(alone, "/kit")[1]).toBe(". '/kit/env' && cp '/kit'/Pulumi*.yaml .");
+
+    const remote = temporaryFolder();
+    execFileSync("git", ["init", "--bare", remote], { stdio: "pipe" });
+    git("remote", "add", "origin", remote);
+    git("push", "origin", "main");
+    const pushed = await gather({ folder });
+    expect(pushed.git).toMatchObject({ remote, current: true });
+    expect(commandsOf(pushed, "/kit")[1]).toBe(". '/kit/env'");
+
+    fs.appendFileSync(path.join(folder, "Pulumi.home.yaml"), "# changed\n");
+    const changed = await gather({ folder });
+    expect(changed.git.current).toBe(false);
+    expect(changed.warnings).toContain(
+      "the stack files are not all committed and pushed: the kit brings them as they are, a clone alone would not",
+    );
+  });
+});
+
+describe("a kubeconfig in a kit", () => {
+  test("has the sites' contexts only, with the files that it named inside it", async () => {
+    const { kubeconfigs } = await gather();
+    expect(kubeconfigs.map(({ name }) => name)).toEqual(["kubeconfig"]);
+    const config = new k8s.KubeConfig();
+    config.loadFromString(kubeconfigs[0]?.text ?? "");
+    expect(config.getContexts().map(({ name }) => name)).toEqual(["home", "vps"]);
+    expect(config.getCluster("home")).toMatchObject({
+      server: "https://192.0.2.1:6443",
+      caData: Buffer.from("an authority").toString("base64"),
+    });
+    expect(config.getUser("home")?.keyData).toBe(Buffer.from("a private key").toString("base64"));
+    expect(config.getUser("vps")?.token).toBe("vps-token");
+    expect(kubeconfigs[0]?.text).not.toContain("other-token");
+  });
+
+  test("stays apart where a stack names its own, and is copied to its place", async () => {
+    const own = kubeconfig();
+    const kit = await gather({ changes: { cluster: { context: "vps", kubeconfig: own } }, sites: ["vps"] });
+    expect(kit.kubeconfigs.map(({ name, place }) => [name, place])).toEqual([["kubeconfig-vps", own]]);
+    expect(filesIn(kit, "/kit")["env"]).not.toContain("KUBECONFIG");
+    expect(commandsOf({ ...kit, git: { current: true } }, "/kit")[1]).toBe(
+      `. '/kit/env' && mkdir -p '${path.dirname(own)}' && cp -n '/kit/kubeconfig-vps' '${own}'`,
+    );
+    const below = [{ name: "kubeconfig-vps", place: "~/.kube/vps", text: "" }];
+    expect(commandsOf({ ...kit, git: { current: true }, kubeconfigs: below }, "/kit")[1]).toBe(
+      ". '/kit/env' && mkdir -p ~/'.kube' && cp -n '/kit/kubeconfig-vps' ~/'.kube/vps'",
+    );
+  });
+
+  test("says what another machine would lack", () => {
+    const plugin = kubeconfig((text) => text.replace("{ token: vps-token }", "{ exec: { command: aws } }"));
+    expect(minify(plugin, ["vps"]).warnings).toEqual([
+      `user 'vps' of ${plugin} gets its credentials from a program (exec), which another machine needs as well`,
+    ]);
+    const tunnel = kubeconfig((text) => text.replace("198.51.100.20", "127.0.0.1"));
+    expect(minify(tunnel, ["home", "vps"]).warnings).toEqual([
+      "cluster 'vps' is at https://127.0.0.1:6443, which on another machine is another one (a tunnel?)",
+    ]);
+  });
+
+  test("is refused when something of it is missing", () => {
+    const file = kubeconfig();
+    expect(() => minify(file, ["nowhere"])).toThrow(`kubeconfig ${file}: there is no 'nowhere' in its contexts`);
+    expect(() => minify("/nothing", ["home"])).toThrow("kubeconfig /nothing cannot be read");
+    fs.rmSync(path.join(path.dirname(file), "key.pem"));
+    expect(() => minify(file, ["home"])).toThrow(
+      `kubeconfig ${file}: client-key ${path.join(path.dirname(file), "key.pem")} cannot be read`,
+    );
+    fs.writeFileSync(file, "a: [");
+    expect(() => minify(file, ["home"])).toThrow(`${file} is no kubeconfig`);
+  });
+});
+
+describe("an opened kit", () => {
+  test("is a folder that only its owner reads, and gives the settings it was made from", async () => {
+    const kit = await gather();
+    const folder = path.join(temporaryFolder(), "kit");
+    writeKitFolder(kit, folder);
+    expect(mode(folder)).toBe("700");
+    for (const name of fs.readdirSync(folder)) expect([name, mode(path.join(folder, name))]).toEqual([name, "600"]);
+
+    const clone = copyProject({ "Pulumi.home.yaml": () => "config: {}\n", "Pulumi.vps.yaml": () => "config: {}\n" });
+    for (const name of Object.keys(kit.stackFiles)) fs.copyFileSync(path.join(folder, name), path.join(clone, name));
+    const secrets = JSON.parse(fs.readFileSync(path.join(folder, "secrets.json"), "utf8")) as Kit["secrets"];
+    for (const site of ["home", "vps"] as const) {
+      const { config } = readStackConfig(clone, site, (name) => secrets[site]?.[name] ?? "");
+      const there = parseSettings({ stack: site, config, folder: clone });
+      expect(comparable(there)).toEqual(comparable(siteOf(site).settings));
+    }
+  });
+
+  test("sets the environment in a shell as it was, whatever characters are in it", async () => {
+    const kit = await gather({ names: ["ODD"], environment: { ODD: 'a\'b "c" $HOME `d`\\\nnext' } });
+    const folder = path.join(temporaryFolder(), "my kit");
+    writeKitFolder(kit, folder);
+    const shell = (name: string) =>
+      execFileSync("sh", ["-c", `. "$0" && printf %s "$${name}"`, path.join(folder, "env")], { env: {} }).toString();
+    expect(shell("ODD")).toBe(kit.environment["ODD"]);
+    expect(shell("PULUMI_CONFIG_PASSPHRASE")).toBe("it's right");
+    expect(shell("PULUMI_BACKEND_URL")).toBe(backend);
+    expect(shell("KUBECONFIG")).toBe(path.join(folder, "kubeconfig"));
+  });
+
+  test("tells the three commands of this very server", async () => {
+    const kit = { ...(await gather()), git: { remote: "https://git.example/me/home.git", current: true } };
+    const readme = filesIn(kit, "/safe/kit")["README.txt"] ?? "";
+    const commands = [
+      "git clone 'https://git.example/me/home.git' homestead && cd homestead && npm ci",
+      ". '/safe/kit/env'",
+      "npx homestead switch vps --lost",
+    ];
+    expect(readme).toContain(`\n${commands.map((command) => `  ${command}\n`).join("")}\n`);
+    for (const secret of [...secretValues, "it's right", "state-secret"]) expect(readme).not.toContain(secret);
+    expect(commandsOf({ ...kit, activeSite: "vps" }, "/k")[2]).toBe("npx homestead switch home --lost");
+    expect(commandsOf({ ...kit, sites: ["home"] }, "/k")[2]).toBe("npx homestead status home");
+  });
+
+  test("is never written over what is there, nor left half-written", async () => {
+    const kit = await gather();
+    const parent = temporaryFolder();
+    const folder = path.join(parent, "kit");
+    fs.mkdirSync(folder);
+    const there = (name: string) => `${name} is there already, and nothing is written over: remove it, or name another`;
+    expect(() => writeKitFolder(kit, folder)).toThrow(there(folder));
+    const file = path.join(parent, "kit.age");
+    fs.symlinkSync("/nowhere", file);
+    expect(() => writeKitFile(new Uint8Array(1), file)).toThrow(there(file));
+    const broken = { ...kit, stackFiles: { ...kit.stackFiles, "missing/name": "" } };
+    expect(() => writeKitFolder(broken, path.join(parent, "other"))).toThrow("other cannot be written: ENOENT");
+    expect(fs.readdirSync(parent).sort()).toEqual(["kit", "kit.age"]);
+  });
+});
+
+/** Settings without what is wrapped for the engine. */
+const comparable = ({ secrets, ...settings }: Settings) => ({ ...settings, secrets: Object.keys(secrets).sort() });
+
+describe("homestead kit", () => {
+  const stacks = () => ({ home: configurationOf("home").config, vps: configurationOf("vps").config });
+
+  function commandLine(environment: NodeJS.ProcessEnv = {}) {
+    const fake = fakePulumi(stacks());
+    const folder = temporaryFolder();
+    const all = {
+      ...fake.environment,
+      PULUMI_BACKEND_URL: backend,
+      AWS_SECRET_ACCESS_KEY: "state-secret",
+      KUBECONFIG: kubeconfig(),
+      HOMESTEAD_KIT_PASSPHRASE: passphrase,
+      ...environment,
+    };
+    const kit = (...args: string[]): Promise<Ended> =>
+      run(process.execPath, [path.join(projectFolder, "cli", "homestead.mjs"), "kit", ...args], {
+        folder,
+        environment: all,
+      });
+    return { folder, kit };
+  }
+
+  test("makes one file and opens it again, and shows nothing that is secret", async () => {
+    const { folder, kit } = commandLine();
+    const made = await kit();
+    expect(made).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining("homestead-kit.age: the kit of home and vps") as string,
+    });
+    expect(mode(path.join(folder, "homestead-kit.age"))).toBe("600");
+    const opened = await kit("open", "homestead-kit.age");
+    expect(opened).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining("npx homestead switch vps --lost") as string,
+    });
+    expect(fs.readdirSync(path.join(folder, "homestead-kit")).sort()).toEqual([
+      "Pulumi.home.yaml",
+      "Pulumi.vps.yaml",
+      "Pulumi.yaml",
+      "README.txt",
+      "env",
+      "kubeconfig",
+      "secrets.json",
+      "vaults.json",
+    ]);
+    const said = [made, opened].flatMap(({ stdout, stderr }) => [stdout, stderr]).join("");
+    for (const secret of [...secretValues, passphrase, "state-secret", "vps-token"]) expect(said).not.toContain(secret);
+
+    // A second time neither is written over, before anybody is asked.
+    const there = (name: string) => ({
+      code: 1,
+      stdout: "",
+      stderr: `${name} is there already, and nothing is written over: remove it, or name another\n`,
+    });
+    expect(await kit()).toEqual(there("homestead-kit.age"));
+    expect(await kit("open", "homestead-kit.age")).toEqual(there("homestead-kit"));
+  });
+
+  test("tells a wrong passphrase in one line, and writes nothing", async () => {
+    const { folder, kit } = commandLine({ HOMESTEAD_KIT_PASSPHRASE: "another passphrase" });
+    const file = path.join(folder, "k.age");
+    fs.writeFileSync(file, await sealKit(await gather(), { passphrase }, workFactor));
+    expect(await kit("open", "k.age", "--into", "opened")).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: "k.age: wrong passphrase; nothing was written\n",
+    });
+    expect(fs.readdirSync(folder)).toEqual(["k.age"]);
+  });
+
+  test("for a recipient asks for nobody's passphrase, and opens with the identity", async () => {
+    const { folder, kit } = commandLine({ HOMESTEAD_KIT_PASSPHRASE: undefined });
+    const identity = await generateIdentity();
+    fs.writeFileSync(path.join(folder, "key.txt"), `# created: today\n${identity}\n`);
+    expect(await kit("--output", "k.age", "--recipient", await identityToRecipient(identity))).toMatchObject({
+      code: 0,
+    });
+    expect(await kit("open", "k.age")).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: "k.age was made for a recipient: add --identity <file>\n",
+    });
+    expect(await kit("open", "k.age", "--identity", "key.txt", "--into", "opened")).toMatchObject({ code: 0 });
+    expect(fs.existsSync(path.join(folder, "opened", "README.txt"))).toBe(true);
+  });
+
+  test.each<[string, NodeJS.ProcessEnv, string]>([
+    [
+      "no terminal to ask at",
+      { HOMESTEAD_KIT_PASSPHRASE: undefined },
+      "nobody is there to ask for the passphrase: set HOMESTEAD_KIT_PASSPHRASE",
+    ],
+    [
+      "a passphrase that can be guessed",
+      { HOMESTEAD_KIT_PASSPHRASE: "hunter2" },
+      "the kit's passphrase has fewer than 12 characters: four or five random words will do",
+    ],
+    [
+      "a stack that does not open",
+      { PULUMI_CONFIG_PASSPHRASE: "wrong" },
+      "pulumi config --stack home: incorrect passphrase",
+    ],
+  ])("writes nothing with %s", async (_, environment, message) => {
+    const { folder, kit } = commandLine(environment);
+    const { code, stderr } = await kit();
+    expect([code, stderr.trim().split("\n").at(-1)]).toEqual([1, message]);
+    expect(fs.readdirSync(folder)).toEqual([]);
+  });
+});
