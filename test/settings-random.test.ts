@@ -1,0 +1,155 @@
+/** A thousand wrong configurations, drawn at random and wrong by construction: each is refused by name, none breaks in. */
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { configKeys, parseSettings, requiredSecrets, SettingsError, sharedKeys } from "../settings";
+import { configurationOf } from "./support/configuration";
+
+/** One thing that is wrong: the key that must be named, and the configuration. */
+interface Wrong {
+  named: string;
+  changes: Record<string, unknown>;
+}
+const wrong = (named: string, changes: Record<string, unknown>): Wrong => ({ named, changes });
+
+const known: readonly string[] = [...configKeys, ...requiredSecrets, "smtpPassword", "dnsKey"];
+const objects = [
+  "cluster",
+  "storage",
+  "vault",
+  "media",
+  "ingress",
+  "certificates",
+  "blog",
+  "dns",
+  "smtp",
+  "search",
+  "operators",
+  "network",
+  "verification",
+  "monitoring",
+  "restore",
+  "sizes",
+  "images",
+  "charts",
+  "generations",
+] as const;
+const words = ["standby", "maintenance", "objectStore", "registrations"] as const;
+const numbers = ["epoch", "archiveInterval", "leaseGrace"] as const;
+const hosts = ["apex", "webHost"] as const;
+const required = [
+  "apex",
+  "webHost",
+  "owner",
+  "cluster",
+  "storage",
+  "vault",
+  "media",
+  "ingress",
+  "certificates",
+] as const;
+
+/** Nothing of it is a word of the schema, a host name or a number: blanks, signs, other scripts, and very long ones. */
+const gibberish = fc.oneof(
+  fc.string({ unit: "binary", maxLength: 40 }).map((text) => `§${text}`),
+  fc.constantFrom(
+    "\u0000",
+    "‮evil",
+    "💥".repeat(2000),
+    " ",
+    "../../etc/passwd",
+    "$(reboot)",
+    "a".repeat(100_000) + "!",
+  ),
+);
+const noObject = fc.oneof(gibberish, fc.integer(), fc.boolean(), fc.array(fc.integer(), { maxLength: 3 }));
+const name = fc.stringMatching(/^[a-z][a-zA-Z]{3,12}$/);
+
+/** A known key with one letter too many, one too few, or two exchanged. */
+const misspelt = fc
+  .tuple(fc.constantFrom(...configKeys), fc.nat(), fc.constantFrom("more", "less", "swap"))
+  .map(([key, at, how]) => {
+    const i = at % key.length;
+    if (how === "more") return `${key.slice(0, i)}x${key.slice(i)}`;
+    if (how === "less") return key.slice(0, i) + key.slice(i + 1);
+    return key.slice(0, i) + (key[i + 1] ?? "") + (key[i] ?? "") + key.slice(i + 2);
+  });
+
+const valid = configurationOf("home").config;
+const objectOf = (key: string): Record<string, unknown> =>
+  JSON.parse(valid[`homestead:${key}`] ?? "{}") as Record<string, unknown>;
+
+/** Places inside an object, and what can never stand there. */
+const leaves: readonly [key: string, leaf: string, values: fc.Arbitrary<unknown>][] = [
+  ["cluster", "context", fc.oneof(fc.integer(), fc.constant(""))],
+  ["cluster", "uid", gibberish],
+  ["storage", "kind", gibberish],
+  ["storage", "databases", gibberish],
+  ["sizes", "database", fc.oneof(gibberish, fc.constantFrom("10G", "0Gi", "-1Gi", "ten"), fc.integer())],
+  ["vault", "endpoint", fc.oneof(gibberish, fc.constantFrom("ftp://a", "s3.example.net", "https://a?b"))],
+  ["vault", "bucket", fc.oneof(gibberish, fc.constantFrom("ab", "UPPER", "a_b"))],
+  ["ingress", "address", fc.oneof(gibberish, fc.constantFrom("1.2.3", "999.1.1.1", "https://a.b"), fc.integer())],
+  ["operators", "certManager", gibberish],
+  ["network", "families", fc.oneof(noObject, fc.constant(["IPv5"]), fc.constant([]))],
+  ["network", "privateEgress", fc.oneof(gibberish, fc.constantFrom(["10.0.0.0/99"], ["home"], [1]))],
+  ["verification", "from", gibberish],
+  ["restore", "to", fc.oneof(gibberish, fc.constantFrom("yesterday", "2026-11-22", "2026-11-22T10:00:00"))],
+];
+
+const wrongs = fc.oneof(
+  name.filter((key) => !known.includes(key)).map((key) => wrong(key, { [key]: "x" })),
+  misspelt.filter((key) => !known.includes(key) && key !== "").map((key) => wrong(key, { [key]: "x" })),
+  fc.tuple(fc.constantFrom(...objects), noObject).map(([key, value]) => wrong(key, { [key]: value })),
+  fc.tuple(fc.constantFrom(...words), gibberish).map(([key, value]) => wrong(key, { [key]: value })),
+  fc
+    .tuple(
+      fc.constantFrom(...numbers),
+      fc.oneof(gibberish, fc.constantFrom("0", "-1", "1.5", "NaN", "1e99", "0x10", "[]")),
+    )
+    .map(([key, value]) => wrong(key, { [key]: value })),
+  fc
+    .tuple(
+      fc.constantFrom(...hosts),
+      fc.oneof(gibberish, fc.constantFrom("localhost", "https://a.b", "A.B", "a..b", "a.b/")),
+    )
+    .map(([key, value]) => wrong(key, { [key]: value })),
+  fc.constantFrom(...required).map((key) => wrong(key, { [key]: undefined })),
+  fc.constantFrom(...requiredSecrets).map((key) => wrong(key, { [key]: undefined })),
+  fc
+    .tuple(fc.constantFrom("cluster", "storage", "vault", "ingress", "sizes", "operators"), name, gibberish)
+    .filter(([key, inner]) => !(inner in objectOf(key)) && !leaves.some(([, leaf]) => leaf === inner))
+    .map(([key, inner, value]) => wrong(key, { [key]: { ...objectOf(key), [`${inner}X`]: value } })),
+  fc
+    .constantFrom(...leaves)
+    .chain(([key, leaf, values]) => values.map((value) => wrong(key, { [key]: { ...objectOf(key), [leaf]: value } }))),
+  fc.constant(wrong("webHost", { webHost: valid["homestead:apex"] })),
+  fc.constant(wrong("activeSite", { activeSite: "dev" })),
+);
+
+describe("a thousand wrong configurations", () => {
+  it("are each refused with a message that names the key, and nothing else is thrown", () => {
+    fc.assert(
+      fc.property(wrongs, ({ named, changes }) => {
+        let thrown: unknown;
+        try {
+          parseSettings(configurationOf("home", changes));
+        } catch (error) {
+          thrown = error;
+        }
+        expect(thrown, "it was taken").toBeInstanceOf(SettingsError);
+        const { message, faults } = thrown as SettingsError;
+        expect(faults.map(({ key }) => key.replace(/^homestead:/, "").split(/[.[]/)[0])).toContain(named);
+        expect(message).toContain("nothing was changed");
+        expect(message).not.toMatch(/^\s+at .*:\d+/m);
+        expect(message.length).toBeLessThan(20_000);
+        for (const { mend } of faults) expect(mend).not.toBe("");
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it("cover every kind of key", () => {
+    const drawn = new Set(fc.sample(wrongs, 1000).map(({ named }) => named));
+    for (const key of [...objects, ...words, ...numbers, ...hosts]) expect(drawn).toContain(key);
+    expect(sharedKeys.filter((key) => drawn.has(key)).length).toBeGreaterThan(3);
+  });
+});
