@@ -33,7 +33,8 @@ export = async () => {
 
   const within = { ...settings, ...found, namespace };
   const ingress = new Ingress("ingress", { ...within, otherHosts }, { provider, dependsOn: [operators] });
-  const edge = { ...within, certificate: ingress.certificate };
+  const { certificate, securityHeaders } = ingress;
+  const edge = { ...within, certificate, securityHeaders };
   const webfinger = new Webfinger("webfinger", edge, { provider });
   const blog = new Blog("blog", edge, { provider });
 

@@ -207,6 +207,7 @@ const schema = {
     labels: z
       .record(z.string(), z.string(allowed("a label's value")), allowed("labels of the Traefik pods"))
       .default({ "app.kubernetes.io/name": "traefik" }),
+    proxies: z.int(allowed("a number of proxies, 0 to 5")).min(0, "0 to 5").max(5, "0 to 5").default(0),
   }),
   certificates: z.discriminatedUnion(
     "kind",

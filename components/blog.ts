@@ -12,6 +12,8 @@ export interface BlogArgs extends Pick<Settings, "apex" | "blog" | "images"> {
   namespace: pulumi.Input<string>;
   /** Secret with the apex's certificate. */
   certificate: pulumi.Input<string>;
+  /** Middleware that every route over HTTPS goes through. */
+  securityHeaders: pulumi.Input<string>;
 }
 
 /** uid and port of nginx-unprivileged. */
@@ -57,7 +59,7 @@ export class Blog extends pulumi.ComponentResource {
 
   constructor(name: string, args: BlogArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:Blog", name, {}, opts);
-    const { namespace, apex, certificate } = args;
+    const { namespace, apex, certificate, securityHeaders } = args;
     const pod = args.blog.kind === "folder" ? this.folder(name, args, args.blog.path) : this.image(args.blog);
     const port = args.blog.kind === "folder" ? nginxPort : args.blog.port;
     const meta = { name: "blog", namespace, labels: labels("blog") };
@@ -98,7 +100,8 @@ export class Blog extends pulumi.ComponentResource {
       { parent: this, dependsOn: [deployment] },
     );
     const headers = middleware(this, `${name}-headers`, "blog-headers", namespace, {
-      headers: { stsSeconds: 31536000, contentTypeNosniff: true },
+      // What static pages do not say of themselves; Mastodon's do.
+      headers: { customFrameOptionsValue: "SAMEORIGIN", referrerPolicy: "strict-origin-when-cross-origin" },
     });
     const apexRoute = route(
       this,
@@ -109,7 +112,7 @@ export class Blog extends pulumi.ComponentResource {
       [
         {
           match: `Host(\`${apex}\`)`,
-          middlewares: [{ name: headers.metadata.name }],
+          middlewares: [{ name: securityHeaders }, { name: headers.metadata.name }],
           services: [{ name: "blog", port: 80 }],
         },
       ],

@@ -7,6 +7,8 @@ import type { Settings } from "../settings";
 import { streamingService, webService } from "./mastodon";
 
 export interface IngressArgs extends Pick<Settings, "apex" | "webHost" | "certificates"> {
+  /** Proxies between the client and Traefik. */
+  ingress: Pick<Settings["ingress"], "proxies">;
   namespace: pulumi.Input<string>;
   /** Hosts beside apex and web host that the certificate is for (an embedded media host). */
   otherHosts: string[];
@@ -42,6 +44,41 @@ export function middleware(
     { parent },
   );
 }
+
+/**
+ * What every answer over HTTPS carries: a year of HTTPS only (the preload lists' minimum, hstspreload.org; not for
+ * subdomains, which may not be ours), and no guessing at types. The rest of a page's policy is the application's.
+ */
+export const securityHeaders = { stsSeconds: 31_536_000, contentTypeNosniff: true };
+
+/** How often one client may ask: `average` requests a `period`, and `burst` at once. */
+export interface RateLimit {
+  average: number;
+  period: string;
+  burst: number;
+}
+
+/**
+ * - `webfinger`: a server that follows somebody asks a few times, and a large one from several addresses at once; Mastodon
+ *   has five threads for everybody.
+ * - `login`: somebody who mistypes. Mastodon allows 25 tries in five minutes by address (config/initializers/rack_attack.rb);
+ *   this keeps those who try more from its threads.
+ */
+export const rateLimits = {
+  webfinger: { average: 10, period: "1s", burst: 50 },
+  login: { average: 10, period: "1m", burst: 20 },
+} as const satisfies Record<string, RateLimit>;
+
+/**
+ * A limit by the client's real address. Without a proxy in front that is the connection's other end, which Traefik sees
+ * where its Service keeps it (`externalTrafficPolicy: Local`; `homestead doctor` looks).
+ */
+export function rateLimit(limit: RateLimit, proxies: number): Record<string, unknown> {
+  return { rateLimit: { ...limit, ...(proxies > 0 ? { sourceCriterion: { ipStrategy: { depth: proxies } } } : {}) } };
+}
+
+/** Where a password or a token is tried at Mastodon. */
+const loginRule = "Method(`POST`) && (PathPrefix(`/auth`) || PathPrefix(`/oauth/token`))";
 
 /** How a route is reached: plain HTTP, or HTTPS with the certificate of this Secret. */
 export type Reached = { entryPoint: "web" } | { entryPoint: "websecure"; certificate: pulumi.Input<string> };
@@ -83,6 +120,8 @@ export class Ingress extends pulumi.ComponentResource {
   public readonly authority: pulumi.Output<string>;
   /** Secret with the certificate for every host of ours; there once it is valid. */
   public readonly certificate: pulumi.Output<string>;
+  /** Middleware that every route over HTTPS goes through. */
+  public readonly securityHeaders: pulumi.Output<string>;
   /** Changes with anything a visitor could notice. */
   public readonly revision: pulumi.Output<string>;
 
@@ -92,11 +131,16 @@ export class Ingress extends pulumi.ComponentResource {
     const certificate = this.certificateOf(name, args, issuer.ref, issuer.dependsOn);
     // The Secret has the Certificate's name, and an object's id is known only when it is ready.
     this.certificate = pulumi.all([certificate.id, certificate.metadata]).apply(([, metadata]) => metadata.name ?? "");
+    const headers = middleware(this, `${name}-security-headers`, "security-headers", args.namespace, {
+      headers: securityHeaders,
+    });
+    this.securityHeaders = headers.metadata.name;
     this.revision = revisionOf([
       certificate,
       this.tls(name, args),
+      headers,
       ...this.toHttps(name, args),
-      ...this.webHost(name, args, this.certificate),
+      ...this.webHost(name, args, this.certificate, headers),
     ]);
     this.authority = this.authorityOf(name, args, certificate);
     this.registerOutputs({ authority: this.authority, revision: this.revision });
@@ -224,11 +268,33 @@ export class Ingress extends pulumi.ComponentResource {
     return [redirect, http];
   }
 
-  private webHost(name: string, { namespace, webHost }: IngressArgs, certificate: pulumi.Input<string>) {
-    const hsts = middleware(this, `${name}-security-headers`, "security-headers", namespace, {
-      headers: { stsSeconds: 31536000, contentTypeNosniff: true },
+  private webHost(
+    name: string,
+    args: IngressArgs,
+    certificate: pulumi.Input<string>,
+    headers: k8s.apiextensions.CustomResource,
+  ) {
+    const { namespace, webHost, ingress } = args;
+    const limited = (kind: keyof typeof rateLimits) =>
+      middleware(
+        this,
+        `${name}-${kind}-rate`,
+        `web-host-${kind}-rate`,
+        namespace,
+        rateLimit(rateLimits[kind], ingress.proxies),
+      );
+    const lookUps = limited("webfinger");
+    const logins = limited("login");
+    const host = `Host(\`${webHost}\`)`;
+    const to = (
+      match: string,
+      service: { name: string; port: number },
+      ...before: k8s.apiextensions.CustomResource[]
+    ) => ({
+      match: match === "" ? host : `${host} && ${match}`,
+      middlewares: [headers, ...before].map((one) => ({ name: one.metadata.name })),
+      services: [service],
     });
-    const middlewares = [{ name: hsts.metadata.name }];
     const webRoute = route(
       this,
       `${name}-web-host`,
@@ -236,16 +302,14 @@ export class Ingress extends pulumi.ComponentResource {
       namespace,
       { entryPoint: "websecure", certificate },
       [
-        {
-          match: `Host(\`${webHost}\`) && PathPrefix(\`/api/v1/streaming\`)`,
-          middlewares,
-          services: [streamingService],
-        },
-        { match: `Host(\`${webHost}\`)`, middlewares, services: [webService] },
+        to("PathPrefix(`/api/v1/streaming`)", streamingService),
+        to("PathPrefix(`/.well-known/webfinger`)", webService, lookUps),
+        to(loginRule, webService, logins),
+        to("", webService),
       ],
-      [hsts],
+      [headers, lookUps, logins],
     );
-    return [hsts, webRoute];
+    return [lookUps, logins, webRoute];
   }
 
   private authorityOf(name: string, args: IngressArgs, certificate: pulumi.CustomResource): pulumi.Output<string> {

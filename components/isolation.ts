@@ -5,7 +5,8 @@ import type { Settings } from "../settings";
 import { metricsPorts } from "./monitoring/scraping";
 
 /** `site` is written on the namespace, so that another stack refuses the cluster. */
-export interface IsolationArgs extends Pick<Settings, "site" | "namespace" | "ingress" | "network" | "monitoring"> {
+export interface IsolationArgs extends Pick<Settings, "site" | "namespace" | "network" | "monitoring"> {
+  ingress: Pick<Settings["ingress"], "namespace" | "labels">;
   /** Adopts what an earlier `destroy` left on purpose; see {@link Isolation}. */
   kept: k8s.Provider;
 }

@@ -14,6 +14,8 @@ export interface ObjectStoreArgs extends Pick<
   namespace: pulumi.Input<string>;
   /** Secret with the certificate of the public media host. */
   certificate: pulumi.Input<string>;
+  /** Middleware that every route over HTTPS goes through. */
+  securityHeaders: pulumi.Input<string>;
 }
 
 const port = 7070;
@@ -161,7 +163,7 @@ export class ObjectStore extends pulumi.ComponentResource {
   }
 
   /** The media bucket on a host of its own, so that a browser can show an upload. */
-  private publish(name: string, { namespace, media, certificate }: ObjectStoreArgs): void {
+  private publish(name: string, { namespace, media, certificate, securityHeaders }: ObjectStoreArgs): void {
     const host = mediaHost(media);
     if (host === undefined) return;
     const prefix = middleware(this, `${name}-prefix`, "media-bucket", namespace, {
@@ -177,7 +179,7 @@ export class ObjectStore extends pulumi.ComponentResource {
         {
           // Reading only: what signs requests speaks to the server itself.
           match: `Host(\`${host}\`) && (Method(\`GET\`) || Method(\`HEAD\`))`,
-          middlewares: [{ name: prefix.metadata.name }],
+          middlewares: [{ name: securityHeaders }, { name: prefix.metadata.name }],
           services: [{ name: "object-store", port }],
         },
       ],

@@ -1,6 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { revisionOf } from "../lib/revision";
-import { middleware, noService, route } from "./ingress";
+import type { Settings } from "../settings";
+import { middleware, noService, rateLimit, rateLimits, route } from "./ingress";
 
 export interface WebfingerArgs {
   namespace: pulumi.Input<string>;
@@ -8,6 +9,10 @@ export interface WebfingerArgs {
   webHost: string;
   /** Secret with the apex's certificate. */
   certificate: pulumi.Input<string>;
+  /** Middleware that every route over HTTPS goes through. */
+  securityHeaders: pulumi.Input<string>;
+  /** Proxies between the client and Traefik. */
+  ingress: Pick<Settings["ingress"], "proxies">;
 }
 
 const escape = (host: string) => host.replaceAll(".", "\\.");
@@ -38,7 +43,7 @@ export class Webfinger extends pulumi.ComponentResource {
 
   constructor(name: string, args: WebfingerArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:Webfinger", name, {}, opts);
-    const { namespace, apex, webHost, certificate } = args;
+    const { namespace, apex, webHost, certificate, securityHeaders, ingress } = args;
     // Before the redirect in the chain, or the redirect itself goes out without the header.
     const cors = middleware(this, `${name}-cors`, "well-known-cors", namespace, {
       headers: { customResponseHeaders: { "Access-Control-Allow-Origin": "*" } },
@@ -46,7 +51,15 @@ export class Webfinger extends pulumi.ComponentResource {
     const toWebHost = middleware(this, `${name}-redirect`, "well-known-redirect", namespace, {
       redirectRegex: redirect(apex, webHost),
     });
-    const middlewares = [cors, toWebHost].map((m) => ({ name: m.metadata.name }));
+    const limited = middleware(
+      this,
+      `${name}-rate`,
+      "well-known-rate",
+      namespace,
+      rateLimit(rateLimits.webfinger, ingress.proxies),
+    );
+    const chain = [cors, limited, toWebHost];
+    const middlewares = [{ name: securityHeaders }, ...chain.map((m) => ({ name: m.metadata.name }))];
     const wellKnown = route(
       this,
       `${name}-route`,
@@ -54,9 +67,9 @@ export class Webfinger extends pulumi.ComponentResource {
       namespace,
       { entryPoint: "websecure", certificate },
       [{ match: wellKnownRule(apex), middlewares, services: noService }],
-      [cors, toWebHost],
+      chain,
     );
-    this.revision = revisionOf([cors, toWebHost, wellKnown]);
+    this.revision = revisionOf([...chain, wellKnown]);
     this.registerOutputs({ revision: this.revision });
   }
 }

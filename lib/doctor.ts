@@ -18,7 +18,7 @@ import { DiskProbe, doctorNamespace } from "./doctor/disk";
 import { issuerLine, issuerOf } from "./doctor/issuer";
 import * as lines from "./doctor/lines";
 import type { Area, ClusterFacts, DoctorLine, DoctorReport } from "./doctor/lines";
-import { expectedVersion, operatorLine, traefikLine } from "./doctor/operators";
+import { clientAddressLine, expectedVersion, operatorLine, traefikLine } from "./doctor/operators";
 import type { OperatorName } from "./doctor/operators";
 import { programLines, readPrograms } from "./doctor/program";
 import { disksOf, fsyncLine, roomLine, unmeasuredLine } from "./doctor/storage";
@@ -190,7 +190,11 @@ async function clusterLines(
     attempt("cluster", "nodes", look, () => nodeLines(settings, cluster)),
     attempt("capacity", "memory", look, () => roomLines(settings, cluster, needs)),
     attempt("operators", "operators", look, () => operatorLines(settings, cluster)),
-    attempt("operators", "Traefik", look, async () => [traefikLine(settings, await cluster.traefik())]),
+    attempt("operators", "Traefik", look, async () => {
+      const { pods, services } = await cluster.traefik();
+      const addresses = pods.length === 0 ? [] : [clientAddressLine(settings, services)];
+      return [traefikLine(settings, pods), ...addresses];
+    }),
   ]);
   const clock = ahead === undefined ? [] : [lines.clockLine("API server", ahead)];
   return [...lines.clusterLines(settings, facts), ...parts.flat(), ...clock];

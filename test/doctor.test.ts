@@ -17,7 +17,7 @@ import { measure, summaryOf } from "../lib/doctor/fsync";
 import type { Measured } from "../lib/doctor/fsync";
 import { issuerLine, issuerOf } from "../lib/doctor/issuer";
 import * as lines from "../lib/doctor/lines";
-import { expectedVersion, imageName, operatorLine, traefikLine } from "../lib/doctor/operators";
+import { clientAddressLine, expectedVersion, imageName, operatorLine, traefikLine } from "../lib/doctor/operators";
 import type { OperatorFacts } from "../lib/doctor/operators";
 import { programLines } from "../lib/doctor/program";
 import type { Programs } from "../lib/doctor/program";
@@ -317,6 +317,31 @@ describe("Traefik", () => {
     expect(traefikLine(home, [pod])).toMatchObject({ verdict: "ok", says: "v3.7.1 in kube-system, 1/1 ready" });
     expect(traefikLine(home, [pod, { ...pod, ready: false }]).verdict).toBe("warning");
     expect(traefikLine(home, [{ ...pod, ready: false }]).verdict).toBe("fault");
+  });
+});
+
+describe("the client's address", () => {
+  const traefik = (externalTrafficPolicy: string) => [{ name: "traefik", externalTrafficPolicy }];
+
+  it("is seen where the Service keeps it, or where there is none but the node's own ports", () => {
+    expect(clientAddressLine(home, traefik("Local"))).toMatchObject({ verdict: "ok", says: "Traefik sees them" });
+    expect(clientAddressLine(home, [])).toMatchObject({ verdict: "ok" });
+  });
+
+  it("is hidden by a Service that spreads connections, and the mend is said", () => {
+    expect(clientAddressLine(home, traefik("Cluster"))).toMatchObject({
+      verdict: "warning",
+      what: "clients' addresses",
+      says: "Service traefik may hide them from Traefik, so that all clients behind a node share one rate limit",
+      mend: expect.stringContaining(
+        `kubectl --context home -n kube-system patch service traefik -p '{"spec":{"externalTrafficPolicy":"Local"}}'`,
+      ) as unknown,
+    });
+  });
+
+  it("is told by the proxies where there are any", () => {
+    const behind = settingsOf("home", { ingress: { address: "203.0.113.10", proxies: 1 } });
+    expect(clientAddressLine(behind, traefik("Cluster"))).toMatchObject({ verdict: "ok" });
   });
 });
 
@@ -983,6 +1008,7 @@ const listed = [
   "deployments",
   "storageclasses",
   "customresourcedefinitions",
+  "services",
   "persistentvolumes",
   "persistentvolumeclaims",
 ];
@@ -1167,6 +1193,7 @@ describe("a site before its first update", () => {
       "ok: CloudNativePG: the update installs it",
       "ok: barman-cloud plugin: the update installs it",
       "ok: Traefik: v3.7.1 in kube-system, 1/1 ready",
+      "ok: clients' addresses: Traefik sees them",
       "ok: databases: local-path: fsync p50 1 ms, p99 2 ms, max 3 ms of 900",
       expect.stringMatching(/^ok: memory: the stack asks for \d\.\d GiB; 8\.0 GiB of 8\.0 GiB are free for it$/),
       expect.stringMatching(/^ok: cpu: the stack asks for \d\.\d cores; 4\.0 cores of 4\.0 cores are free for it$/),

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { policies } from "../components/isolation";
 
 const args = {
-  ingress: { address: "203.0.113.10", namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
+  ingress: { namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
   network: { families: ["IPv4" as const], privateEgress: ["10.210.0.0/24"] },
   monitoring: { kind: "rules" as const, labels: {}, namespace: "monitoring" },
 };

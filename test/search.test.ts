@@ -151,7 +151,7 @@ describe("the server's settings", () => {
 
 describe("the search server's network", () => {
   const made = policies({
-    ingress: { address: "203.0.113.10", namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
+    ingress: { namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
     network: { families: ["IPv4"], privateEgress: [] },
     monitoring: { kind: "off" },
   });

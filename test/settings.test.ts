@@ -62,7 +62,7 @@ describe("parseSettings", () => {
       archiveInterval: 15,
       images: versions.images,
       charts: versions.charts,
-      ingress: { namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
+      ingress: { namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" }, proxies: 0 },
     });
   });
 

@@ -608,7 +608,7 @@ describe("targetOf", () => {
     webHost,
     owner,
     media: { kind: "bucket" as const, ...media },
-    ingress: { address: "192.0.2.1", namespace: "kube-system", labels: {} },
+    ingress: { address: "192.0.2.1" },
   };
 
   it("asks an embedded store's media host at the ingress", () => {

@@ -6,7 +6,7 @@ import { aheadBy } from "./lines";
 import type { Renewal } from "./lines";
 import type { IssuerFacts } from "./issuer";
 import { imageName, operatorMarks } from "./operators";
-import type { OperatorFacts, OperatorName } from "./operators";
+import type { OperatorFacts, OperatorName, TraefikService } from "./operators";
 
 export class DoctorCluster {
   private readonly core: k8s.CoreV1Api;
@@ -60,16 +60,32 @@ export class DoctorCluster {
     };
   }
 
-  async traefik(): Promise<{ image: string; ready: boolean }[]> {
+  async traefik(): Promise<{ pods: { image: string; ready: boolean }[]; services: TraefikService[] }> {
     const { namespace, labels } = this.settings.ingress;
     const labelSelector = Object.entries(labels)
       .map(([key, value]) => `${key}=${value}`)
       .join(",");
-    const pods = await this.core.listNamespacedPod({ namespace, labelSelector });
-    return pods.items.map(({ spec, status }) => ({
-      image: spec?.containers[0]?.image ?? "",
-      ready: isTrue(status?.conditions, "Ready"),
-    }));
+    const [pods, services] = await Promise.all([
+      this.core.listNamespacedPod({ namespace, labelSelector }),
+      this.core.listNamespacedService({ namespace }),
+    ]);
+    const selects = (selector: Record<string, string> = {}) =>
+      Object.keys(selector).length > 0 &&
+      pods.items.some(({ metadata }) =>
+        Object.entries(selector).every(([key, value]) => metadata?.labels?.[key] === value),
+      );
+    return {
+      pods: pods.items.map(({ spec, status }) => ({
+        image: spec?.containers[0]?.image ?? "",
+        ready: isTrue(status?.conditions, "Ready"),
+      })),
+      services: services.items
+        .filter(({ spec }) => /^(LoadBalancer|NodePort)$/.test(spec?.type ?? "") && selects(spec?.selector))
+        .map(({ metadata, spec }) => ({
+          name: metadata?.name ?? "",
+          externalTrafficPolicy: spec?.externalTrafficPolicy ?? "Cluster",
+        })),
+    };
   }
 
   async nodes(): Promise<k8s.V1Node[]> {

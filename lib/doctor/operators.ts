@@ -105,6 +105,37 @@ export function operatorLine(
   return judged("operators", title, "warning", why, `upgrade it to ${version} or later, where it was installed from`);
 }
 
+/** What leads to Traefik's pods from outside the cluster. */
+export interface TraefikService {
+  name: string;
+  externalTrafficPolicy: string;
+}
+
+/**
+ * Whether Traefik sees who is asking: the rate limits go by it. A Service that spreads its connections over all nodes hides
+ * the client behind a node's address (kubernetes.io, "Preserving the client source IP").
+ *
+ * @param services of type LoadBalancer or NodePort that select Traefik's pods; none where its ports are the node's own
+ */
+export function clientAddressLine(
+  { ingress, cluster }: Pick<Settings, "ingress" | "cluster">,
+  services: readonly TraefikService[],
+): DoctorLine {
+  const what = "clients' addresses";
+  if (ingress.proxies > 0) {
+    return ok("operators", what, `taken from X-Forwarded-For, behind ${ingress.proxies} of your proxies`);
+  }
+  const hiding = services.find(({ externalTrafficPolicy }) => externalTrafficPolicy !== "Local");
+  if (hiding === undefined) return ok("operators", what, "Traefik sees them");
+  return judged(
+    "operators",
+    what,
+    "warning",
+    `Service ${hiding.name} may hide them from Traefik, so that all clients behind a node share one rate limit`,
+    `set externalTrafficPolicy Local where Traefik was installed from (k3s: a HelmChartConfig with service.spec), or at once: kubectl --context ${cluster.context} -n ${ingress.namespace} patch service ${hiding.name} -p '{"spec":{"externalTrafficPolicy":"Local"}}'`,
+  );
+}
+
 /** A line for Traefik's pods, found as the network policies find them: by `ingress.namespace` and `ingress.labels`. */
 export function traefikLine(
   { ingress, cluster, site }: Pick<Settings, "ingress" | "cluster" | "site">,

@@ -8,7 +8,9 @@ export type PublicTarget = Omit<VerificationTarget, "media"> & {
   media?: Omit<MediaTarget, "accessKeyId" | "secretAccessKey">;
 };
 
-type Described = Pick<Settings, "apex" | "webHost" | "owner" | "ingress" | "media" | "objectStore">;
+type Described = Pick<Settings, "apex" | "webHost" | "owner" | "media" | "objectStore"> & {
+  ingress: Pick<Settings["ingress"], "address">;
+};
 
 /** What a stack's settings ask to have verified. `ca` is the authority of the site's certificates, "" where the world knows it. */
 export function targetOf(settings: Described, ca: string): PublicTarget {

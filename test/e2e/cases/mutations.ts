@@ -33,8 +33,8 @@ export function mutations(brokenBlog: string): Mutation[] {
     mutation(
       "CORS is left out",
       "components/webfinger.ts",
-      /\[cors, toWebHost\]\.map/,
-      "[toWebHost].map",
+      /\[cors, limited, toWebHost\]/,
+      "[limited, toWebHost]",
       /: webfinger cors: /,
     ),
     mutation(
