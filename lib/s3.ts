@@ -42,6 +42,56 @@ export async function s3Request(
   });
 }
 
+/** The store answered, and not with what it was asked for. */
+export class StoreRefusal extends Error {
+  override name = "StoreRefusal";
+  constructor({ bucket }: Bucket, status: number) {
+    super(`bucket '${bucket}' answers ${status}`);
+  }
+}
+
+/** A text and its version in the store. @returns undefined when there is none. @throws when the store does not say */
+export async function readText(
+  bucket: Bucket,
+  keys: BucketKeys,
+  key: string,
+): Promise<{ text: string; etag: string } | undefined> {
+  const response = await s3Request(bucket, keys, "GET", { key });
+  const text = await response.text();
+  if (response.status === 404) return undefined;
+  if (!response.ok) throw new StoreRefusal(bucket, response.status);
+  return { text, etag: response.headers.get("etag") ?? "" };
+}
+
+/**
+ * Writes a JSON text if the store still holds the version that was read (`undefined`: nothing).
+ *
+ * Conditional where the store has such writes. Some do not, and refuse them (501) or take no notice: hence the look
+ * before, and the one after, which tells by the text whose write it was. So no two writers' texts may be the same.
+ *
+ * @returns the new version; undefined when somebody else wrote in between. @throws when the store does not take it
+ */
+export async function writeTextOver(
+  bucket: Bucket,
+  keys: BucketKeys,
+  key: string,
+  text: string,
+  expected: string | undefined,
+): Promise<string | undefined> {
+  const before = await readText(bucket, keys, key);
+  if (before?.etag !== expected) return undefined;
+  const put = (headers: Record<string, string>) =>
+    s3Request(bucket, keys, "PUT", { key, body: text, headers: { "content-type": "application/json", ...headers } });
+  let response = await put(expected === undefined ? { "if-none-match": "*" } : { "if-match": expected });
+  if (response.status === 501) response = await put({});
+  // A retry after a lost reply meets its own write.
+  if (!response.ok && response.status !== 412 && response.status !== 409) {
+    throw new StoreRefusal(bucket, response.status);
+  }
+  const after = await readText(bucket, keys, key);
+  return after?.text === text ? after.etag : undefined;
+}
+
 /** What is wrong with a bucket, in a few words; nothing if it is there and the keys open it. */
 export async function bucketFault(bucket: Bucket, keys: BucketKeys): Promise<string | undefined> {
   let status: number;

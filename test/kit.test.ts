@@ -60,11 +60,21 @@ interface World {
   names?: string[];
   folder?: string;
   kube?: string;
+  /** What `pulumi whoami` says, where that is not the address that is set. */
+  told?: string;
   changes?: Record<string, unknown>;
 }
 
 /** A kit of this project's own stack files. */
-function gather({ sites = ["home", "vps"], names = [], folder, kube, changes, ...more }: World = {}): Promise<Kit> {
+function gather({
+  sites = ["home", "vps"],
+  names = [],
+  folder,
+  kube,
+  told,
+  changes,
+  ...more
+}: World = {}): Promise<Kit> {
   const given = {
     PULUMI_BACKEND_URL: backend,
     PULUMI_CONFIG_PASSPHRASE: "it's right",
@@ -78,7 +88,7 @@ function gather({ sites = ["home", "vps"], names = [], folder, kube, changes, ..
   onTestFinished(() => void vi.unstubAllEnvs());
   return gatherKit({
     folder: folder ?? projectFolder,
-    pulumi: new PulumiCli(projectFolder, { ...fake.environment, ...environment }),
+    pulumi: new PulumiCli(projectFolder, { ...fake.environment, ...environment, FAKE_PULUMI_URL: told }),
     environment,
     load: (site) => Promise.resolve(siteOf(site as StackName, changes)),
     names,
@@ -139,6 +149,12 @@ describe("a kit", () => {
     await expect(opening(another)).rejects.toThrow("k.age opens, but is no kit that this version knows");
   });
 
+  test("of before there were files in it still opens", async () => {
+    const { files, ...kit } = await gather();
+    const sealed = await sealKit(kit as Kit, { passphrase }, workFactor);
+    expect(await openKit("k.age", sealed, { passphrase })).toEqual({ ...kit, files });
+  });
+
   test("whose names lead out of the folder is none", async () => {
     const kit = { ...(await gather()), stackFiles: { "../../.profile": "evil" } };
     const sealed = await sealKit(kit, { passphrase }, workFactor);
@@ -155,6 +171,64 @@ describe("what goes into a kit", () => {
       AWS_ACCESS_KEY_ID: "state-id",
       AWS_SECRET_ACCESS_KEY: "state-secret",
     });
+  });
+
+  test.each<[what: string, told: string, set: string | undefined, address: string]>([
+    ["Pulumi Cloud's", "https://app.pulumi.com/me", undefined, "https://api.pulumi.com"],
+    ["Pulumi Cloud's, which is set", "https://app.pulumi.com/me", "https://api.pulumi.com", "https://api.pulumi.com"],
+    ["a self-hosted one's", "https://app.cloud.example/me", undefined, "https://api.cloud.example"],
+    [
+      "a self-hosted one's, which is set",
+      "https://see.cloud.example/me",
+      "https://cloud.example",
+      "https://cloud.example",
+    ],
+    ["a bucket's", "azblob://state", undefined, "azblob://state"],
+  ])("the address of the state that the CLI takes, in the README too: %s", async (_, told, set, address) => {
+    const kit = await gather({ told, environment: { PULUMI_BACKEND_URL: set } });
+    expect(kit.environment["PULUMI_BACKEND_URL"]).toBe(address);
+    expect(filesIn(kit, "/kit")["README.txt"]).toContain(`State: ${address}. Commit:`);
+    expect(kit.warnings.filter((warning) => warning.includes("the API"))).toEqual([]);
+  });
+
+  test("no profile whose file stays here: on another machine the AWS SDK fails for want of it", async () => {
+    const { environment, warnings } = await gather({ environment: { AWS_PROFILE: "me", AWS_REGION: "x" } });
+    expect(environment).toMatchObject({ AWS_ACCESS_KEY_ID: "state-id", AWS_REGION: "x" });
+    expect(environment).not.toHaveProperty("AWS_PROFILE");
+    expect(warnings.filter((warning) => warning.startsWith("s3:"))).toEqual([]);
+  });
+
+  const noKeys = { AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined };
+  const needsKeys =
+    "s3: needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY on another machine, not all of it set here; a profile's file (~/.aws) is not in the kit: export what is missing and make the kit again";
+  const profiles = (text: string) => {
+    const file = path.join(temporaryFolder(), "credentials");
+    fs.writeFileSync(file, text);
+    return file;
+  };
+  const section = (name: string) => `[${name}]\naws_access_key_id = id\naws_secret_access_key = of ${name}\n`;
+
+  test("the file that a variable names", async () => {
+    const text = `${section("me")}${section("default")}`;
+    const kit = await gather({
+      environment: { ...noKeys, AWS_PROFILE: "me", AWS_SHARED_CREDENTIALS_FILE: profiles(text) },
+    });
+    expect(kit.files).toEqual({ AWS_SHARED_CREDENTIALS_FILE: text });
+    expect(kit.environment).toMatchObject({ AWS_PROFILE: "me" });
+    expect(kit.environment).not.toHaveProperty("AWS_SHARED_CREDENTIALS_FILE");
+    expect(kit.warnings.join("\n")).not.toContain("AWS_");
+    const key = path.join(temporaryFolder(), "key.json");
+    fs.writeFileSync(key, "{}");
+    const named = { environment: { GOOGLE_APPLICATION_CREDENTIALS: key }, names: ["GOOGLE_APPLICATION_CREDENTIALS"] };
+    expect((await gather(named)).files).toEqual({ GOOGLE_APPLICATION_CREDENTIALS: "{}" });
+  });
+
+  test.each<[string, string]>([
+    ["another profile's keys", section("other")],
+    ["no keys", "[me]\nrole_arn = arn\nsource_profile = other\n[other]\naws_access_key_id = id\n"],
+  ])("a warning where that file has %s", async (_, text) => {
+    const environment = { ...noKeys, AWS_PROFILE: "me", AWS_SHARED_CREDENTIALS_FILE: profiles(text) };
+    expect((await gather({ environment })).warnings).toContain(needsKeys);
   });
 
   test("the passphrase from its file, where it is in one", async () => {
@@ -189,10 +263,32 @@ describe("what goes into a kit", () => {
   });
 
   test.each<[string, World, string]>([
+    ["keys of the backend that are not in the environment", { environment: noKeys }, needsKeys],
     [
-      "keys of the backend that are not in the environment",
-      { environment: { AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined } },
-      "no variable AWS_... is set here, and s3: is opened by such: set it and make the kit again",
+      "a profile in place of the keys",
+      { environment: { ...noKeys, AWS_PROFILE: "me", AWS_REGION: "eu-central-003" } },
+      needsKeys,
+    ],
+    ["half of the keys", { environment: { AWS_SECRET_ACCESS_KEY: "" } }, needsKeys],
+    [
+      "a log-in of az in place of a key",
+      { environment: { PULUMI_BACKEND_URL: "azblob://state", AZURE_STORAGE_ACCOUNT: "me" } },
+      "azblob: needs AZURE_STORAGE_KEY, or AZURE_STORAGE_SAS_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, or AZURE_TENANT_ID and AZURE_CLIENT_ID and AZURE_CLIENT_SECRET on another machine, not all of it set here; the log-in of az (~/.azure) is not in the kit: export what is missing and make the kit again",
+    ],
+    [
+      "a log-in of gcloud in place of a key",
+      { environment: { PULUMI_BACKEND_URL: "gs://state", GOOGLE_PROJECT: "me" } },
+      "gs: needs GOOGLE_APPLICATION_CREDENTIALS, or GOOGLE_CREDENTIALS on another machine, not all of it set here; the log-in of gcloud (~/.config/gcloud) is not in the kit: export what is missing and make the kit again",
+    ],
+    [
+      "a log-in of Pulumi Cloud in place of a token",
+      { told: "https://app.pulumi.com/me", environment: { PULUMI_BACKEND_URL: undefined } },
+      "https: needs PULUMI_ACCESS_TOKEN on another machine, not all of it set here; the log-in of pulumi (~/.pulumi) is not in the kit: export what is missing and make the kit again",
+    ],
+    [
+      "an API whose address nobody tells",
+      { told: "https://see.cloud.example/me", environment: { PULUMI_BACKEND_URL: undefined } },
+      "https://see.cloud.example/me is where the state is seen, and perhaps not where the API is: set PULUMI_BACKEND_URL to what pulumi login was given, and make the kit again",
     ],
     [
       "a state that is on this machine only",
@@ -336,6 +432,25 @@ describe("an opened kit", () => {
     expect(shell("PULUMI_CONFIG_PASSPHRASE")).toBe("it's right");
     expect(shell("PULUMI_BACKEND_URL")).toBe(backend);
     expect(shell("KUBECONFIG")).toBe(path.join(folder, "kubeconfig"));
+  });
+
+  test("has the files that variables named, and points the variables there", async () => {
+    const key = path.join(temporaryFolder(), "key.json");
+    fs.writeFileSync(key, "a private key");
+    const environment = { PULUMI_BACKEND_URL: "gs://state", GOOGLE_APPLICATION_CREDENTIALS: key };
+    const kit = await gather({ environment });
+    const folder = path.join(temporaryFolder(), "my kit");
+    writeKitFolder(kit, folder);
+    fs.rmSync(key);
+    const script = '. "$0" && cat "$GOOGLE_APPLICATION_CREDENTIALS"';
+    const path_ = { PATH: process.env.PATH };
+    expect(execFileSync("sh", ["-c", script, path.join(folder, "env")], { env: path_ }).toString()).toBe(
+      "a private key",
+    );
+    expect(mode(path.join(folder, "GOOGLE_APPLICATION_CREDENTIALS"))).toBe("600");
+    expect(filesIn(kit, folder)["README.txt"]).toContain(
+      "\nGOOGLE_APPLICATION_CREDENTIALS  the file of that variable\n",
+    );
   });
 
   test("tells the three commands of this very server", async () => {

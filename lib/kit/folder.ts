@@ -52,6 +52,7 @@ export function filesIn(kit: Kit, folder: string): Record<string, string> {
     env: environmentFile(kit, folder),
     "secrets.json": `${JSON.stringify(kit.secrets, null, 2)}\n`,
     "vaults.json": `${JSON.stringify(kit.vaults, null, 2)}\n`,
+    ...kit.files,
     ...Object.fromEntries(kit.kubeconfigs.map(({ name, text }) => [name, text])),
     ...kit.stackFiles,
   };
@@ -61,9 +62,13 @@ const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
 /** A place below the home folder is below that of whoever opens the kit. */
 const quotedPlace = (place: string) => (place.startsWith("~/") ? `~/${quoted(place.slice(2))}` : quoted(place));
 
-function environmentFile({ environment, kubeconfigs }: Kit, folder: string): string {
+function environmentFile({ environment, files, kubeconfigs }: Kit, folder: string): string {
   const own = kubeconfigs.find(({ place }) => place === undefined);
-  const all = { ...environment, ...(own === undefined ? {} : { KUBECONFIG: path.join(folder, own.name) }) };
+  const all = {
+    ...environment,
+    ...Object.fromEntries(Object.keys(files).map((name) => [name, path.join(folder, name)])),
+    ...(own === undefined ? {} : { KUBECONFIG: path.join(folder, own.name) }),
+  };
   return Object.entries(all)
     .map(([name, value]) => `export ${name}=${quoted(value)}\n`)
     .join("");
@@ -91,7 +96,7 @@ export function commandsOf({ git, sites, activeSite, kubeconfigs }: Kit, folder:
 }
 
 function readme(kit: Kit, folder: string): string {
-  const { madeAt, activeSite, git, warnings, environment, sites } = kit;
+  const { madeAt, activeSite, git, warnings, environment, files, sites } = kit;
   const [clone, prepare, go] = commandsOf(kit, folder);
   const lines = [
     `Break-glass kit of ${madeAt}. Everything in this folder is secret. Delete the folder when you are done.`,
@@ -117,6 +122,7 @@ function readme(kit: Kit, folder: string): string {
     "write there: a switch after this kit, or after the last push.",
     "",
     "env             what to set: the state's address, its passphrase and keys, KUBECONFIG",
+    ...Object.keys(files).map((name) => `${name}  the file of that variable`),
     "kubeconfig*     the clusters, with credentials",
     "Pulumi*.yaml    the project's and the stacks' files as they were",
     "secrets.json    every stack's secrets in clear, should the passphrase or the state be of no use",

@@ -45,6 +45,7 @@ export async function gatherKit(sources: Sources): Promise<Kit> {
     activeSite: siteNames.find((name) => name === settings[0]?.activeSite) ?? "home",
     git,
     environment: variables.environment,
+    files: variables.files,
     stackFiles,
     secrets: Object.fromEntries(loaded.map(([site, { secrets }]) => [site, secrets])),
     vaults: Object.fromEntries(loaded.map(([site, one]) => [site, vaultOf(one)])),
@@ -75,59 +76,143 @@ function filesOf(folder: string, sites: readonly string[]): Record<string, strin
 
 // ---------------------------------------------------------------- Pulumi's state, and what opens it
 
-/** What a backend, or a stack's secrets provider, is opened with: the variables' common beginnings. */
-const openedBy: Record<string, readonly string[]> = {
-  s3: ["AWS_"],
-  awskms: ["AWS_"],
-  azblob: ["AZURE_"],
-  azurekeyvault: ["AZURE_"],
-  gs: ["GOOGLE_"],
-  gcpkms: ["GOOGLE_"],
-  https: ["PULUMI_ACCESS_TOKEN"],
-  http: ["PULUMI_ACCESS_TOKEN"],
+/** How a backend, or a stack's secrets provider, is opened. */
+interface Opening {
+  /** The beginning of its variables' names. */
+  start: string;
+  /** Each is enough on a machine that has nothing else. */
+  sets: readonly (readonly string[])[];
+  /** What opens it here without them, and stays here. */
+  otherwise: string;
+}
+const aws: Opening = {
+  start: "AWS_",
+  sets: [["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]],
+  otherwise: "a profile's file (~/.aws)",
+};
+const azurePrincipal = ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"];
+const azure: Opening = { start: "AZURE_", sets: [azurePrincipal], otherwise: "the log-in of az (~/.azure)" };
+const google: Opening = {
+  start: "GOOGLE_",
+  sets: [["GOOGLE_APPLICATION_CREDENTIALS"], ["GOOGLE_CREDENTIALS"]],
+  otherwise: "the log-in of gcloud (~/.config/gcloud)",
+};
+const cloud: Opening = {
+  start: "PULUMI_ACCESS_TOKEN",
+  sets: [["PULUMI_ACCESS_TOKEN"]],
+  otherwise: "the log-in of pulumi (~/.pulumi)",
+};
+const azureStorage = ["AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_CONNECTION_STRING"];
+const openings: Record<string, Opening> = {
+  s3: aws,
+  awskms: aws,
+  azblob: { ...azure, sets: [...azureStorage.map((name) => [name]), azurePrincipal] },
+  azurekeyvault: azure,
+  gs: google,
+  gcpkms: google,
+  https: cloud,
+  http: cloud,
 };
 
+/** Variables that name a file, a text that makes sense anywhere: it comes along. */
+const fileVariables = ["GOOGLE_APPLICATION_CREDENTIALS", "AWS_SHARED_CREDENTIALS_FILE"];
+const profileVariables = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"];
+
 async function environmentOf(
-  { pulumi, environment, names }: Sources,
+  { folder, pulumi, environment, names }: Sources,
   stackFiles: Readonly<Record<string, string>>,
-): Promise<{ environment: Record<string, string>; warnings: string[] }> {
+): Promise<Pick<Kit, "environment" | "files" | "warnings">> {
   const { url } = JSON.parse(await pulumi.run(["whoami", "-v", "--json"])) as { url: string };
-  const result: Record<string, string> = { PULUMI_BACKEND_URL: url };
-  const warnings: string[] = [];
+  const { address, warnings } = addressOf(url, environment["PULUMI_BACKEND_URL"]);
+  const taken: Record<string, string> = { PULUMI_BACKEND_URL: address };
 
   const providers = Object.values(stackFiles).flatMap((text) => {
     const { secretsprovider } = (parse(text) ?? {}) as { secretsprovider?: string };
     return secretsprovider === undefined ? [] : [secretsprovider];
   });
   const passphrase = passphraseOf(environment);
-  if (passphrase !== undefined) result["PULUMI_CONFIG_PASSPHRASE"] = passphrase;
+  if (passphrase !== undefined) taken["PULUMI_CONFIG_PASSPHRASE"] = passphrase;
 
-  for (const scheme of new Set([url, ...providers].map((address) => address.split(":")[0] ?? ""))) {
-    const starts = openedBy[scheme] ?? [];
-    const found = Object.entries(environment).filter(([name]) => starts.some((start) => name.startsWith(start)));
-    for (const [name, value = ""] of found) result[name] = value;
-    if (starts.length > 0 && found.length === 0) {
-      warnings.push(
-        `no variable ${starts.join(" or ")}... is set here, and ${scheme}: is opened by such: set it and make the kit again`,
-      );
-    }
+  const schemes = [...new Set([address, ...providers].map((one) => one.split(":")[0] ?? ""))];
+  const toOpen = schemes.flatMap((scheme) => {
+    const opening = openings[scheme];
+    return opening === undefined ? [] : [{ scheme, ...opening }];
+  });
+  for (const [name, value = ""] of Object.entries(environment)) {
+    if (toOpen.some(({ start }) => name.startsWith(start))) taken[name] = value;
+  }
+  for (const name of names) {
+    const value = environment[name];
+    if (value === undefined) throw new UserError(`--env ${name}: this variable is not set`);
+    taken[name] = value;
+  }
+
+  const files = filesNamed(folder, taken);
+  const profileComes = hasKeys(files["AWS_SHARED_CREDENTIALS_FILE"], taken);
+  for (const { scheme, start, sets, otherwise } of toOpen) {
+    if (sets.some((set) => set.every((name) => (taken[name] ?? "") !== ""))) continue;
+    if (start === aws.start && profileComes) continue;
+    const wanted = sets.map((set) => set.join(" and ")).join(", or ");
+    warnings.push(
+      `${scheme}: needs ${wanted} on another machine, not all of it set here; ${otherwise} is not in the kit: export what is missing and make the kit again`,
+    );
   }
   if (url.startsWith("file:")) {
     warnings.push(
       `Pulumi's state is at ${url}, on this machine: if it burns, so does the state (pulumi stack export, pulumi login to a bucket, pulumi stack import)`,
     );
   }
-  for (const [name, value] of Object.entries(result)) {
-    if (/_FILE$|CREDENTIALS$|_PATH$/.test(name) && value.startsWith("/")) {
+  const result = Object.entries(taken).filter(
+    ([name]) =>
+      // Named, and not there: the AWS SDK fails, keys or no keys.
+      !(name in files) && (profileComes || names.includes(name) || !profileVariables.includes(name)),
+  );
+  for (const [name, value] of result) {
+    if (fileVariables.includes(name) || (/_FILE$|CREDENTIALS$|_PATH$/.test(name) && value.startsWith("/"))) {
       warnings.push(`${name} names the file ${value}, which is not in the kit`);
     }
   }
-  for (const name of names) {
-    const value = environment[name];
-    if (value === undefined) throw new UserError(`--env ${name}: this variable is not set`);
-    result[name] = value;
-  }
-  return { environment: result, warnings };
+  return { environment: Object.fromEntries(result), files, warnings };
+}
+
+/**
+ * Where the state is, as PULUMI_BACKEND_URL takes it. Of Pulumi Cloud, hosted by whomever, `whoami` tells the console's
+ * address and not the API's; by the CLI's own rule the one is `app.` where the other is `api.`.
+ */
+function addressOf(told: string, set: string | undefined): { address: string; warnings: string[] } {
+  if (/^(?!https?:)[a-z0-9]+:/.test(told)) return { address: told, warnings: [] };
+  if (set !== undefined && set !== "") return { address: set, warnings: [] };
+  const [, scheme, domain] = /^(https?:\/\/)app\.([^/]+)/.exec(told) ?? [];
+  if (scheme !== undefined && domain !== undefined) return { address: `${scheme}api.${domain}`, warnings: [] };
+  return {
+    address: told,
+    warnings: [
+      `${told} is where the state is seen, and perhaps not where the API is: set PULUMI_BACKEND_URL to what pulumi login was given, and make the kit again`,
+    ],
+  };
+}
+
+/** Text by variable. A file that cannot be read is left out. */
+function filesNamed(folder: string, variables: Readonly<Record<string, string>>): Record<string, string> {
+  const texts = fileVariables.flatMap((name): [string, string][] => {
+    const file = variables[name];
+    if (file === undefined || file === "") return [];
+    try {
+      return [[name, fs.readFileSync(path.resolve(folder, file), "utf8")]];
+    } catch {
+      return [];
+    }
+  });
+  return Object.fromEntries(texts);
+}
+
+/** Whether a credentials file of the AWS SDK has keys for the profile that is asked for. */
+function hasKeys(text: string | undefined, variables: Readonly<Record<string, string>>): boolean {
+  const profile = profileVariables.map((name) => variables[name] ?? "").find((name) => name !== "") ?? "default";
+  const section = text?.split(/^\s*\[/m).find((one) => one.startsWith(`${profile}]`)) ?? "";
+  return ["aws_access_key_id", "aws_secret_access_key"].every((key) =>
+    new RegExp(`^\\s*${key}\\s*=`, "m").test(section),
+  );
 }
 
 /** The variable wins over the file, as in the CLI. Neither: the secrets are opened by something else. */

@@ -25,6 +25,8 @@ const shape = z.strictObject({
   }),
   /** Variables by name: the state's address, the passphrase, what opens the backend. */
   environment: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()),
+  /** Files by the variable that names them. */
+  files: z.record(z.string().regex(/^[A-Z][A-Z0-9_]*$/), z.string()).default({}),
   /** `Pulumi.yaml` and the stack files, as they are. */
   stackFiles: z.record(fileName, z.string()),
   /** Every stack's secrets in clear. */

@@ -1,5 +1,5 @@
 /** The lease in its bucket: read, and written only over what was read. */
-import { s3Request } from "../s3";
+import { s3Request, StoreRefusal, writeTextOver } from "../s3";
 import type { Bucket, BucketKeys } from "../s3";
 import { formatLease, leaseKey, parseLease } from "./lease";
 import type { Lease, StoredLease } from "./lease";
@@ -36,10 +36,8 @@ export function ageOf(headers: Headers): number {
 }
 
 /**
- * Writes the lease if the store still holds what was read (`undefined`: nothing).
- *
- * Conditional where the store has such writes. Some do not, and refuse them (501) or take no notice: hence the look
- * before, and the one after, which tells by `writer` whose write it was.
+ * Writes the lease if the store still holds what was read (`undefined`: nothing). Its `writer` tells one write from
+ * another.
  *
  * @throws LeaseConflict when somebody else wrote it. @throws Error when the store refuses
  */
@@ -49,22 +47,12 @@ export async function writeLease(
   lease: Lease,
   expected: StoredLease | undefined,
 ): Promise<void> {
-  const before = await readLease(vault, keys);
-  if (before?.etag !== expected?.etag) throw new LeaseConflict();
-  const condition: Record<string, string> =
-    expected === undefined ? { "if-none-match": "*" } : { "if-match": expected.etag };
-  const put = (headers: Record<string, string>) =>
-    s3Request(vault, keys, "PUT", {
-      key: leaseKey,
-      body: formatLease(lease),
-      headers: { "content-type": "application/json", ...headers },
-    });
-  let response = await put(condition);
-  if (response.status === 501) response = await put({});
-  // A retry after a lost reply meets its own write.
-  if (!response.ok && response.status !== 412 && response.status !== 409) {
-    throw new Error(`the lease cannot be written: bucket '${vault.bucket}' answers ${response.status}`);
+  let written: string | undefined;
+  try {
+    written = await writeTextOver(vault, keys, leaseKey, formatLease(lease), expected?.etag);
+  } catch (error) {
+    if (error instanceof StoreRefusal) throw new Error(`the lease cannot be written: ${error.message}`);
+    throw error;
   }
-  const after = await readLease(vault, keys);
-  if (after?.lease.writer !== lease.writer) throw new LeaseConflict();
+  if (written === undefined) throw new LeaseConflict();
 }

@@ -3,7 +3,7 @@
  * where it stopped.
  */
 import * as z from "zod";
-import { s3Request } from "../s3";
+import { readText, StoreRefusal, writeTextOver } from "../s3";
 import type { Bucket, BucketKeys } from "../s3";
 import { siteNames } from "../../settings";
 import { UserError } from "../user-error";
@@ -70,40 +70,29 @@ export class JournalStore {
 
   /** @returns undefined when there was never a switch. @throws Error when the store does not say */
   async read(): Promise<Journal | undefined> {
-    const response = await s3Request(this.vault, this.keys, "GET", { key: journalKey });
-    const text = await response.text();
-    this.etag = response.headers.get("etag") ?? undefined;
-    if (response.status === 404) return ((this.etag = undefined), undefined);
-    if (!response.ok) throw new Error(`bucket '${this.vault.bucket}' answers ${response.status}`);
-    return parseJournal(text);
+    const found = await readText(this.vault, this.keys, journalKey);
+    this.etag = found?.etag;
+    return found === undefined ? undefined : parseJournal(found.text);
   }
 
   /** @throws UserError when somebody else wrote it since, or the vault takes nothing */
   async write(journal: Journal): Promise<void> {
-    const put = (headers: Record<string, string>) =>
-      s3Request(this.vault, this.keys, "PUT", {
-        key: journalKey,
-        body: `${JSON.stringify(journal, undefined, 2)}\n`,
-        headers: { "content-type": "application/json", ...headers },
-        retries: 0,
-      });
-    let response: Response;
+    // Two runs that go on with one journal begin by writing the same text. The time in their first mark differs.
+    const text = `${JSON.stringify(journal, undefined, 2)}\n`;
+    let written: string | undefined;
     try {
-      response = await put(this.etag === undefined ? { "if-none-match": "*" } : { "if-match": this.etag });
-      // A store without conditional writes says so.
-      if (response.status === 501) response = await put({});
+      written = await writeTextOver(this.vault, this.keys, journalKey, text, this.etag);
     } catch (error) {
-      throw new UserError(`the journal cannot be written to the vault: ${reason(error)}`);
-    }
-    if (response.status === 412 || response.status === 409) {
-      throw new UserError("another run of this switch is at work: let it end, then look: npx homestead status");
-    }
-    if (!response.ok) {
       throw new UserError(
-        `the journal cannot be written: bucket '${this.vault.bucket}' answers ${response.status}; the vault's keys must be allowed to write (npx homestead doctor)`,
+        error instanceof StoreRefusal
+          ? `the journal cannot be written: ${error.message}; the vault's keys must be allowed to write (npx homestead doctor)`
+          : `the journal cannot be written to the vault: ${reason(error)}`,
       );
     }
-    this.etag = response.headers.get("etag") ?? undefined;
+    if (written === undefined) {
+      throw new UserError("another run of this switch is at work: let it end, then look: npx homestead status");
+    }
+    this.etag = written;
   }
 }
 

@@ -32,11 +32,8 @@ export interface WorldOptions {
 
 export function realWorld(options: WorldOptions): World {
   const { target, from, journal, load } = options;
-  const changed = new Set<string>();
   return {
-    files(values) {
-      for (const file of writeFiles(projectFolder, { target, from }, values)) changed.add(file);
-    },
+    files: (values) => void writeFiles(projectFolder, { target, from }, values),
     up: (site) => up(site, options.engine),
     async follows(site) {
       const { settings } = await load(site);

@@ -33,7 +33,7 @@ const save = () => fs.writeFileSync(file, JSON.stringify(state));
 const config = () => state[stack] ?? fail("no stack named '" + stack + "' found");
 const [one, two, three, four] = args;
 if (one === "version") console.log("v3.260.0");
-else if (one === "whoami") console.log(JSON.stringify({ user: "me", url: process.env.PULUMI_BACKEND_URL }));
+else if (one === "whoami") console.log(JSON.stringify({ user: "me", url: process.env.FAKE_PULUMI_URL ?? process.env.PULUMI_BACKEND_URL }));
 else if (one === "stack" && two === "ls") console.log(JSON.stringify(Object.keys(state).map((name) => ({ name }))));
 else if (one === "stack" && two === "init") { state[three] ??= {}; save(); }
 else if (one === "stack" && two === "output") console.log(process.env.FAKE_PULUMI_OUTPUTS ?? "{}");
