@@ -10,7 +10,7 @@ import type { Journal, Kind } from "../lib/switch/journal";
 import { keysOf, preflight } from "../lib/switch/preflight";
 import type { Findings } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
-import { canReopen, described, nextStep, standingOf, stepsOf } from "../lib/switch/steps";
+import { described, nextStep, resumption, standingOf, stepsOf } from "../lib/switch/steps";
 import { realWorld } from "../lib/switch/world";
 import type { Lease } from "../lib/lease/lease";
 import { UserError } from "../lib/user-error";
@@ -165,20 +165,16 @@ async function goOn(
   options: Options,
 ): Promise<Journal | undefined> {
   const step = nextStep(open) ?? "verify";
-  if (open.target !== target) {
-    if (target === open.from && canReopen(open)) {
-      console.log(`the switch to ${open.target} that stopped before ${step} is taken back`);
-      const back: Journal = { ...open, steps: [{ name: "reopen" }] };
-      show(back);
-      return back;
-    }
-    throw new UserError(
-      `a switch to ${open.target} (epoch ${open.epoch}) stopped before its step ${step}, and cannot be taken back any more: npx homestead switch ${open.target} goes on; then switch to ${target}`,
-    );
+  const how = resumption(open, lease, { target, kind: wanted });
+  if (typeof how === "object") throw new UserError(how.refused);
+  if (how === "reopen") {
+    console.log(`the switch to ${open.target} that stopped before ${step} is taken back`);
+    const back: Journal = { ...open, steps: [{ name: "reopen" }] };
+    show(back);
+    return back;
   }
-  // The old site is gone in the middle of a planned switch. With its token nothing is lost all the same.
-  if (wanted !== "planned" && open.kind === "planned" && open.token === undefined) {
-    console.log(`the planned switch that stopped before ${step} goes on without ${open.from}`);
+  if (how === "decide anew") {
+    console.log(`the ${open.kind} switch that stopped before ${step} goes on as ${wanted}`);
     const old = await loadSite(open.from).catch(() => undefined);
     const findings = await preflight({ kind: wanted, from: open.from, target: there, old, lease });
     if (findings.faults.length > 0) throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.`);

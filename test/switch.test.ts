@@ -1,17 +1,17 @@
 import * as fs from "node:fs";
-import * as http from "node:http";
-import type { AddressInfo } from "node:net";
 import * as path from "node:path";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { segmentsBehind } from "../lib/archive";
 import { writeFiles } from "../lib/switch/files";
-import { JournalStore, parseJournal } from "../lib/switch/journal";
+import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
 import { sameImage, stateOf } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
-import { canReopen, filesAt, nextStep, standingOf, stepsOf } from "../lib/switch/steps";
+import { filesAt, nextStep, resumption, standingOf, stepsOf } from "../lib/switch/steps";
 import { whyUpFailed } from "../lib/switch/world";
+import { fakeStore } from "./support/fake-store";
+import type { FakeStore } from "./support/fake-store";
 import { temporaryFolder } from "./support/folders";
 
 const at = "2026-11-23T08:00:00.000Z";
@@ -77,13 +77,46 @@ describe("the steps of a switch", () => {
     expect(standingOf(planned(), lease("vps", 1))).toBe("overtaken");
   });
 
-  test("a planned switch can be taken back until the demotion has begun", () => {
-    expect(canReopen(planned())).toBe(true);
-    const begun = planned();
-    expect(
-      canReopen({ ...begun, steps: begun.steps.map((s) => (s.name === "demote" ? { ...s, begun: at } : s)) }),
-    ).toBe(false);
-    expect(canReopen(journalOf("dead", ["promote"]))).toBe(false);
+  const before = { activeSite: "home", epoch: 1 } as const;
+  const after = { activeSite: "vps", epoch: 2 } as const;
+  const begun = (journal: Journal, ...names: StepName[]): Journal => ({
+    ...journal,
+    steps: journal.steps.map((s) => (names.includes(s.name) ? { ...s, begun: at } : s)),
+  });
+  const toVps = (kind: Kind) => ({ target: "vps", kind }) as const;
+  const toHome = { target: "home", kind: "planned" } as const;
+
+  test("a planned switch can be taken back until the demotion has begun, and goes on otherwise", () => {
+    expect(resumption(planned(), before, toHome)).toBe("reopen");
+    expect(resumption(planned(), before, toVps("planned"))).toBe("go on");
+    expect(resumption(begun(planned(), "stop-web", "demote"), before, toHome)).toEqual({
+      refused:
+        "a switch to vps (epoch 2) stopped before its step stop-web, and cannot be taken back any more: npx homestead switch vps goes on; then switch to home",
+    });
+  });
+
+  test("a planned switch whose old site is lost on the way is decided anew, but for one that has its token", () => {
+    expect(resumption(planned(), before, toVps("lost"))).toBe("decide anew");
+    expect(resumption({ ...planned(), token: "abc" }, before, toVps("dead"))).toBe("go on");
+  });
+
+  test("a word about the old site is asked for again until the lease is taken by it: the site may be there by now", () => {
+    const dead = begun(journalOf("dead", ["promote", "clear-token", "verify"]), "promote");
+    expect(resumption(dead, before, toVps("planned"))).toEqual({
+      refused:
+        "a switch to vps (epoch 2) stopped before its step promote, for which home was said to be dead: say again what is so (npx homestead switch vps --lost, or --dead), or, if home is there after all, take it back: npx homestead switch home",
+    });
+    expect(resumption(dead, before, toVps("lost"))).toBe("decide anew");
+    expect(resumption(dead, before, toVps("dead"))).toBe("decide anew");
+    expect(resumption(dead, before, toHome)).toBe("reopen");
+  });
+
+  test("once the lease is taken, the switch goes on with whatever word", () => {
+    const dead = begun(journalOf("dead", ["promote", "clear-token", "verify"]), "promote");
+    for (const kind of ["planned", "lost", "dead"] as const) expect(resumption(dead, after, toVps(kind))).toBe("go on");
+    expect(resumption(dead, after, toHome)).toMatchObject({
+      refused: expect.stringContaining("cannot be taken back") as unknown,
+    });
   });
 });
 
@@ -245,57 +278,97 @@ describe("a run", () => {
 });
 
 describe("the journal in the vault", () => {
-  async function vaultWith(answer: (method: string) => number | undefined = () => undefined) {
-    let body: string | undefined;
-    let version = 0;
-    const server = http.createServer((request, response) => {
-      let text = "";
-      request.on("data", (chunk: Buffer) => (text += chunk.toString()));
-      request.on("end", () => {
-        const forced = answer(request.method ?? "");
-        const etag = `"${version}"`;
-        const { "if-match": match, "if-none-match": none } = request.headers;
-        if (forced !== undefined) response.writeHead(forced).end();
-        else if (request.method === "GET") response.writeHead(body === undefined ? 404 : 200, { etag }).end(body);
-        else if ((none !== undefined && body !== undefined) || (match !== undefined && match !== etag))
-          response.writeHead(412).end();
-        else {
-          body = text;
-          response.writeHead(200, { etag: `"${++version}"` }).end();
-        }
-      });
-    });
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    onTestFinished(() => void server.close());
-    const endpoint = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    return () =>
-      new JournalStore({ endpoint, region: "x", bucket: "vault" }, { accessKeyId: "a", secretAccessKey: "b" });
-  }
-
-  test("is read as it was written", async () => {
-    const store = await vaultWith();
-    const one = store();
-    expect(await one.read()).toBeUndefined();
-    await one.write(planned());
-    await one.write({ ...planned(), token: "abc" });
-    expect(await store().read()).toEqual({ ...planned(), token: "abc" });
+  const run = (store: FakeStore) => new JournalStore(store.vault, store.keys);
+  const taken = "another run of this switch is at work: let it end, then look: npx homestead status";
+  /** As every mark does. */
+  const later = (seconds: number) => ({
+    ...planned(),
+    updatedAt: new Date(Date.parse(at) + seconds * 1000).toISOString(),
   });
 
-  test("two runs of one switch: the second to write is told", async () => {
-    const store = await vaultWith();
-    const [one, two] = [store(), store()];
+  describe.each(["kept", "refused", "ignored"] as const)("where conditions of a write are %s", (conditions) => {
+    async function vault() {
+      const store = await fakeStore();
+      store.conditions = conditions;
+      return store;
+    }
+
+    test("is read as it was written", async () => {
+      const store = await vault();
+      const one = run(store);
+      expect(await one.read()).toBeUndefined();
+      await one.write(planned());
+      await one.write({ ...planned(), token: "abc" });
+      expect(await run(store).read()).toEqual({ ...planned(), token: "abc" });
+    });
+
+    test("two runs of one switch: the second to write is told, and has written nothing", async () => {
+      const store = await vault();
+      const [one, two] = [run(store), run(store)];
+      await one.read();
+      await two.read();
+      await one.write(later(1));
+      await expect(two.write(later(2))).rejects.toThrow(taken);
+      await one.write(later(3));
+      await expect(two.write(later(4))).rejects.toThrow(taken);
+      expect(await run(store).read()).toEqual(later(3));
+    });
+  });
+
+  test("is left alone when another run writes in the same moment, where conditions are kept", async () => {
+    const store = await fakeStore();
+    const one = run(store);
     await one.read();
-    await two.read();
     await one.write(planned());
-    await expect(two.write(planned())).rejects.toThrow("another run of this switch is at work");
+    const others = JSON.stringify(later(1));
+    store.fate = (request) => {
+      if (request.startsWith("PUT")) store.put(journalKey, others);
+      return undefined;
+    };
+    await expect(one.write(later(2))).rejects.toThrow(taken);
+    expect(store.text(journalKey)).toBe(others);
+  });
+
+  test.each(["refused", "ignored"] as const)(
+    "another run that wrote over it in the same moment is noticed, where conditions are %s",
+    async (conditions) => {
+      const store = await fakeStore();
+      store.conditions = conditions;
+      const one = run(store);
+      await one.read();
+      let written = false;
+      store.fate = (request) => {
+        // Between its write and the look after it.
+        if (written && request.startsWith("GET")) store.put(journalKey, JSON.stringify(later(1)));
+        written ||= request.startsWith("PUT");
+        return undefined;
+      };
+      await expect(one.write(planned())).rejects.toThrow(taken);
+    },
+  );
+
+  test("knows its own write again when the reply was lost and the second try is refused", async () => {
+    const store = await fakeStore();
+    const one = run(store);
+    await one.read();
+    let puts = 0;
+    store.fate = (request) => (request.startsWith("PUT") && (puts += 1) === 1 ? { served: 503 } : undefined);
+    await one.write(planned());
+    await one.write(later(1));
+    expect(await run(store).read()).toEqual(later(1));
   });
 
   test("a vault that takes nothing stops the switch before anything is changed", async () => {
-    const store = (await vaultWith((method) => (method === "PUT" ? 403 : undefined)))();
-    await store.read();
-    await expect(store.write(planned())).rejects.toThrow(
+    const store = await fakeStore();
+    store.fate = (request) => (request.startsWith("PUT") ? 403 : undefined);
+    const one = run(store);
+    await one.read();
+    await expect(one.write(planned())).rejects.toThrow(
       "the journal cannot be written: bucket 'vault' answers 403; the vault's keys must be allowed to write",
     );
+    store.fate = () => "lost";
+    await expect(one.write(planned())).rejects.toThrow("the journal cannot be written to the vault: ");
+    expect(store.objects.size).toBe(0);
   });
 
   test("what is no journal is said to be none", () => {

@@ -92,6 +92,42 @@ export function standingOf(journal: Journal | undefined, lease: { activeSite: Si
   return before || taken ? "open" : "overtaken";
 }
 
-/** Whether the old site can still serve on as if nothing had been: its database has not been told to stop. */
-export const canReopen = ({ kind, steps }: Journal): boolean =>
-  kind === "planned" && steps.every(({ name, begun }) => name !== "demote" || begun === undefined);
+/** How a switch that was interrupted is gone on with. */
+export type Resumption =
+  /** With its next step. */
+  | "go on"
+  /** The old site serves on as if nothing had been. */
+  | "reopen"
+  /** From the start, after everything was looked at and asked anew: the old site is given up in the middle, or by another word. */
+  | "decide anew"
+  /** Not that way; the text says what is possible. */
+  | { refused: string };
+
+/**
+ * A word about the old site is as old as its day. As long as the lease was not taken by it, it is asked for again: the site
+ * may be there by now, and two would federate. Once the lease is taken, it is the lease that holds the old site back.
+ */
+export function resumption(
+  open: Journal,
+  lease: { activeSite: SiteName; epoch: number },
+  wanted: { target: SiteName; kind: Kind },
+): Resumption {
+  const { target, from, kind, epoch, steps, token } = open;
+  const step = nextStep(open) ?? "verify";
+  const taken = lease.activeSite === target && lease.epoch === epoch;
+  const demoting = steps.some(({ name, begun }) => name === "demote" && begun !== undefined);
+  const said = `a switch to ${target} (epoch ${epoch}) stopped before its step ${step}`;
+  if (wanted.target !== target) {
+    if (!taken && !demoting) return "reopen";
+    return {
+      refused: `${said}, and cannot be taken back any more: npx homestead switch ${target} goes on; then switch to ${wanted.target}`,
+    };
+  }
+  // With its token nothing is lost, whatever became of the old site.
+  if (taken || token !== undefined) return "go on";
+  if (wanted.kind !== "planned") return "decide anew";
+  if (kind === "planned") return "go on";
+  return {
+    refused: `${said}, for which ${from} was said to be ${kind}: say again what is so (npx homestead switch ${target} --lost, or --dead), or, if ${from} is there after all, take it back: npx homestead switch ${from}`,
+  };
+}
