@@ -5,10 +5,7 @@ import * as fs from "node:fs";
 import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../settings";
 
-/**
- * The kubeconfig file of a stack as it is named: its own, else $KUBECONFIG, else ~/.kube/config. Not resolved, since it
- * goes into the state, and the next machine has another home folder.
- */
+/** The kubeconfig file of a stack as it is named: its own, else $KUBECONFIG, else ~/.kube/config. */
 export const kubeconfigName = (cluster: Settings["cluster"]): string =>
   cluster.kubeconfig ?? process.env["KUBECONFIG"] ?? "~/.kube/config";
 
