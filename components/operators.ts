@@ -8,7 +8,7 @@ import type { Settings } from "../settings";
 export type OperatorsArgs = Pick<Settings, "operators" | "charts" | "images">;
 
 /** The plugin must run in the operator's own namespace (its documentation, "Installation"). */
-const cnpgNamespace = "cnpg-system";
+export const cnpgNamespace = "cnpg-system";
 
 /**
  * cert-manager, CloudNativePG and its barman-cloud plugin, each by its own chart.

@@ -15,6 +15,7 @@ import type { ChartReference } from "../versions";
 import { newestBaseBackup } from "./archive";
 import { archiveOf, clusterName, findDatabases, tokenFault } from "./database";
 import type { Databases } from "./database";
+import { forgetUnfinished } from "./helm-records";
 import { kubeClient, statusOf } from "./kube";
 import { firstLease, nextLease } from "./lease/lease";
 import type { StoredLease } from "./lease/lease";
@@ -62,6 +63,11 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
   const { faults, databases, lease, podMonitors } = await lookAround(settings, keys, "wait");
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
   await takeLease(settings, keys, lease);
+  if (!pulumi.runtime.isDryRun()) {
+    for (const release of await forgetUnfinished(settings)) {
+      void pulumi.log.info(`release ${release}: an attempt that was killed is forgotten, this update makes it anew`);
+    }
+  }
   return {
     podMonitors,
     database: databases?.current === undefined ? "missing" : "there",
@@ -96,11 +102,17 @@ async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" 
     ...Object.entries(settings.charts).map(([name, chart]) => checkChart(name, chart, report)),
   ]);
   // On another stack's cluster there is another stack's database.
+  if (ours && databases === undefined) {
+    const { context } = settings.cluster;
+    const look = `kubectl --context ${context} -n ${settings.namespace} get clusters.postgresql.cnpg.io`;
+    report("cluster.context", context, "a cluster that says which databases it has", `${look}; then the same again`);
+  }
   if (ours && databases !== undefined) {
     checkGeneration(settings, databases, report);
     checkParted(settings, databases, lease, report);
     const mayWait = () => patience === "wait" && faults.length === 0;
-    if (external) await checkArchives(settings, keys, databases, report, mayWait);
+    const said = (key: string) => faults.some((fault) => fault.key === `homestead:${key}`);
+    if (external) await checkArchives(settings, keys, databases, report, { mayWait, said });
   }
   return { faults: faults.sort((a, b) => a.key.localeCompare(b.key)), databases, lease, podMonitors };
 }
@@ -285,10 +297,15 @@ async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings
 
 /** What runs decides which version may come next. */
 async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, report: Report): Promise<void> {
-  const { namespace, images, site, promotionToken, maintenance } = settings;
+  const { namespace, images, site, role, promotionToken, maintenance } = settings;
   try {
     const web = await apps.readNamespacedDeployment({ name: "mastodon-web", namespace });
-    const running = web.spec?.template.spec?.containers.find((c) => c.name === "mastodon-web")?.image;
+    // What a standby's Deployment of no pods says is what was pulled here, not what the server runs.
+    const standsBy =
+      web.spec?.replicas === 0 && maintenance === "off" && (role === "standby" || promotionToken !== undefined);
+    const running = standsBy
+      ? undefined
+      : web.spec?.template.spec?.containers.find((c) => c.name === "mastodon-web")?.image;
     // A takeover does not wait for the base backup that an upgrade needs.
     const fault =
       running === undefined || running === images.mastodon
@@ -306,7 +323,7 @@ async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, report: Rep
     }
   } catch (error) {
     if (statusOf(error) !== 404) throw error;
-    if (settings.role === "active" && maintenance !== "off") {
+    if (role === "active" && maintenance !== "off") {
       report(
         "maintenance",
         maintenance,
@@ -406,8 +423,8 @@ async function checkArchives(
   keys: CheckKeys,
   { current }: Databases,
   report: Report,
-  /** Waiting is for who has nothing to mend. */
-  mayWait: () => boolean,
+  /** Waiting is for who has nothing to mend; `said`: whether a key has its fault already. */
+  { mayWait, said }: { mayWait: () => boolean; said: (key: string) => boolean },
 ): Promise<void> {
   const { site, role, generation, beginning, vault } = settings;
   if (current !== undefined) return;
@@ -423,7 +440,8 @@ async function checkArchives(
       );
       return;
     }
-    if (beginning.kind !== "recovery" || (await filled(`${beginning.archive}/base`))) return;
+    if (beginning.kind !== "recovery") return;
+    if ((await newestBaseBackup(vault, keys.vault, beginning.archive)) !== undefined) return;
     // An archive that is being written gets its first base backup by itself: a standby has time.
     if (role === "standby" && (await filled(beginning.archive))) {
       if (!mayWait() || (await baseBackupComes(settings, keys))) return;
@@ -434,8 +452,15 @@ async function checkArchives(
       `an archive with a base backup: ${beginning.archive}, which this database would begin from, has none in bucket '${vault.bucket}'`,
       `name another (pulumi config set --path homestead:restore.from <archive> --stack ${site}), or wait for the first base backup of ${beginning.site}`,
     );
-  } catch {
-    // Said by checkBuckets already, in better words.
+  } catch (error) {
+    // An archive that is not seen would be written over.
+    if (said("vault.bucket")) return;
+    report(
+      "vault.bucket",
+      vault.bucket,
+      `a vault that says which archives it has (${message(error)})`,
+      "npx homestead doctor, then the same again",
+    );
   }
 }
 

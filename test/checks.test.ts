@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import * as path from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { checkSite } from "../lib/checks";
-import { firstLease, parseLease } from "../lib/lease/lease";
+import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
 import type { Lease } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
 import { configurationOf } from "./support/configuration";
@@ -14,11 +14,15 @@ import { temporaryFolder } from "./support/folders";
 
 interface World {
   /** The databases that the cluster has, by name. */
-  databases?: Record<string, { archive: string; image: string; status?: object; primary?: string }>;
+  databases?: Record<string, { archive: string; image: string; status?: object; primary?: string }> | "not said";
   /** Keys in the vault. */
   vault?: string[];
   /** The lease in the vault: of home in epoch 1, unless something else is said, or `none`. */
   lease?: Partial<Lease> | "none";
+  /** Whether the base backups in the vault were never finished. */
+  unfinished?: boolean;
+  /** A prefix below which the vault says nothing. */
+  silentBelow?: string;
   /** Whose cluster it is. */
   marker?: string;
   /** Custom resource definitions beside Traefik's. */
@@ -39,7 +43,8 @@ const leaseOfHome = (fingerprint: string, changes: Partial<Lease> = {}): Lease =
   ...changes,
 });
 
-async function serve({ databases = {}, vault = [], marker, definitions = [] }: World, seen: Seen): Promise<string> {
+async function serve(world: World, seen: Seen): Promise<string> {
+  const { databases = {}, vault = [], marker, definitions = [], unfinished = false, silentBelow } = world;
   const definition = (name: string) => ({
     metadata: { name },
     spec: { group: "x", names: { kind: "X", plural: "x" }, scope: "Namespaced", versions: [] },
@@ -51,15 +56,17 @@ async function serve({ databases = {}, vault = [], marker, definitions = [] }: W
       items: ["ingressroutes.traefik.io", ...definitions].map(definition),
     },
     [databasesPath]: {
-      items: Object.entries(databases).map(([name, { archive, image: imageName, status, primary }]) => ({
-        metadata: { name },
-        spec: {
-          imageName,
-          plugins: [{ name: "barman-cloud.cloudnative-pg.io", parameters: { serverName: archive } }],
-          ...(primary === undefined ? {} : { replica: { primary } }),
-        },
-        status,
-      })),
+      items: Object.entries(databases === "not said" ? {} : databases).map(
+        ([name, { archive, image: imageName, status, primary }]) => ({
+          metadata: { name },
+          spec: {
+            imageName,
+            plugins: [{ name: "barman-cloud.cloudnative-pg.io", parameters: { serverName: archive } }],
+            ...(primary === undefined ? {} : { replica: { primary } }),
+          },
+          status,
+        }),
+      ),
     },
     "/api/v1/namespaces/homestead":
       marker === undefined ? undefined : { metadata: { name: "homestead", labels: { "homestead/site": marker } } },
@@ -72,16 +79,25 @@ async function serve({ databases = {}, vault = [], marker, definitions = [] }: W
       request.on("end", () => {
         if (request.method === "PUT") seen.lease = parseLease(Buffer.concat(parts).toString());
         response.writeHead(seen.lease === undefined ? 404 : 200, { etag: `"${seen.lease?.writer ?? ""}"` });
-        response.end(seen.lease && JSON.stringify(seen.lease));
+        response.end(seen.lease && formatLease(seen.lease));
       });
       return;
     }
     if (pathname === "/vault" || pathname === "/media") {
-      const found = vault.filter((key) => key.startsWith(searchParams.get("prefix") ?? ""));
-      response.end(found.map((key) => `<Contents><Key>${key}</Key></Contents>`).join(""));
+      const prefix = searchParams.get("prefix") ?? "";
+      if (silentBelow !== undefined && prefix.startsWith(silentBelow)) return void response.writeHead(503).end();
+      const found = vault.filter((key) => key.startsWith(prefix));
+      const folders = new Set(found.map((key) => `${prefix}${key.slice(prefix.length).split("/")[0] ?? ""}/`));
+      const below = [...folders].map((folder) => `<CommonPrefixes><Prefix>${folder}</Prefix></CommonPrefixes>`);
+      response.end([...found.map((key) => `<Contents><Key>${key}</Key></Contents>`), ...below].join(""));
       return;
     }
-    const answer = answers[pathname];
+    if (pathname.endsWith("/backup.info")) {
+      const status = unfinished ? "STARTED\nend_time=None" : "DONE\nend_time=2026-11-22 23:03:30.1+00:00";
+      return void response.end(`status=${status}\n`);
+    }
+    if (pathname === databasesPath && databases === "not said") return void response.writeHead(500).end("{}");
+    const answer = pathname.endsWith("/secrets") ? { items: [] } : answers[pathname];
     response.writeHead(answer === undefined ? 404 : 200, { "content-type": "application/json" });
     response.end(JSON.stringify(answer ?? { kind: "Status", code: 404 }));
   });
@@ -146,11 +162,30 @@ describe("a database that is yet to be made", () => {
     expect(await check({ vault }, { generations: { home: 2, vps: 1 } })).toContain("allowed: 3: this cluster has no");
   });
 
+  it("is refused where the base backup that it would begin from was never finished", async () => {
+    const world = { vault: [base("home-g1")], unfinished: true };
+    expect(await check(world, { generations: { home: 2, vps: 1 } })).toContain(
+      "allowed: an archive with a base backup: home-g1, which this database would begin from, has none in bucket 'vault'",
+    );
+  });
+
   it("is refused where the archive it would begin from has no base backup", async () => {
     const vault = ["pg/home-g1/wals/0000000100000000/000000010000000000000001.gz"];
     expect(await check({ vault }, { generations: { home: 2, vps: 1 } })).toContain(
       "allowed: an archive with a base backup: home-g1, which this database would begin from, has none in bucket 'vault'",
     );
+  });
+});
+
+describe("what cannot be asked", () => {
+  it("is a fault: a database that is not seen would be made anew", async () => {
+    expect(await check({ databases: "not said" })).toContain("a cluster that says which databases it has");
+  });
+
+  it("is a fault: an archive that is not seen would be written over", async () => {
+    const said = await check({ silentBelow: "pg/home-g1" });
+    expect(said).toContain("a vault that says which archives it has (bucket 'vault' ");
+    expect(said).toMatch(/^1 fault /);
   });
 });
 
