@@ -1,11 +1,11 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import { labels } from "../lib/pods";
+import { labels, resources } from "../lib/pods";
 import type { Settings } from "../settings";
 import { metricsPorts } from "./monitoring/scraping";
 
 /** `site` is written on the namespace, so that another stack refuses the cluster. */
-export interface IsolationArgs extends Pick<Settings, "site" | "namespace" | "network" | "monitoring"> {
+export interface IsolationArgs extends Pick<Settings, "site" | "namespace" | "network" | "monitoring" | "vault"> {
   ingress: Pick<Settings["ingress"], "namespace" | "labels">;
   /** Adopts what an earlier `destroy` left on purpose; see {@link Isolation}. */
   kept: k8s.Provider;
@@ -50,14 +50,29 @@ const internet: Record<Settings["network"]["families"][number], Peer> = {
   IPv4: { ipBlock: { cidr: "0.0.0.0/0", except: privateRanges } },
   IPv6: { ipBlock: { cidr: "::/0", except: privateRanges6 } },
 };
+/** Link-local addresses are the clouds' metadata servers. */
+const anywhereButMetadata: typeof internet = {
+  IPv4: { ipBlock: { cidr: "0.0.0.0/0", except: ["169.254.0.0/16"] } },
+  IPv6: { ipBlock: { cidr: "::/0", except: ["fe80::/10", "fd00:ec2::/32"] } },
+};
+
+/** The port that a bucket's server is asked at. */
+export function portOf(endpoint: string): number {
+  const { port, protocol } = new URL(endpoint);
+  return port !== "" ? Number(port) : protocol === "http:" ? 80 : 443;
+}
 
 /** Every allowance of the namespace, one entry a part. Whatever is not here is denied. */
-export function policies(args: Pick<IsolationArgs, "ingress" | "network" | "monitoring">): Record<string, Policy> {
+export function policies(
+  args: Pick<IsolationArgs, "ingress" | "network" | "monitoring" | "vault">,
+): Record<string, Policy> {
   const traefik = inNamespace(args.ingress.namespace, args.ingress.labels);
   const outside = [
     ...args.network.families.map((family) => internet[family]),
     ...args.network.privateEgress.map((cidr) => ({ ipBlock: { cidr } })),
   ];
+  // A policy knows no host names: of the vault it can say the port.
+  const vault = { to: outside, ports: tcp(portOf(args.vault.endpoint)) };
   const mastodonClients = [pods("mastodon", "mastodon-owner", "mastodon-feeds", "mastodon-search-index"), jobs];
   const mastodonEgress: Policy["egress"] = [
     { to: [postgres], ports: tcp(5432) },
@@ -83,9 +98,10 @@ export function policies(args: Pick<IsolationArgs, "ingress" | "network" | "moni
       ],
       egress: [
         { to: [postgres, pods("object-store")], ports: tcp(5432, 8000, 7070) },
-        // The vault, and the API server, whose address no policy can name; the instance manager needs both.
-        { to: outside },
-        { ports: tcp(443, 6443) },
+        vault,
+        // The API server, which the instance manager needs. Its addresses are private ones, and a control plane that moved
+        // would be out of reach of a policy that named them; what hands out the cloud's keys is not among them.
+        { to: args.network.families.map((family) => anywhereButMetadata[family]), ports: tcp(443, 6443) },
       ],
     },
     valkey: {
@@ -98,7 +114,10 @@ export function policies(args: Pick<IsolationArgs, "ingress" | "network" | "moni
     "valkey-keeper": {
       podSelector: { matchLabels: labels("valkey") },
       policyTypes: ["Egress"],
-      egress: [{ to: args.monitoring.kind === "rules" ? [traefik, ...outside] : outside }],
+      egress: [
+        vault,
+        ...(args.monitoring.kind === "rules" ? [{ to: [traefik] }, { to: outside, ports: tcp(443) }] : []),
+      ],
     },
     ...metrics(args.monitoring),
     search: {
@@ -127,7 +146,7 @@ export function policies(args: Pick<IsolationArgs, "ingress" | "network" | "moni
     "media-copy": {
       podSelector: { matchLabels: labels("media-copy") },
       policyTypes: ["Egress"],
-      egress: [{ to: outside }],
+      egress: [vault],
     },
     "object-store": {
       podSelector: { matchLabels: labels("object-store") },
@@ -171,7 +190,8 @@ function metrics(monitoring: Settings["monitoring"]): Record<string, Policy> {
 }
 
 /**
- * The namespace, enforcing Pod Security "restricted", with default-deny network policies around it.
+ * The namespace, enforcing Pod Security "restricted", with default-deny network policies around it, and resources for
+ * what names none.
  *
  * The namespace outlives a `destroy`, since it holds the data; the next `up` adopts it, hence `kept`, a provider
  * that takes over what exists. Nothing else uses that provider but the database.
@@ -205,8 +225,22 @@ export class Isolation extends pulumi.ComponentResource {
           { parent: this },
         ),
     );
+    const defaults = resources("100m", "384Mi", "1Gi");
+    const limitRange = new k8s.core.v1.LimitRange(
+      `${name}-default-resources`,
+      {
+        metadata: {
+          name: "default-resources",
+          namespace: namespace.metadata.name,
+          labels: labels("default-resources"),
+        },
+        // For the Jobs of Mastodon's chart, which has no key for theirs: as much as our own Jobs with its image get.
+        spec: { limits: [{ type: "Container", defaultRequest: defaults.requests, default: defaults.limits }] },
+      },
+      { parent: this },
+    );
     this.namespace = pulumi
-      .all([namespace.metadata.name, pulumi.all(made.map((policy) => policy.id))])
+      .all([namespace.metadata.name, pulumi.all([...made, limitRange].map((object) => object.id))])
       .apply(([n]) => n);
     this.registerOutputs({ namespace: this.namespace });
   }

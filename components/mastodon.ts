@@ -55,6 +55,8 @@ export interface MastodonArgs {
 export const releaseName = "mastodon";
 export const webService = { name: `${releaseName}-web`, port: 3000 } as const;
 export const streamingService = { name: `${releaseName}-streaming`, port: 4000 } as const;
+/** Of the chart's pods; its hooks' pods run as this with `-predeploy`. */
+const serviceAccount = "mastodon-app";
 /** uid of the official images' user. */
 const user = 991;
 
@@ -126,6 +128,8 @@ export function mastodonValues(args: ValueArgs) {
         workers: 1,
         image: { repository: streaming.name, tag: streaming.tag },
         resources: resources("20m", "96Mi", "384Mi"),
+        // Unlike Rails below, it writes nothing but its log, which is its standard output.
+        securityContext: restrictedContainer,
         updateStrategy: rolling,
       },
       ...mediaValues(settings.media, args.media.secretName),
@@ -139,6 +143,8 @@ export function mastodonValues(args: ValueArgs) {
           : {}),
       },
     },
+    // The chart's own accounts would be given tokens for the cluster's API, which Mastodon never asks.
+    serviceAccount: { create: false, name: serviceAccount },
     // Not the chart's HTTPRoute, which it would make by default and which needs the Gateway API's definitions.
     ingress: { enabled: false },
     httproute: { enabled: false },
@@ -291,13 +297,28 @@ export class Mastodon extends pulumi.ComponentResource {
     // A takeover waits for nothing that it can do without; the update after it makes up for this.
     const { role, promotionToken } = args.settings;
     const backup = role === "active" && promotionToken === undefined ? [this.backup(name, args)] : [];
-    const release = this.release(name, args, [...secrets, ...backup]);
+    const release = this.release(name, args, [...secrets, ...this.accounts(name, args), ...backup]);
     if (args.settings.role === "active") this.owner(name, args, release);
     else if (args.settings.standby === "warm") {
       new PulledImages(`${name}-images`, { ...args.settings, namespace: args.namespace }, { parent: this });
     }
     this.revision = release.status.apply((status) => String(status.revision));
     this.registerOutputs({ revision: this.revision });
+  }
+
+  /** What the chart's pods run as: nobody, as far as the cluster's API is concerned. */
+  private accounts(name: string, { namespace }: MastodonArgs): k8s.core.v1.ServiceAccount[] {
+    return [serviceAccount, `${serviceAccount}-predeploy`].map(
+      (account) =>
+        new k8s.core.v1.ServiceAccount(
+          `${name}-account-${account}`,
+          {
+            metadata: { name: account, namespace, labels: labels("mastodon") },
+            automountServiceAccountToken: false,
+          },
+          { parent: this },
+        ),
+    );
   }
 
   private secrets(name: string, { namespace, settings }: MastodonArgs): k8s.core.v1.Secret[] {
@@ -407,7 +428,8 @@ export class Mastodon extends pulumi.ComponentResource {
     new k8s.batch.v1.Job(
       `${name}-owner-account`,
       {
-        metadata: meta,
+        // One that failed is made anew by the next update, and not waited for again.
+        metadata: { ...meta, annotations: { "pulumi.com/replaceUnready": "true" } },
         spec: {
           backoffLimit: 3,
           activeDeadlineSeconds: 900,

@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { policies } from "../components/isolation";
+import { policies, portOf } from "../components/isolation";
 
 const args = {
   ingress: { namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
   network: { families: ["IPv4" as const], privateEgress: ["10.210.0.0/24"] },
   monitoring: { kind: "rules" as const, labels: {}, namespace: "monitoring" },
+  vault: { endpoint: "https://s3.example.net:8443", region: "us-east-1", bucket: "vault" },
 };
 const made = policies(args);
 const text = (name: string) => JSON.stringify(made[name]);
@@ -48,10 +49,41 @@ describe("policies", () => {
     ]);
   });
 
-  it("lets only Mastodon, its Jobs and the owner's Job in to Valkey, and lets Valkey out to nothing", () => {
+  it("lets only Mastodon, its Jobs and the owner's Job in to Valkey", () => {
     expect(text("valkey")).toContain('["mastodon","mastodon-owner","mastodon-feeds","mastodon-search-index"]');
     expect(text("valkey")).toContain("mastodon-db-migrate");
-    expect(made["valkey"]?.egress).toBeUndefined();
+  });
+
+  it("lets the keeper beside Valkey out to the vault's port, and monitored to WebFinger's, and to nothing else", () => {
+    const ports = (of: typeof made) =>
+      (of["valkey-keeper"]?.egress as { ports?: { port: number }[] }[]).map((rule) =>
+        rule.ports?.map(({ port }) => port),
+      );
+    expect(ports(made)).toEqual([[8443], undefined, [443]]);
+    expect(ports(policies({ ...args, monitoring: { kind: "off" } }))).toEqual([[8443]]);
+    // The one rule without a port is for Traefik's pods.
+    expect(text("valkey-keeper")).toContain('{"to":[{"namespaceSelector"');
+  });
+
+  it("lets Postgres out to the vault's port and the API server's, and to no cloud's metadata", () => {
+    const egress = made["postgres"]?.egress as {
+      to: { ipBlock?: { except?: string[] } }[];
+      ports?: { port: number }[];
+    }[];
+    expect(egress.map((rule) => rule.ports?.map(({ port }) => port))).toEqual([
+      [5432, 8000, 7070],
+      [8443],
+      [443, 6443],
+    ]);
+    for (const block of egress.flatMap(({ to }) => to).flatMap(({ ipBlock }) => ipBlock ?? [])) {
+      if ("except" in block) expect(block.except).toContain("169.254.0.0/16");
+    }
+  });
+
+  it("reads the vault's port from its address", () => {
+    expect([portOf("https://s3.example.net"), portOf("http://s3/x"), portOf("http://10.0.0.1:9000")]).toEqual([
+      443, 80, 9000,
+    ]);
   });
 
   it("lets the schema Jobs reach database and queues, and not the internet", () => {

@@ -154,6 +154,7 @@ describe("the search server's network", () => {
     ingress: { namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
     network: { families: ["IPv4"], privateEgress: [] },
     monitoring: { kind: "off" },
+    vault: { endpoint: "https://s3.example.net", region: "us-east-1", bucket: "vault" },
   });
 
   it("lets Mastodon in and nothing out", () => {
