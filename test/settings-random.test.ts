@@ -148,7 +148,8 @@ describe("a thousand wrong configurations", () => {
   });
 
   it("cover every kind of key", () => {
-    const drawn = new Set(fc.sample(wrongs, 1000).map(({ named }) => named));
+    // With a seed: some keys come from one branch in twelve, and a draw of chance would miss one now and then.
+    const drawn = new Set(fc.sample(wrongs, { numRuns: 5000, seed: 1 }).map(({ named }) => named));
     for (const key of [...objects, ...words, ...numbers, ...hosts]) expect(drawn).toContain(key);
     expect(sharedKeys.filter((key) => drawn.has(key)).length).toBeGreaterThan(3);
   });
