@@ -22,8 +22,11 @@ export const diskSeconds = {
   start: 120,
   /** Of writing and syncing. */
   measure: 20,
-  /** For the syncs that are under way when those are over, and the file that is written before. */
-  grace: 60,
+  /**
+   * For the sync that is under way when those are over, and the one of the file that is written before. A share whose
+   * fsync takes a minute is slow, and what the profile `nfs` is for; one that takes longer hangs.
+   */
+  grace: 130,
   /** For the namespace to go away. */
   cleanUp: 60,
 } as const;

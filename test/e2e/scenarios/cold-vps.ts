@@ -1,15 +1,19 @@
 /**
  * A VPS that did not exist a minute ago: home is powered off, the other cluster is empty, and one command makes it the
- * verified active site (issue 5, "Done means" 3).
+ * verified active site (issue 5, "Done means" 3). It is given on a machine that has nothing but a clone and the
+ * break-glass kit, by somebody who does not know whether home is dead: the grace is waited out.
  */
 import * as assert from "node:assert/strict";
+import * as fs from "node:fs";
+import * as path from "node:path";
 import { missing, postsIn } from "../support/audit";
 import type { Cluster } from "../support/cluster";
 import { Outage } from "../support/outage";
 import { newPair, takeKept } from "../support/pair";
 import type { Pair } from "../support/pair";
-import { eventually } from "../support/processes";
+import { eventually, run } from "../support/processes";
 import { succeeded } from "../support/project";
+import type { PulumiOutcome } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import { buckets } from "../support/stack";
 import { beginAt, followStillWorks, noPower } from "./two-sites";
@@ -18,7 +22,7 @@ export const coldVps: Scenario = {
   name: "cold-vps",
   what: "home is powered off, and an empty cluster becomes the verified active site in one command",
   sites: "both",
-  minutes: 5,
+  minutes: 7,
   limit: 45,
   async run(context) {
     const { environment, report } = context;
@@ -30,9 +34,11 @@ export const coldVps: Scenario = {
     const posts = await report.step("posts, which reach the vault", () => archivedPosts(pair));
     await peer.stop();
 
+    const kit = await report.step("homestead kit", () => makeKit(pair));
     const start = Date.now();
     await report.step("home's power is cut", () => pair.losePower(outage, "home", { posts: [], port: 0 }));
-    const outcome = await report.step("homestead switch vps --dead", () => pair.switchTo("vps", ["--dead"]));
+    const machine = await report.step("another machine: a clone, and the kit", () => openKit(context, pair, kit));
+    const outcome = await report.step("homestead switch vps --lost, there", () => machine.switchToVps());
     await report.check(
       `one command: an empty cluster is the verified active site, ${Math.round((Date.now() - start) / 1000)} s after the power went`,
       () => {
@@ -41,6 +47,13 @@ export const coldVps: Scenario = {
       },
     );
     if (outcome.code !== 0) throw new Error("without a server nothing else can be tried");
+    await report.check("whether home was dead was not known: its grace was waited out", () =>
+      assert.match(outcome.output, /waits the old site's grace out/),
+    );
+    // What it wrote into its files is what the owner would push and pull.
+    for (const file of ["Pulumi.yaml", "Pulumi.home.yaml", "Pulumi.vps.yaml"]) {
+      fs.copyFileSync(path.join(machine.folder, file), path.join(pair.project.folder, file));
+    }
     await report.check(`vps is the active site, epoch ${epoch + 1}, and nothing transient is left in the files`, () =>
       pair.mustBe("vps", epoch + 1),
     );
@@ -68,6 +81,51 @@ async function pairWithoutVps(context: Context): Promise<Pair> {
     await found.project.initStack("vps");
   });
   return found;
+}
+
+const kitPassphrase = "correct horse battery staple";
+
+/** @returns the kit's file */
+async function makeKit({ project }: Pair): Promise<string> {
+  const file = path.join(project.root, "homestead-kit.age");
+  fs.rmSync(file, { force: true });
+  const env = { HOMESTEAD_KIT_PASSPHRASE: kitPassphrase };
+  succeeded(await project.homestead(["kit", "--output", file], { env }), "homestead kit");
+  return file;
+}
+
+/**
+ * A machine of its own: an empty home folder, a clone with the files of an earlier day, no variable of Pulumi's and no
+ * kubeconfig. All that it needs comes out of the kit.
+ */
+async function openKit({ logs, environment }: Context, pair: Pair, kit: string) {
+  const { project } = pair;
+  const root = path.join(project.root, "another-machine");
+  fs.rmSync(root, { recursive: true, force: true });
+  const folder = path.join(root, "homestead");
+  const home = path.join(root, "home");
+  fs.mkdirSync(home, { recursive: true });
+  fs.cpSync(project.folder, folder, { recursive: true });
+  const bare = Object.fromEntries(
+    Object.entries(project.env).filter(([name]) => !/^(PULUMI_(BACKEND|CONFIG|HOME)|KUBECONFIG|AWS_|HOME$)/.test(name)),
+  );
+  const env = { ...bare, HOME: home, PULUMI_HOME: path.join(home, ".pulumi"), HOMESTEAD_KIT_PASSPHRASE: kitPassphrase };
+  const command = path.join(folder, "cli", "homestead.mjs");
+  const opened = path.join(home, "kit");
+  const shell = async (script: string, name: string, seconds: number): Promise<PulumiOutcome> => {
+    const log = path.join(logs, name);
+    return { ...(await run("bash", ["-c", script], { cwd: folder, env, seconds, log })), log };
+  };
+  const said = await shell(`node ${command} kit open ${kit} --into ${opened}`, "kit-open.log", 120);
+  if (said.code !== 0) throw new Error(`homestead kit open: ${said.output}`);
+  // The line that it prints for this very server, as somebody would copy it.
+  const prepare = /^ {2}(\. .*)$/m.exec(said.output)?.[1] ?? "false";
+  const resolver = `--resolver ${environment.dns.server}`;
+  return {
+    folder,
+    switchToVps: () =>
+      shell(`${prepare} && node ${command} switch vps --lost --yes ${resolver}`, "kit-switch.log", 1800),
+  };
 }
 
 /** @returns posts that have left home for certain */

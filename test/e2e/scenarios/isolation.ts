@@ -3,6 +3,7 @@
  * "Done means" 3 and 5).
  */
 import * as assert from "node:assert/strict";
+import * as tls from "node:tls";
 import { secretsBelow, secretsIn } from "../cases/secrets";
 import type { Cluster, KubeObject } from "../support/cluster";
 import { containersOf, lasting } from "../support/disk";
@@ -31,6 +32,8 @@ export const isolation: Scenario = {
   async run(context) {
     const site = await sharedSite(context);
     await podSecurity(context, site);
+    await noTokens(context, site);
+    await edge(context, site);
     const sights = await connections(context, site);
     await noSecrets(context, site, sights);
   },
@@ -77,6 +80,83 @@ async function podSecurity({ report }: Context, { cluster }: SharedSite): Promis
       ),
     /violates PodSecurity "restricted/,
   );
+}
+
+async function noTokens({ report }: Context, { cluster }: SharedSite): Promise<void> {
+  const withToken = async () => {
+    const pods = await cluster.pods(namespace);
+    const has = ({ spec }: KubeObject) =>
+      ((spec?.["volumes"] ?? []) as { projected?: { sources?: object[] } }[]).some(({ projected }) =>
+        projected?.sources?.some((source) => "serviceAccountToken" in source),
+      );
+    return [...new Set(lasting(pods).filter(has).map(partOf))];
+  };
+  await report.check("no pod but the database's is given a token for the cluster's API", async () =>
+    assert.deepEqual(await withToken(), ["postgres"]),
+  );
+}
+
+// ---------------------------------------------------------------- the edge
+
+async function edge({ report }: Context, { client }: SharedSite): Promise<void> {
+  const { apex, webHost, owner } = client.names;
+  const webfinger = `/.well-known/webfinger?resource=acct:${owner}@${apex}`;
+  await report.check(
+    "web host, blog and WebFinger's redirect say that there is HTTPS only, and no guessing of types",
+    async () => {
+      const answers = await Promise.all([client.request("/health"), client.apex("/"), client.apex(webfinger)]);
+      for (const { status, headers } of answers) {
+        assert.equal(headers["strict-transport-security"], "max-age=31536000", `with ${status}`);
+        assert.equal(headers["x-content-type-options"], "nosniff", `with ${status}`);
+      }
+    },
+  );
+  await report.check("TLS 1.2 is spoken", () => speaks(client.via.address, webHost, "TLSv1.2"));
+  await report.control(
+    "TLS 1.1 is spoken",
+    () => speaks(client.via.address, webHost, "TLSv1.1"),
+    /alert|protocol|reset|EPROTO/i,
+  );
+
+  const many = async (count: number, ask: () => Promise<{ status: number }>) => {
+    const statuses = (await Promise.all(Array.from({ length: count }, ask))).map(({ status }) => status);
+    return { refused: statuses.filter((status) => status === 429).length, count };
+  };
+  await report.check("who tries passwords is stopped at the edge", async () => {
+    const { refused } = await many(60, () => client.request("/auth/sign_in", { method: "POST", body: "" }));
+    assert.ok(refused >= 20, `${refused} of 60 were refused`);
+  });
+  await report.check("and reads on all the while", async () => {
+    assert.deepEqual(await many(60, () => client.request("/health")), { refused: 0, count: 60 });
+  });
+  await report.check("a flood of WebFinger look-ups is cut, and a look-up a little later is answered", async () => {
+    const { refused } = await many(200, () => client.apex(webfinger));
+    assert.ok(refused >= 20, `${refused} of 200 were refused`);
+    await sleep(2000);
+    assert.equal((await client.apex(webfinger)).status, 301);
+  });
+}
+
+/** @throws unless a handshake with just this version succeeds */
+function speaks(host: string, servername: string, version: "TLSv1.1" | "TLSv1.2"): Promise<void> {
+  return new Promise((resolve, reject) => {
+    // What OpenSSL itself would no longer offer must not be what refuses.
+    const options = {
+      host,
+      port: 443,
+      servername,
+      rejectUnauthorized: false,
+      minVersion: version,
+      maxVersion: version,
+      ciphers: "DEFAULT@SECLEVEL=0",
+    } as const;
+    const socket = tls.connect(options, () => {
+      socket.destroy();
+      resolve();
+    });
+    socket.setTimeout(10_000, () => socket.destroy(new Error("no answer within 10 s")));
+    socket.on("error", reject);
+  });
 }
 
 // ---------------------------------------------------------------- connections

@@ -6,6 +6,7 @@ import * as assert from "node:assert/strict";
 import { arrivalsIn, missing, postsIn } from "../support/audit";
 import type { Acknowledged, Audit } from "../support/audit";
 import { Outage } from "../support/outage";
+import type { Status } from "../../../lib/status/lines";
 import { handOn, takePair } from "../support/pair";
 import type { Journal, Pair } from "../support/pair";
 import type { Peer } from "../support/peer";
@@ -70,6 +71,20 @@ async function once(context: Context, pair: Pair, peer: Peer, outage: Outage, ti
   await report.check(`vps is the active site, epoch ${epoch + 1}, and nothing transient is left in the files`, () =>
     pair.mustBe("vps", epoch + 1),
   );
+  await report.check("status works with one site dead: who is active, and what would be lost now", async () => {
+    const { stdout } = await pair.project.homestead(["status", "--json"]);
+    const { server, sites } = JSON.parse(stdout) as Status;
+    assert.equal(server.activeSite, "vps");
+    const lines = [server, ...sites].flatMap((one) => one.lines);
+    assert.ok(
+      lines.some(({ what }) => what === "lost if vps went now"),
+      stdout,
+    );
+    assert.ok(
+      lines.some(({ area, verdict }) => area === "cluster" && verdict === "fault"),
+      stdout,
+    );
+  });
   await onlyTheYoungestAreLost(context, pair, audit, offAt);
   await report.check("what vps acknowledged arrived at the remote server, exactly once", () =>
     arriveOnce(peer, audit.by(address)),
