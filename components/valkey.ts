@@ -25,6 +25,7 @@ export interface ValkeyArgs extends Pick<
   | "site"
   | "otherSite"
   | "epoch"
+  | "beginning"
   | "fingerprint"
   | "vault"
   | "apex"
@@ -181,8 +182,8 @@ export class Valkey extends pulumi.ComponentResource {
               automountServiceAccountToken: false,
               enableServiceLinks: false,
               securityContext: restrictedPod(user),
-              // Time for the last snapshot to reach the disk.
-              terminationGracePeriodSeconds: keeps ? (slow ? 300 : 120) : 10,
+              // Time for the last snapshot to reach the disk, and with a keeper the vault, over a home's line.
+              terminationGracePeriodSeconds: keeps ? (slow ? 300 : 120) + (gate ? 180 : 0) : 10,
               containers: [
                 {
                   name: "valkey",
@@ -268,7 +269,7 @@ const gateMounts = [
 
 /** The container that reads the lease; see lib/lease/keeper.ts. */
 function keeper(args: ValkeyArgs) {
-  const { images, site, otherSite, epoch, fingerprint, vault, monitoring } = args;
+  const { images, site, otherSite, epoch, beginning, fingerprint, vault, monitoring } = args;
   const key = (name: string, secretKey: string) => ({
     name,
     valueFrom: { secretKeyRef: { name: "vault", key: secretKey } },
@@ -284,6 +285,7 @@ function keeper(args: ValkeyArgs) {
     BUCKET: vault.bucket,
     DATA: "/data",
     GATE: "/gate",
+    ...(beginning.kind === "recovery" && beginning.to !== undefined ? { RESTORED_TO: beginning.to } : {}),
     ...(monitored ? metricsEnvironment(args) : {}),
   };
   return {

@@ -147,32 +147,47 @@ export function onceWritable(access: Access, cluster: pulumi.Input<string>): pul
 /**
  * The token that lets the other site take over without losing anything: there once the database has stopped and its
  * last WAL is in the vault. An empty text where there is none to be had: the site was a standby before.
- *
- * Waits until Valkey's pod is gone as well, since by then its last snapshot is in the vault.
  */
 export function demotionToken(
   access: Access,
   cluster: pulumi.Input<string>,
   wasActive: boolean,
 ): pulumi.Output<string> {
-  return pulumi.all([cluster, access.namespace]).apply(async ([name, namespace]) => {
-    if (!isReal()) return "";
-    const config = kubeClient(access.cluster);
-    const core = config.makeApiClient(k8s.CoreV1Api);
-    const read = async () => {
-      const databases = await listDatabases({ cluster: access.cluster, namespace });
-      return databases.find(({ metadata }) => metadata.name === name)?.status?.demotionToken;
-    };
-    if (!wasActive) return (await read()) ?? "";
-    await until(600, "the end of Valkey's pod", async () => {
-      const labelSelector = "app.kubernetes.io/name=valkey";
-      const { items } = await core.listNamespacedPod({ namespace, labelSelector });
-      return items.length === 0 ? true : undefined;
-    });
-    return until(600, `the demotion token of the database '${name}'`, async () => {
-      const token = await read();
-      return token === "" ? undefined : token;
-    });
+  return pulumi
+    .all([cluster, access.namespace])
+    .apply(async ([name, namespace]) =>
+      isReal() ? tokenOnceStopped({ cluster: access.cluster, namespace }, name, wasActive) : "",
+    );
+}
+
+/**
+ * {@link demotionToken}, for who does not plan. Waits until Valkey's pod is gone as well, since by then its last
+ * snapshot is in the vault, or never will be. On each standby: an update that repeats an interrupted one cannot tell by
+ * the database, which has stepped down already, whether Valkey has ended. Where none ran there is nothing to wait for.
+ */
+export async function tokenOnceStopped(
+  { cluster, namespace }: Pick<Settings, "cluster" | "namespace">,
+  name: string,
+  wasActive: boolean,
+): Promise<string> {
+  const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
+  await until(600, "the end of Valkey's pod", async () => {
+    const labelSelector = "app.kubernetes.io/name=valkey";
+    const [pod] = (await core.listNamespacedPod({ namespace, labelSelector })).items;
+    if (pod === undefined) return true;
+    const { name: there = "" } = pod.metadata ?? {};
+    throw new Error(
+      `'${there}' is still there; if its node is dead, what it held since its last snapshot is lost: kubectl -n ${namespace} delete pod ${there} --force`,
+    );
+  });
+  const read = async () => {
+    const databases = await listDatabases({ cluster, namespace });
+    return databases.find(({ metadata }) => metadata.name === name)?.status?.demotionToken;
+  };
+  if (!wasActive) return (await read()) ?? "";
+  return until(600, `the demotion token of the database '${name}'`, async () => {
+    const token = await read();
+    return token === "" ? undefined : token;
   });
 }
 

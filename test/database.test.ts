@@ -1,7 +1,16 @@
-/** What is known of a site's databases without asking the cluster. */
-import { describe, expect, it } from "vitest";
-import { archiveOf, clusterName, majorOf, readToken, sortDatabases, tokenFault } from "../lib/database";
+/** What is known of a site's databases, and what a demotion waits for. */
+import { describe, expect, it, vi } from "vitest";
+import {
+  archiveOf,
+  clusterName,
+  majorOf,
+  readToken,
+  sortDatabases,
+  tokenFault,
+  tokenOnceStopped,
+} from "../lib/database";
 import type { DatabaseObject } from "../lib/database";
+import { fakeCluster } from "./support/fake-cluster";
 
 const image = (version: string) => `ghcr.io/cloudnative-pg/postgresql:${version}-system-trixie`;
 
@@ -135,5 +144,50 @@ describe("a demotion token", () => {
     expect(tokenFault(good, follows(4))).toBe(
       "it is stale: it was made on timeline 3, and the database follows timeline 4",
     );
+  });
+});
+
+describe("the output demotionToken", () => {
+  const pods = "/api/v1/namespaces/homestead/pods";
+  const clusters = "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters";
+  const valkey = { metadata: { name: "valkey-0" } };
+
+  /** @param wasActive whether the cluster's database still was the primary when the update began */
+  async function demoted(wasActive: boolean, podsThere: () => object[], token?: string) {
+    const status = token === undefined ? {} : { demotionToken: token };
+    const { kubeconfig } = await fakeCluster({
+      others: {
+        [pods]: () => ({ items: podsThere() }),
+        [clusters]: () => ({ items: [database("postgres-g1", "home-g1", { status })] }),
+      },
+    });
+    const access = { cluster: { kubeconfig, context: "trial" }, namespace: "homestead" };
+    return tokenOnceStopped(access, "postgres-g1", wasActive);
+  }
+
+  it.each([
+    ["an update that demotes", true],
+    ["its repetition, when the database has stepped down already", false],
+  ])("waits for the end of Valkey's pod: %s", async (_what, wasActive) => {
+    let looks = 0;
+    expect(await demoted(wasActive, () => ((looks += 1) < 2 ? [valkey] : []), "token")).toBe("token");
+    expect(looks).toBe(2);
+  });
+
+  it("is empty at once on a standby that never had a Valkey", async () => {
+    expect(await demoted(false, () => [])).toBe("");
+  });
+
+  it("says what to do about a pod that does not end", async () => {
+    const now = Date.now();
+    const clock = vi.spyOn(Date, "now").mockReturnValue(now);
+    const later = () => {
+      clock.mockReturnValue(now + 601_000);
+      return [valkey];
+    };
+    await expect(demoted(false, later)).rejects.toThrow(
+      "the end of Valkey's pod: not within 600 s: 'valkey-0' is still there; if its node is dead, what it held since its last snapshot is lost: kubectl -n homestead delete pod valkey-0 --force",
+    );
+    clock.mockRestore();
   });
 });

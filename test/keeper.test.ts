@@ -8,6 +8,7 @@ import { Keeper } from "../lib/lease/keeper";
 import type { KeeperOptions } from "../lib/lease/keeper";
 import { firstLease, formatLease, nextLease } from "../lib/lease/lease";
 import { beginEpoch } from "../lib/lease/snapshots";
+import type { Beginning } from "../lib/lease/snapshots";
 import { fakeStore } from "./support/fake-store";
 import { temporaryFolder } from "./support/folders";
 
@@ -152,49 +153,162 @@ describe("one look at the lease", () => {
     expect(said.slice(2)).toEqual([line]);
   });
 
-  it("leaves no mark before the epoch has begun", async () => {
+  it.each(["valkey/vps/e2", "valkey/home/e1"])("leaves no mark before the epoch has begun: %s", async (folder) => {
     const { keeper, store, said, mark, epoch } = await keeperOf(vps);
     store.put("lease.json", formatLease(planned));
-    store.fate = (request) => (request.includes("valkey/") ? 500 : undefined);
+    store.fate = (request) => (request === `HEAD ${folder}/final.rdb` ? 403 : undefined);
     await keeper.look();
     expect([mark(), epoch()]).toEqual([undefined, undefined]);
-    expect(said).toEqual(["epoch 2 cannot begin: valkey/home/e1/final.rdb: the store answers 500"]);
+    expect(said).toEqual([`epoch 2 cannot begin: ${folder}/final.rdb: the store answers 403`]);
     store.fate = () => undefined;
     await keeper.look();
     expect([mark(), epoch()]).toEqual(["ours 1000 600\n", "2\n"]);
   });
+
+  it("waits for the other site's last snapshot by the lease's age, whoever looks", async () => {
+    const { keeper, store, said, mark, dump } = await keeperOf(vps);
+    const taken = (seconds: number) =>
+      store.put("lease.json", formatLease(planned), new Date(Date.now() - seconds * 1000));
+    store.put("valkey/home/e1/final.rdb", "");
+    taken(400);
+    await keeper.look();
+    await keeper.look();
+    expect(mark()).toBeUndefined();
+    expect(said).toEqual([
+      "epoch 2 cannot begin: home's last snapshot (valkey/home/e1/final.rdb) is not in the vault, and is waited for until 420 s after the takeover",
+    ]);
+    store.put("valkey/home/e1/final.rdb", "queues");
+    await keeper.look();
+    expect([mark(), dump()]).toEqual(["ours 1000 600\n", "queues"]);
+  });
+
+  it("waits no longer where the store does not tell the lease's age", async () => {
+    const { keeper, store, mark, setUptime } = await keeperOf(vps);
+    // Written later than now: no age.
+    store.put("lease.json", formatLease(planned), new Date(Date.now() + 86_400_000));
+    store.put("valkey/home/e1/final.rdb", "");
+    await keeper.look();
+    setUptime(1419);
+    await keeper.look();
+    expect(mark()).toBeUndefined();
+    setUptime(1421);
+    await keeper.look();
+    expect(mark()).toBe("ours 1421 600\n");
+  });
 });
 
 describe("the beginning of an epoch", () => {
-  const final = "valkey/home/e1/final.rdb";
+  const [final, dumped] = ["valkey/home/e1/final.rdb", "valkey/home/e1/dump.rdb"];
+  const [ownFinal, ownDumped] = ["valkey/vps/e2/final.rdb", "valkey/vps/e2/dump.rdb"];
+  const ago = (seconds: number) => new Date(Date.now() - seconds * 1000);
+  type Made = Awaited<ReturnType<typeof keeperOf>>;
 
-  async function begin(lease: typeof first, prepare: (made: Awaited<ReturnType<typeof keeperOf>>) => void) {
+  /** @param more.age seconds since the takeover; longer than a last snapshot is waited for */
+  async function begin(lease: typeof first, prepare: (made: Made) => void, more: Partial<Beginning> = {}) {
     const made = await keeperOf(vps);
     prepare(made);
     const { store, data } = made;
-    const said = beginEpoch({ vault: store.vault, keys: store.keys, site: "vps", otherSite: "home", data, lease });
-    return { ...made, said: await said.catch((error: unknown) => String(error)) };
+    const { vault, keys } = store;
+    const beginning = { vault, keys, site: "vps", otherSite: "home", data, lease, age: 1000, ...more };
+    const said = await beginEpoch(beginning).catch((error: unknown) => String(error));
+    // Of how many seconds it speaks depends on the test's own speed.
+    return {
+      ...made,
+      said: said?.replace(/\d{3,}(?= s (?:old|before))/, (s) => String(Math.round(Number(s) / 100) * 100)),
+    };
   }
 
-  it("brings the other site's last snapshot along when it is planned", async () => {
-    const { said, dump, epoch, data } = await begin(planned, ({ store, dump: write }) => {
-      write("of an epoch that is over");
-      store.put(final, "queues");
-    });
+  it("brings the other site's last snapshot along when it is planned, and waits for nothing", async () => {
+    const { said, dump, epoch, data } = await begin(
+      planned,
+      ({ store, dump: write }) => {
+        write("of an epoch that is over");
+        store.put(dumped, "some minutes before", ago(300));
+        store.put(final, "queues", ago(60));
+      },
+      { age: 0 },
+    );
     expect([said, dump(), epoch()]).toEqual([`epoch 2 begins with ${final}`, "queues", "2\n"]);
     expect(fs.readdirSync(data).sort()).toEqual(["dump.rdb", "epoch"]);
   });
 
-  it.each<[string, string | undefined]>([
-    ["none", undefined],
-    ["an empty one", ""],
-  ])("is empty when the other site left %s", async (_what, left) => {
-    const { said, dump, epoch, data } = await begin(planned, ({ store, dump: write }) => {
-      write("of an epoch that is over");
-      if (left !== undefined) store.put(final, left);
+  it("takes the last snapshot also when both were written within the store's one second", async () => {
+    const moment = ago(60);
+    const { dump } = await begin(planned, ({ store }) => {
+      store.put(final, "queues", moment);
+      store.put(dumped, "some moments before", moment);
     });
-    expect([said, dump(), epoch()]).toEqual(["epoch 2 begins with nothing in Valkey", undefined, "2\n"]);
+    expect(dump()).toBe("queues");
+  });
+
+  it.each<[string, (made: Made) => void]>([
+    ["is not there yet", ({ store }) => store.put(final, "", ago(9000))],
+    [
+      "is not there, and another one is",
+      ({ store }) => {
+        store.put(final, "", ago(9000));
+        store.put(dumped, "some minutes before", ago(300));
+      },
+    ],
+    [
+      "is an older one's, from before the pod started again",
+      ({ store }) => {
+        store.put(final, "of another day", ago(9000));
+        store.put(dumped, "some minutes before", ago(300));
+      },
+    ],
+  ])("waits while the last snapshot %s", async (_what, prepare) => {
+    const { said, dump, epoch } = await begin(planned, prepare, { age: 419 });
+    expect([said, dump(), epoch()]).toEqual([
+      `Error: home's last snapshot (${final}) is not in the vault, and is waited for until 420 s after the takeover`,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  it.each(["", "of another day"])(
+    "falls back to the newest snapshot when the last one does not come, and says what is lost: %j",
+    async (left) => {
+      const { said, dump, epoch } = await begin(
+        planned,
+        ({ store }) => {
+          store.put(final, left, ago(9000));
+          store.put(dumped, "some minutes before", ago(720));
+        },
+        { age: 420 },
+      );
+      expect([said, dump(), epoch()]).toEqual([
+        `epoch 2 begins with ${dumped}. LOST: jobs that home queued in its last minutes; its last snapshot did not reach the vault, and this one is of 300 s before the takeover (jobs done since then are done again)`,
+        "some minutes before",
+        "2\n",
+      ]);
+    },
+  );
+
+  it("is empty when nothing came, and says what is lost", async () => {
+    const { said, dump, data } = await begin(
+      planned,
+      ({ store, dump: write }) => {
+        write("of an epoch that is over");
+        store.put(final, "", ago(9000));
+        // Of an earlier run: the epoch began after it.
+        store.put(dumped, "of another run", ago(99_000));
+      },
+      { age: 420 },
+    );
+    expect([said, dump()]).toEqual([
+      "epoch 2 begins with nothing in Valkey. LOST: all jobs that home had queued; no snapshot of its epoch 1 reached the vault",
+      undefined,
+    ]);
     expect(fs.readdirSync(data)).toEqual(["epoch"]);
+  });
+
+  it("is empty at once when the other site's epoch never began, and says what that rests on", async () => {
+    const { said, dump } = await begin(planned, () => undefined, { age: 0 });
+    expect([said, dump()]).toEqual([
+      "epoch 2 begins with nothing in Valkey: the vault has no trace of home's epoch 1. LOST, if its Valkey ran: all jobs that it had queued",
+      undefined,
+    ]);
   });
 
   it.each([lost, dead])("is empty after an unplanned takeover, whatever there is: $takeover", async (lease) => {
@@ -204,7 +318,7 @@ describe("the beginning of an epoch", () => {
       made.store.put(final, "older than the database that was recovered");
     });
     expect([said, dump()]).toEqual(["epoch 2 begins with nothing in Valkey", undefined]);
-    expect(store.requests).not.toContain(`GET ${final}`);
+    expect(store.requests.filter((request) => request.includes("valkey/home/"))).toEqual([]);
   });
 
   it("is made once: what Valkey holds since then is kept", async () => {
@@ -218,10 +332,11 @@ describe("the beginning of an epoch", () => {
   it("is not taken for made when the snapshot came only half-way", async () => {
     const made = await keeperOf(vps);
     const { store, data } = made;
+    const { vault, keys } = store;
     store.put(final, "x".repeat(1_000_000));
     // Says how much there is, and breaks off.
     store.fate = (request) => (request === `GET ${final}` ? { cut: 1000 } : undefined);
-    const beginning = { vault: store.vault, keys: store.keys, site: "vps", otherSite: "home", data, lease: planned };
+    const beginning = { vault, keys, site: "vps", otherSite: "home", data, lease: planned, age: 0 };
     await expect(beginEpoch(beginning)).rejects.toThrow();
     expect([made.dump(), made.epoch()]).toEqual([undefined, undefined]);
     store.fate = () => undefined;
@@ -229,9 +344,93 @@ describe("the beginning of an epoch", () => {
     expect(made.dump()).toHaveLength(1_000_000);
   });
 
+  it("is made again when it was interrupted before it was noted", async () => {
+    const { said, dump } = await begin(planned, ({ store }) => {
+      store.put(final, "queues", ago(1060));
+      store.put(ownFinal, "", ago(900));
+    });
+    expect([said, dump()]).toEqual([`epoch 2 begins with ${final}`, "queues"]);
+  });
+
   it("empties what an earlier run may have left as this epoch's last snapshot", async () => {
-    const { store } = await begin(dead, (made) => made.store.put("valkey/vps/e2/final.rdb", "old"));
-    expect(store.text("valkey/vps/e2/final.rdb")).toBe("");
+    const { said, dump, store } = await begin(dead, (made) => {
+      made.store.put(ownDumped, "old", ago(99_000));
+      made.store.put(ownFinal, "old", ago(99_000));
+    });
+    expect([said, dump()]).toEqual(["epoch 2 begins with nothing in Valkey", undefined]);
+    expect(store.text(ownFinal)).toBe("");
+  });
+
+  describe("whose volume was lost later", () => {
+    /** An epoch that began three months ago. */
+    const old = { age: 8_000_000 };
+    const months = (made: Made) => {
+      made.store.put(final, "months old", ago(8_000_060));
+      made.store.put(ownFinal, "", ago(7_999_000));
+    };
+
+    it.each([planned, lost, dead])("goes on with this site's own newest snapshot: $takeover", async (lease) => {
+      const { said, dump, epoch } = await begin(
+        lease,
+        (made) => {
+          months(made);
+          made.store.put(ownDumped, "minutes old", ago(300));
+        },
+        old,
+      );
+      expect([said, dump(), epoch()]).toEqual([
+        `epoch 2 goes on with ${ownDumped}, 300 s old: this is all that is left of Valkey's volume`,
+        "minutes old",
+        "2\n",
+      ]);
+    });
+
+    it("prefers the one of Valkey's end, if it did not start again since", async () => {
+      const made = await begin(
+        planned,
+        ({ store }) => {
+          store.put(ownDumped, "minutes old", ago(600));
+          store.put(ownFinal, "the last", ago(300));
+        },
+        old,
+      );
+      expect([made.dump(), made.store.text(ownFinal)]).toEqual(["the last", "the last"]);
+      const again = await begin(
+        planned,
+        ({ store }) => {
+          store.put(ownFinal, "the last before", ago(600));
+          store.put(ownDumped, "minutes old", ago(300));
+        },
+        old,
+      );
+      expect(again.dump()).toBe("minutes old");
+    });
+
+    it("has nothing in Valkey when the database goes back to an earlier moment", async () => {
+      const { said, dump, epoch, store } = await begin(
+        planned,
+        (made) => {
+          months(made);
+          made.store.put(ownDumped, "knows of the future", ago(300));
+        },
+        { ...old, restoredTo: "2026-11-22T10:00:00Z" },
+      );
+      expect([said, dump(), epoch()]).toEqual([
+        "epoch 2 goes on with nothing in Valkey: the database goes back to 2026-11-22T10:00:00Z, and does not know what was queued since",
+        undefined,
+        "2\n",
+      ]);
+      // Else a second try would take this for a beginning, and bring the other site's along.
+      expect(store.text(ownDumped)).toBe("knows of the future");
+    });
+
+    it("takes no notice of a moment that was forgotten in the stack when it really begins", async () => {
+      const { dump } = await begin(planned, ({ store }) => store.put(final, "queues", ago(60)), {
+        age: 0,
+        restoredTo: "2026-11-22T10:00:00Z",
+      });
+      expect(dump()).toBe("queues");
+    });
   });
 });
 

@@ -32,6 +32,18 @@ describe("home with a raised generation", () => {
   }, 60_000);
 });
 
+describe("home that goes back to an earlier moment", () => {
+  it("says so to the keeper: the queues' snapshot knows of the future", async () => {
+    const moment = {
+      "Pulumi.home.yaml": (text: string) => `${text}  homestead:restore: { to: 2026-11-22T10:00:00Z }\n`,
+    };
+    const told = (of: Plan) => JSON.stringify(inputsOf(of, "valkey-queue")["spec"]);
+    const restored = told(await plan({ ...raised, ...moment }));
+    expect(restored).toContain('{"name":"RESTORED_TO","value":"2026-11-22T10:00:00Z"}');
+    expect(told(await plan(raised))).not.toContain("RESTORED_TO");
+  }, 60_000);
+});
+
 describe("a database that began with initdb", () => {
   it("has no feeds to build", () => {
     expect(ofType(plannedStack("home"), "Feeds")).toEqual([]);

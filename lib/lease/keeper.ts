@@ -5,6 +5,7 @@
  * SITE, OTHER_SITE, EPOCH, FINGERPRINT   who asks
  * ENDPOINT, REGION, BUCKET, ACCESS_KEY_ID, SECRET_ACCESS_KEY   the vault
  * DATA, GATE   Valkey's folder, and the one that is shared with the gate
+ * RESTORED_TO   the moment that the database goes back to; unset: to none
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
@@ -23,6 +24,8 @@ export interface KeeperOptions extends Store {
   otherSite: string;
   data: string;
   gate: string;
+  /** The moment that the database goes back to, if it does. */
+  restoredTo?: string;
   /** Where the machine's uptime is read. @default /proc/uptime */
   uptime?: string;
   /** Seconds between two looks. @default 20, docs/lease.md */
@@ -37,6 +40,8 @@ export class Keeper {
   private uploaded = 0;
   /** The epoch that the folder is known to hold, so that no look at the lease waits for a disk. */
   private begunEpoch = 0;
+  /** Uptime at the first look that found the lease to be ours. */
+  private oursSince: number | undefined;
   /** When the vault last had the newest snapshot, in seconds since 1970. */
   uploadedAt: number | undefined;
   private ending = false;
@@ -94,9 +99,12 @@ export class Keeper {
     if (verdict === "soon") {
       return this.say(`epoch ${lease.epoch} is ${claim.site}'s, ${lease.wait} s after it was taken: waiting`);
     }
+    this.oursSince ??= asked;
     try {
       if (this.begunEpoch !== lease.epoch) {
-        const begun = await beginEpoch({ ...this.options, site: claim.site, lease });
+        // A store that does not tell the lease's age must not make the wait for a snapshot an endless one.
+        const age = Math.max(stored.age, asked - this.oursSince);
+        const begun = await beginEpoch({ ...this.options, site: claim.site, lease, age });
         if (begun !== undefined) this.say(begun);
         this.begunEpoch = lease.epoch;
       }
@@ -177,6 +185,7 @@ const setting = (name: string): string => {
 };
 
 export function keeperOptions(): KeeperOptions {
+  const { RESTORED_TO } = process.env;
   return {
     claim: { site: setting("SITE") as SiteName, epoch: Number(setting("EPOCH")), fingerprint: setting("FINGERPRINT") },
     otherSite: setting("OTHER_SITE"),
@@ -184,5 +193,6 @@ export function keeperOptions(): KeeperOptions {
     keys: { accessKeyId: setting("ACCESS_KEY_ID"), secretAccessKey: setting("SECRET_ACCESS_KEY") },
     data: setting("DATA"),
     gate: setting("GATE"),
+    ...(RESTORED_TO ? { restoredTo: RESTORED_TO } : {}),
   };
 }

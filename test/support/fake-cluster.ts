@@ -11,10 +11,15 @@ export interface Lists {
   services?: object[];
   nodes?: object[];
   storageClasses?: object[];
-  namespaces?: { metadata: { name: string; labels?: Record<string, string> } }[];
+  /** Beside kube-system. */
+  namespaces?: { metadata: { name: string; uid?: string; labels?: Record<string, string> } }[];
+  /** UID of kube-system, by which a cluster is told from another one. */
+  uid?: string;
   deployments?: object[];
   /** Names of custom resource definitions. */
   definitions?: string[];
+  /** Whatever else is asked for, by its path. */
+  others?: Record<string, () => object>;
 }
 
 export interface FakeCluster {
@@ -40,7 +45,8 @@ export const storageClass = (name: string, isDefault: "default" | "other" = "oth
 /** Starts one for the running test. */
 export async function fakeCluster(lists: Lists = {}): Promise<FakeCluster> {
   const changes: string[] = [];
-  const namespaces = [...(lists.namespaces ?? [{ metadata: { name: "kube-system" } }])];
+  const { uid = "cluster-1" } = lists;
+  const namespaces = [{ metadata: { name: "kube-system", uid } }, ...(lists.namespaces ?? [])];
   const answers = (): Record<string, unknown> => ({
     "/version": { major: "1", minor: "34", gitVersion: "v1.34.4" },
     "/api/v1/services": { items: lists.services ?? [traefik] },
@@ -65,7 +71,7 @@ export async function fakeCluster(lists: Lists = {}): Promise<FakeCluster> {
       const gone = namespaces.findIndex(({ metadata }) => pathname.endsWith(`/namespaces/${metadata.name}`));
       if (gone >= 0) namespaces.splice(gone, 1);
     }
-    const answer = request.method === "GET" ? answers()[pathname] : {};
+    const answer = request.method === "GET" ? (lists.others?.[pathname]?.() ?? answers()[pathname]) : {};
     response.writeHead(answer === undefined ? 404 : 200, { "content-type": "application/json" });
     response.end(JSON.stringify(answer ?? { kind: "Status", code: 404 }));
   });
