@@ -8,6 +8,15 @@ export function labels(name: string): Record<string, string> {
   return { "app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "homestead" };
 }
 
+/**
+ * CloudNativePG's own pods, for a network policy. In any namespace: an operator that was there before us has its own. Its
+ * chart and its manifest both label them so.
+ */
+export const operatorPods = {
+  namespaceSelector: {},
+  podSelector: { matchLabels: { "app.kubernetes.io/name": "cloudnative-pg" } },
+};
+
 /** Pod level of Pod Security "restricted" (kubernetes.io, Pod Security Standards). `user` is the image's own. */
 export function restrictedPod(user: number) {
   return {

@@ -223,6 +223,7 @@ export function readPreview(json: string, errorText: string, exitCode: number): 
   }
   const told = (diagnostics ?? []).filter(({ severity }) => severity === "error").map(({ message }) => message.trim());
   const errors = exitCode === 0 || told.length > 0 ? told : [stated.join("\n") || `pulumi ended with ${exitCode}`];
+  if (errors.join() === unexplained) errors.push(brokenRule);
   return {
     steps: [...steps.values()].sort(inOrder),
     unchanged: new Set(raw.filter(({ urn }) => !steps.has(urn)).map(({ urn }) => urn)).size,
@@ -237,6 +238,11 @@ function parseJson(text: string): z.infer<typeof previewShape> | undefined {
     return undefined;
   }
 }
+
+/** All that the engine says in JSON of a broken rule of the policy pack. */
+const unexplained = "error: preview failed";
+const brokenRule =
+  "A rule of policy/ may be broken: npm test, or pulumi preview --policy-pack policy without --json, names it.";
 
 /** The provider's kubeconfig is a path, so every other machine would be a change of it. */
 const ofThisMachine = (step: RawStep): boolean =>

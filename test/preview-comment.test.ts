@@ -117,6 +117,14 @@ describe("readPreview", () => {
     expect(readPreview(json, "", 1).errors).toEqual(["error: 2 faults:\n  homestead:apex"]);
   });
 
+  it("says what it may be where the engine says nothing but that it failed", () => {
+    const json = printed([], [{ severity: "error", message: "error: preview failed\n" }]);
+    expect(readPreview(json, "", 1).errors).toEqual([
+      "error: preview failed",
+      "A rule of policy/ may be broken: npm test, or pulumi preview --policy-pack policy without --json, names it.",
+    ]);
+  });
+
   it("takes standard error where the CLI failed before the program ran", () => {
     const text = "\u001b[31merror: getting stack configuration: incorrect passphrase\u001b[0m\n";
     expect(readPreview("", text, 1).errors).toEqual(["error: getting stack configuration: incorrect passphrase"]);

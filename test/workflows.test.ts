@@ -171,6 +171,25 @@ describe("workflows", () => {
   });
 });
 
+describe("the checks", () => {
+  it("have every program without which a test is left out, and none of its services", () => {
+    const step = "Programs that tests run; without one of them they are left out";
+    const { calls, status, stderr } = runStep(named("checks.yml", "checks", step), {
+      programs: { sudo: "cat > /dev/null", "aa-enabled": "exit 0" },
+    });
+    expect([status, stderr]).toEqual([0, ""]);
+    expect(calls).toEqual([
+      "sudo install -m 755 /dev/stdin /usr/sbin/policy-rc.d",
+      "sudo apt-get update -q",
+      "sudo apt-get install -qy --no-install-recommends prometheus bind9 bind9-dnsutils redis-server rclone",
+      "aa-enabled --quiet",
+      "sudo apparmor_parser --remove /etc/apparmor.d/usr.sbin.named",
+    ]);
+    const names = workflow("checks.yml").jobs["checks"]?.steps.map(({ name, run }) => name ?? run);
+    expect(names?.indexOf(step)).toBeLessThan(names?.indexOf("npm ci && npm test") ?? -1);
+  });
+});
+
 /** Runs a step's script as the runner does, with stand-ins for programs: each call is a line in `calls`. */
 function runStep(
   script: string,
@@ -334,7 +353,7 @@ describe("the steps of a preview", () => {
     for (const code of [0, 255]) {
       const folder = checkout();
       const preview = runStep(previewStep, { folder, programs: pulumi(code), env: env(folder) });
-      expect(preview.calls).toEqual(["pulumi preview --stack home --json --non-interactive"]);
+      expect(preview.calls).toEqual(["pulumi preview --stack home --policy-pack policy --json --non-interactive"]);
       expect(preview.status).toBe(0);
       const comment = runStep(commentStep, { folder, programs: commits, env: env(folder, { UNREACHABLE: "" }) });
       expect([comment.stderr, comment.status]).toEqual(["", 0]);
