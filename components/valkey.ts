@@ -28,6 +28,7 @@ export interface ValkeyArgs extends Pick<
   | "beginning"
   | "fingerprint"
   | "vault"
+  | "secrets"
   | "apex"
   | "webHost"
   | "owner"
@@ -39,6 +40,11 @@ export interface ValkeyArgs extends Pick<
   /** Whether the cluster has the Prometheus operator's resources. */
   podMonitors: PodMonitorsState;
 }
+
+const keysDigest = ({ secrets }: Pick<ValkeyArgs, "secrets">) =>
+  pulumi.unsecret(
+    pulumi.all([secrets.vaultAccessKeyId, secrets.vaultSecretAccessKey]).apply((keys) => digest(JSON.stringify(keys))),
+  );
 
 /** uid of the official image's user. */
 const user = 999;
@@ -175,7 +181,14 @@ export class Valkey extends pulumi.ComponentResource {
               annotations: {
                 "homestead/configuration": digest(configuration),
                 "homestead/secret": passwordDigest,
-                ...(gate ? { "homestead/gate": gate.programs, ...scrapeAnnotations(args, metricsPorts.valkey) } : {}),
+                // The keeper is given the vault's keys as it starts; with old ones it would soon pause the server.
+                ...(gate
+                  ? {
+                      "homestead/vault": keysDigest(args),
+                      "homestead/gate": gate.programs,
+                      ...scrapeAnnotations(args, metricsPorts.valkey),
+                    }
+                  : {}),
               },
             },
             spec: {

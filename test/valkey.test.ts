@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { cacheConfiguration, queueConfiguration } from "../components/valkey";
+import { at } from "../lib/plan";
+import { named, plannedStack } from "./support/planned";
 
 const directives = (text: string) =>
   new Map(
@@ -34,5 +36,15 @@ describe("the cache's configuration", () => {
     expect(cache.get("save")).toBe('""');
     expect(cache.get("appendonly")).toBe("no");
     expect(cache.get("maxmemory-policy")).toBe("allkeys-lru");
+  });
+});
+
+describe("the vault's keys", () => {
+  it.each(["home", "vps"] as const)("are given to %s's keeper as it starts, so new ones make a new pod", (stack) => {
+    const { inputs } = named(plannedStack(stack), "valkey-queue");
+    expect(at(inputs, "spec.template.metadata.annotations.homestead/vault")).toMatch(/^[0-9a-f]{16}$/);
+    expect(
+      at(named(plannedStack(stack), "valkey-cache").inputs, "spec.template.metadata.annotations"),
+    ).not.toHaveProperty("homestead/vault");
   });
 });
