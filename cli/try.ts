@@ -98,7 +98,9 @@ class Trial {
     if (!(await this.agreed(question, options))) return;
 
     const chosen = context === "k3d" ? this.makeCluster() : context;
-    const found = await new Cluster(chosen).look();
+    const cluster = new Cluster(chosen);
+    const found = await cluster.look();
+    await this.mayBeginOn(cluster, chosen.name, overrides.values);
     const pulumi = this.prepareState();
     const committed = path.join(this.world.folder, `Pulumi.${stack}.yaml`);
     writeStackFile(this.stackFile, committed, [foundValues(chosen, found), overrides.values]);
@@ -116,14 +118,14 @@ class Trial {
   async destroy(options: Options): Promise<void> {
     if (!fs.existsSync(this.stackFile)) throw new UserError("nothing to remove: .state has no trial");
     const own = fs.existsSync(this.ownCluster);
-    const config = this.configuration();
-    const cluster = JSON.parse(config["homestead:cluster"] ?? "{}") as { context: string; kubeconfig: string };
-    const namespace = config["homestead:namespace"] ?? "homestead";
+    const { context, namespace } = this.place();
+    // Its own cluster goes whole; of somebody's cluster only what is the trial's for certain.
+    const cluster = own ? undefined : await this.ownPlace();
     const what = own
       ? `the k3d cluster '${k3dCluster}'`
-      : `the server on '${cluster.context}', its data and the namespace ${namespace}`;
+      : `the server on '${context}', its data and the namespace ${namespace}`;
     if (!(await this.agreed(`Remove ${what}, for good?`, options))) return;
-    if (own) {
+    if (cluster === undefined) {
       if (this.spawn("k3d", ["cluster", "delete", k3dCluster]) !== 0) {
         throw new UserError(`k3d cluster delete ${k3dCluster} failed`);
       }
@@ -131,10 +133,44 @@ class Trial {
       const pulumi = new PulumiCli(this.world.folder, this.environment());
       await pulumi.show(["destroy", "--yes", "--skip-preview", ...this.onStack]);
       // A destroy keeps what holds data, on purpose. A trial has nothing to keep.
-      await new Cluster({ name: cluster.context, file: cluster.kubeconfig, server: "" }).deleteNamespace(namespace);
+      await cluster.deleteNamespace(namespace);
     }
     fs.rmSync(this.state, { recursive: true, force: true });
     this.world.say("It is gone.");
+  }
+
+  /** Asked before anything is written: what `./try` begins, `./try --destroy` ends. @throws UserError */
+  private async mayBeginOn(cluster: Cluster, context: string, overrides: Record<string, unknown>): Promise<void> {
+    const committed = readStackConfig(this.world.folder, stack, (key) => key).config["homestead:namespace"];
+    const chosen = overrides["homestead:namespace"];
+    const namespace = typeof chosen === "string" ? chosen : (committed ?? "homestead");
+    const elsewhere = "choose another cluster (kubectl config use-context <context>), then ./try again";
+    await refuseForeign(cluster, context, namespace, elsewhere);
+    if (!fs.existsSync(this.stackFile)) return;
+    const { uid } = this.place();
+    if (uid !== undefined) await refuseOther(cluster, context, uid, "./try --destroy first");
+  }
+
+  /** The cluster that the trial is on. @throws UserError if it is another one by now, or the namespace is not ours */
+  private async ownPlace(): Promise<Cluster> {
+    const { context, kubeconfig, uid, namespace } = this.place();
+    if (uid === undefined) {
+      throw new UserError(
+        `.state/Pulumi.${stack}.yaml does not say which cluster the trial is on: ./try once more, which writes it ` +
+          `down, then ./try --destroy; ${forget}`,
+      );
+    }
+    let cluster: Cluster;
+    try {
+      cluster = new Cluster({ name: context, file: kubeconfig, server: "" });
+      if (!(await cluster.answers())) throw new Error(`context '${context}' does not answer`);
+    } catch (error) {
+      const says = error instanceof Error ? error.message : String(error);
+      throw new UserError(`${says}: mend that, then ./try --destroy again; ${forget}`);
+    }
+    await refuseOther(cluster, context, uid, "let it lead there again, then ./try --destroy");
+    await refuseForeign(cluster, context, namespace, "to forget the trial and remove nothing, rm -r .state");
+    return cluster;
   }
 
   /** The CLI has to run, not only to be there: the npm launcher needs the network the first time. */
@@ -215,6 +251,17 @@ class Trial {
     return { ...rest, PULUMI_BACKEND_URL: `file://${this.state}`, PULUMI_CONFIG_PASSPHRASE_FILE: this.passphrase };
   }
 
+  /** Where the trial is, as {@link start} wrote it down. */
+  private place(): { context: string; kubeconfig: string; uid?: string; namespace: string } {
+    const config = this.configuration();
+    const cluster = JSON.parse(config["homestead:cluster"] ?? "{}") as {
+      context: string;
+      kubeconfig: string;
+      uid?: string;
+    };
+    return { ...cluster, namespace: config["homestead:namespace"] ?? "homestead" };
+  }
+
   /** The trial's configuration, secrets by name only. */
   private configuration(): Record<string, string> {
     return readStackConfig(this.world.folder, stack, (key) => key, { configFile: this.stackFile }).config;
@@ -246,6 +293,24 @@ class Trial {
     }
     say("\nTo remove it all: ./try --destroy");
   }
+}
+
+const forget = "if that cluster is gone for good: rm -r .state";
+
+/** A context's name is not its cluster. @throws UserError */
+async function refuseOther(cluster: Cluster, context: string, uid: string, mend: string): Promise<void> {
+  const now = await cluster.uid();
+  if (now === uid) return;
+  throw new UserError(`context '${context}' leads to cluster ${now}, and the trial is on ${uid}: ${mend}; ${forget}`);
+}
+
+/** Another stack's namespace says so, as `up` itself asks (lib/checks.ts). @throws UserError */
+async function refuseForeign(cluster: Cluster, context: string, namespace: string, mend: string): Promise<void> {
+  const owner = await cluster.ownerOf(namespace);
+  if (owner === "nobody" || owner === `site '${stack}'`) return;
+  throw new UserError(
+    `namespace '${namespace}' of context '${context}' belongs to ${owner}, and a trial ends with its deletion: ${mend}`,
+  );
 }
 
 interface Outputs {

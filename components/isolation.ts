@@ -1,6 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import { labels, resources } from "../lib/pods";
+import { labels, operatorPods, resources } from "../lib/pods";
 import type { Settings } from "../settings";
 import { metricsPorts } from "./monitoring/scraping";
 
@@ -93,7 +93,7 @@ export function policies(
       ingress: [
         { from: mastodonClients, ports: tcp(5432) },
         // The operator asks the instance for its status and steers it; backups run through it too.
-        { from: [inNamespace("cnpg-system")], ports: tcp(8000, 5432) },
+        { from: [operatorPods], ports: tcp(8000, 5432) },
         { from: [postgres], ports: tcp(5432, 8000) },
       ],
       egress: [

@@ -124,7 +124,8 @@ export class ObjectStore extends pulumi.ComponentResource {
     return new k8s.batch.v1.Job(
       `${name}-buckets`,
       {
-        metadata: meta,
+        // A Job that failed stays failed: the next update must run another.
+        metadata: { ...meta, annotations: { "pulumi.com/replaceUnready": "true" } },
         spec: {
           backoffLimit: 6,
           template: {

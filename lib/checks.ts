@@ -9,6 +9,7 @@ import * as k8s from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
 import { copyPrefix } from "../components/media-copy";
+import { cnpgNamespace } from "../components/operators";
 import type { Fault, Settings } from "../settings";
 import { SettingsError, archiveName } from "../settings";
 import type { ChartReference } from "../versions";
@@ -251,6 +252,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
   const [ours, podMonitors] = await Promise.all([
     checkMarker(core, settings, report),
     checkDefinitions(config.makeApiClient(k8s.ApiextensionsV1Api), settings, report),
+    checkPlugin(config.makeApiClient(k8s.AppsV1Api), settings, report),
     checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, report),
     checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report),
   ]);
@@ -373,6 +375,21 @@ async function checkDefinitions(
     report(key, value, `${what}; there is no definition ${definition}`, mend);
   }
   return prometheusOperator.every((definition) => known.has(definition)) ? "there" : "missing";
+}
+
+/** CloudNativePG finds its plugin only in its own namespace, and an operator that was there before us has one of its own. */
+async function checkPlugin(apps: k8s.AppsV1Api, { operators, site }: Settings, report: Report): Promise<void> {
+  if (operators.cloudNativePg !== "existing" || operators.barmanPlugin !== "install") return;
+  const labelSelector = "app.kubernetes.io/name=cloudnative-pg";
+  const [operator] = (await apps.listDeploymentForAllNamespaces({ labelSelector })).items;
+  const namespace = operator?.metadata?.namespace ?? cnpgNamespace;
+  if (namespace === cnpgNamespace) return;
+  report(
+    "operators.barmanPlugin",
+    "install",
+    `existing, in namespace '${namespace}', where CloudNativePG is: installed it would be in '${cnpgNamespace}', and not be found`,
+    `install the plugin in ${namespace} (https://cloudnative-pg.io/plugin-barman-cloud/docs/installation), then: pulumi config set --path homestead:operators.barmanPlugin existing --stack ${site}`,
+  );
 }
 
 async function checkBuckets(settings: Settings, keys: CheckKeys, report: Report): Promise<void> {

@@ -27,6 +27,8 @@ interface World {
   marker?: string;
   /** Custom resource definitions beside Traefik's. */
   definitions?: string[];
+  /** Namespace of an operator that was there before us. */
+  operatorIn?: string;
 }
 
 /** Where the world is changed, the test sees it here. */
@@ -44,7 +46,7 @@ const leaseOfHome = (fingerprint: string, changes: Partial<Lease> = {}): Lease =
 });
 
 async function serve(world: World, seen: Seen): Promise<string> {
-  const { databases = {}, vault = [], marker, definitions = [], unfinished = false, silentBelow } = world;
+  const { databases = {}, vault = [], marker, definitions = [], unfinished = false, silentBelow, operatorIn } = world;
   const definition = (name: string) => ({
     metadata: { name },
     spec: { group: "x", names: { kind: "X", plural: "x" }, scope: "Namespaced", versions: [] },
@@ -54,6 +56,9 @@ async function serve(world: World, seen: Seen): Promise<string> {
     "/apis/storage.k8s.io/v1/storageclasses": { items: [{ metadata: { name: "local-path" }, provisioner: "x" }] },
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": {
       items: ["ingressroutes.traefik.io", ...definitions].map(definition),
+    },
+    "/apis/apps/v1/deployments": {
+      items: operatorIn === undefined ? [] : [{ metadata: { name: "cnpg-controller-manager", namespace: operatorIn } }],
     },
     [databasesPath]: {
       items: Object.entries(databases === "not said" ? {} : databases).map(
@@ -323,5 +328,23 @@ describe("the Prometheus operator's resources", () => {
     const seen: Seen = {};
     await check({ lease: "none", definitions }, {}, seen);
     expect(seen.podMonitors).toBe(expected);
+  });
+});
+
+describe("an operator that was there before us", () => {
+  const existing = (barmanPlugin: string) => ({ operators: { cloudNativePg: "existing", barmanPlugin } });
+  const definitions = ["clusters.postgresql.cnpg.io", "objectstores.barmancloud.cnpg.io"];
+
+  it("is not found by a plugin that is installed into another namespace", async () => {
+    const said = await check({ definitions, operatorIn: "databases" }, existing("install"));
+    expect(said).toContain("homestead:operators.barmanPlugin");
+    expect(said).toContain(
+      "existing, in namespace 'databases', where CloudNativePG is: installed it would be in 'cnpg-system', and not be found",
+    );
+  });
+
+  it("may be anywhere with its plugin there, and in cnpg-system without", async () => {
+    expect(await check({ definitions, operatorIn: "databases" }, existing("existing"))).toBe("missing");
+    expect(await check({ definitions, operatorIn: "cnpg-system" }, existing("install"))).toBe("missing");
   });
 });

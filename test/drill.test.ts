@@ -120,6 +120,17 @@ describe("the throwaway namespace", () => {
     expect(JSON.stringify(one("NetworkPolicy", "mastodon").spec)).not.toContain("ipBlock");
   });
 
+  it("lets the operator reach its databases from whatever namespace it is in", () => {
+    const operator = {
+      namespaceSelector: {},
+      podSelector: { matchLabels: { "app.kubernetes.io/name": "cloudnative-pg" } },
+    };
+    expect(one("NetworkPolicy", "databases").spec.ingress).toContainEqual(
+      expect.objectContaining({ from: expect.arrayContaining([operator]) as unknown }),
+    );
+    expect(JSON.stringify(all())).not.toContain("cnpg-system");
+  });
+
   it("knows a vault by its address, and one in the internet by its port alone", () => {
     expect(manifests.vaultEndpoint("http://10.0.0.5:9000", [])).toEqual({ addresses: ["10.0.0.5"], port: 9000 });
     expect(manifests.vaultEndpoint("https://minio.lan", ["192.168.1.4"])).toEqual({

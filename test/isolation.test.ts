@@ -80,6 +80,18 @@ describe("policies", () => {
     }
   });
 
+  it("lets CloudNativePG in to Postgres from whatever namespace it is in", () => {
+    expect(made["postgres"]?.ingress).toContainEqual({
+      from: [
+        {
+          namespaceSelector: {},
+          podSelector: { matchLabels: { "app.kubernetes.io/name": "cloudnative-pg" } },
+        },
+      ],
+      ports: [8000, 5432].map((port) => ({ protocol: "TCP", port })),
+    });
+  });
+
   it("reads the vault's port from its address", () => {
     expect([portOf("https://s3.example.net"), portOf("http://s3/x"), portOf("http://10.0.0.1:9000")]).toEqual([
       443, 80, 9000,

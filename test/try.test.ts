@@ -56,6 +56,11 @@ function clone() {
   return { ...pulumi, environment, folder, tryIt, stackFile };
 }
 
+/** The namespace of a server, with the mark of the stack that made it. */
+const namespaceOf = (site: string | undefined, name = "homestead") => ({
+  metadata: { name, labels: { app: "x", ...(site === undefined ? {} : { "homestead/site": site }) } },
+});
+
 /** A folder with programs that do what the given shell code says. */
 function programs(code: Record<string, string>): string {
   const folder = temporaryFolder();
@@ -87,7 +92,7 @@ describe("./try", () => {
     const keys = requiredSecrets.map((key) => `homestead:${key}`);
     expect(Object.keys(stacks().dev ?? {}).sort()).toEqual(keys.sort());
     expect(stackFile().config).toMatchObject({
-      "homestead:cluster": { context: "trial", kubeconfig },
+      "homestead:cluster": { context: "trial", kubeconfig, uid: "cluster-1" },
       "homestead:ingress": { address: "192.0.2.7" },
       "homestead:locale": "de",
     });
@@ -181,7 +186,7 @@ esac`,
 
   it("removes what was made, the namespace with its data too", async () => {
     const { folder, tryIt, commands } = clone();
-    const { kubeconfig, changes } = await fakeCluster({ namespaces: [{ metadata: { name: "homestead" } }] });
+    const { kubeconfig, changes } = await fakeCluster({ namespaces: [namespaceOf("dev")] });
     await tryIt(["--yes"], { KUBECONFIG: kubeconfig });
     expect(await tryIt(["--destroy"], {}, "n")).toBe(
       "Remove the server on 'trial', its data and the namespace homestead, for good? [y/N] \nNothing was done.\n",
@@ -223,6 +228,102 @@ esac`,
   });
 });
 
+describe("a cluster that is not the trial's", () => {
+  /** A trial that runs; `then` is the cluster that its context leads to afterwards. */
+  async function trialMovedTo(then: Lists, now: Lists = { namespaces: [namespaceOf("dev")] }) {
+    const made = clone();
+    const before = await fakeCluster(now);
+    await made.tryIt(["--yes"], { KUBECONFIG: before.kubeconfig });
+    const after = await fakeCluster(then);
+    fs.copyFileSync(after.kubeconfig, before.kubeconfig);
+    const untouched = () => {
+      expect([before.changes, after.changes]).toEqual([[], []]);
+      expect(made.commands().some((command) => command.startsWith("destroy"))).toBe(false);
+      expect(fs.existsSync(path.join(made.folder, ".state", "passphrase"))).toBe(true);
+    };
+    return { ...made, kubeconfig: before.kubeconfig, untouched };
+  }
+
+  it.each([
+    ["another site's", "site 'home'", "home"],
+    ["nobody's", "something else", undefined],
+  ])("is refused where the namespace is %s, before anything is written", async (_whose, says, marker) => {
+    const { folder, tryIt, commands } = clone();
+    const { kubeconfig, changes } = await fakeCluster({ namespaces: [namespaceOf(marker)] });
+    await expect(tryIt(["--yes"], { KUBECONFIG: kubeconfig })).rejects.toThrow(
+      `namespace 'homestead' of context 'trial' belongs to ${says}, and a trial ends with its deletion: choose another cluster (kubectl config use-context <context>), then ./try again`,
+    );
+    expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
+    expect([changes, commands()]).toEqual([[], ["version --non-interactive"]]);
+  });
+
+  it("is told by the namespace that the trial is to have", async () => {
+    const { tryIt } = clone();
+    const { kubeconfig } = await fakeCluster({ namespaces: [namespaceOf("home"), namespaceOf("vps", "other")] });
+    const on = { KUBECONFIG: kubeconfig };
+    await expect(tryIt(["--yes", "--set", "namespace=other"], on)).rejects.toThrow("belongs to site 'vps'");
+    expect(await tryIt(["--yes", "--set", "namespace=mine"], on)).toContain("Your server is running.");
+  });
+
+  it("loses nothing where the context's name leads to it by now", async () => {
+    const { tryIt, untouched } = await trialMovedTo({ uid: "cluster-2", namespaces: [namespaceOf("dev")] });
+    await expect(tryIt(["--destroy", "--yes"])).rejects.toThrow(
+      "context 'trial' leads to cluster cluster-2, and the trial is on cluster-1: let it lead there again, then ./try --destroy; if that cluster is gone for good: rm -r .state",
+    );
+    untouched();
+  });
+
+  it("gets no second trial while the first one is there", async () => {
+    const { tryIt, kubeconfig, stackFile, untouched } = await trialMovedTo({ uid: "cluster-2" });
+    await expect(tryIt(["--yes"], { KUBECONFIG: kubeconfig })).rejects.toThrow(
+      "context 'trial' leads to cluster cluster-2, and the trial is on cluster-1: ./try --destroy first; if that cluster is gone for good: rm -r .state",
+    );
+    expect(stackFile().config).toMatchObject({ "homestead:cluster": { uid: "cluster-1" } });
+    untouched();
+  });
+
+  it.each([
+    ["another site's", "site 'home'", "home"],
+    ["nobody's", "something else", undefined],
+  ])("keeps a namespace that is %s by now", async (_whose, says, marker) => {
+    const { tryIt, untouched } = await trialMovedTo({ namespaces: [namespaceOf(marker)] });
+    await expect(tryIt(["--destroy", "--yes"])).rejects.toThrow(
+      `namespace 'homestead' of context 'trial' belongs to ${says}, and a trial ends with its deletion: to forget the trial and remove nothing, rm -r .state`,
+    );
+    untouched();
+  });
+
+  it("may be the one of a trial that never got as far as a namespace", async () => {
+    const { tryIt, commands } = await trialMovedTo({}, {});
+    expect(await tryIt(["--destroy", "--yes"])).toBe("It is gone.\n");
+    expect(commands().some((command) => command.startsWith("destroy"))).toBe(true);
+  });
+
+  it("cannot be told where the stack file does not say which one it is", async () => {
+    const { folder, tryIt, untouched } = await trialMovedTo({ namespaces: [namespaceOf("dev")] });
+    const file = path.join(folder, ".state", "Pulumi.dev.yaml");
+    fs.writeFileSync(file, fs.readFileSync(file, "utf8").replace(/^ *uid:.*\n/m, ""));
+    await expect(tryIt(["--destroy", "--yes"])).rejects.toThrow(
+      ".state/Pulumi.dev.yaml does not say which cluster the trial is on: ./try once more, which writes it down, then ./try --destroy; if that cluster is gone for good: rm -r .state",
+    );
+    untouched();
+  });
+
+  it.each([
+    ["does not answer", "http://127.0.0.1:1", "trial", "context 'trial' does not answer: "],
+    ["has gone from the kubeconfig", "http://127.0.0.1:1", "other", "has no context 'trial'; it has other: "],
+  ])("cannot be told where the context %s", async (_what, server, name, says) => {
+    const { kubeconfig, tryIt, untouched } = await trialMovedTo({});
+    fs.writeFileSync(kubeconfig, fs.readFileSync(kubeconfigFor(server), "utf8").replaceAll('"trial"', `"${name}"`));
+    const destroyed = tryIt(["--destroy", "--yes"]);
+    await expect(destroyed).rejects.toThrow(says);
+    await expect(destroyed).rejects.toThrow(
+      /: mend that, then \.\/try --destroy again; if that cluster is gone for good: rm -r \.state$/,
+    );
+    untouched();
+  });
+});
+
 describe("what ./try finds out about a cluster", () => {
   const look = async (lists: Lists) => {
     const { kubeconfig, server } = await fakeCluster(lists);
@@ -233,6 +334,7 @@ describe("what ./try finds out about a cluster", () => {
     const spec = { type: "LoadBalancer", selector: { app: "traefik" } };
     const elsewhere = { ...traefik, metadata: { name: "traefik", namespace: "edge" }, spec };
     expect(await look({ services: [elsewhere] })).toEqual({
+      uid: "cluster-1",
       address: "192.0.2.7",
       ingress: { namespace: "edge", labels: { app: "traefik" } },
       operators: {},
@@ -287,6 +389,40 @@ describe("what ./try finds out about a cluster", () => {
     expect(
       (await look({ deployments, namespaces: namespaces({ "app.kubernetes.io/part-of": "homestead" }) })).operators,
     ).toEqual({});
+  });
+});
+
+describe("CloudNativePG and its plugin, which finds it only in the same namespace", () => {
+  const deployment = ([name, namespace]: [string, string]) => ({
+    metadata: { name, namespace },
+    spec: { selector: {}, template: {} },
+  });
+  const operatorsIn = async (...there: [string, string][]) => {
+    const { kubeconfig, server } = await fakeCluster({ deployments: there.map(deployment) });
+    return (await new Cluster({ name: "trial", file: kubeconfig, server }).look()).operators;
+  };
+
+  it("may be in any namespace", async () => {
+    const both = { cloudNativePg: "existing", barmanPlugin: "existing" };
+    expect(await operatorsIn(["cnpg-cloudnative-pg", "databases"], ["barman-cloud", "databases"])).toEqual(both);
+    expect(await operatorsIn(["cnpg-controller-manager", "cnpg-system"])).toEqual({ cloudNativePg: "existing" });
+  });
+
+  it.each<[string, string, [string, string][]]>([
+    ["CloudNativePG is in 'databases'", "its plugin would be in 'cnpg-system'", [["cloudnative-pg", "databases"]]],
+    ["CloudNativePG would be in 'cnpg-system'", "its plugin is in 'databases'", [["barman-cloud", "databases"]]],
+    [
+      "CloudNativePG is in 'databases'",
+      "its plugin is in 'cnpg-system'",
+      [
+        ["cloudnative-pg", "databases"],
+        ["plugin-barman-cloud", "cnpg-system"],
+      ],
+    ],
+  ])("are refused apart: %s, %s", async (operator, plugin, there) => {
+    await expect(operatorsIn(...there)).rejects.toThrow(
+      `the barman-cloud plugin works only in the operator's own namespace, but ${operator} and ${plugin}: install both in one (https://cloudnative-pg.io/plugin-barman-cloud/docs/installation), then ./try again`,
+    );
   });
 });
 

@@ -2,7 +2,7 @@
 import * as net from "node:net";
 import type * as k8s from "@kubernetes/client-node";
 import { database, objectStoreSpec } from "../../components/postgres";
-import { labels, resources, restrictedContainer, restrictedPod } from "../pods";
+import { labels, operatorPods, resources, restrictedContainer, restrictedPod } from "../pods";
 import type { Settings } from "../../settings";
 
 export const drillNamespace = "homestead-drill";
@@ -92,7 +92,6 @@ export function namespaceObjects(args: Pick<DrillArgs, "settings" | "vault" | "a
   const mastodon = { matchLabels: role("mastodon") };
   const valkey = { matchLabels: role("valkey") };
   const dns = { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } } };
-  const operator = { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "cnpg-system" } } };
   return [
     {
       apiVersion: "v1",
@@ -113,7 +112,7 @@ export function namespaceObjects(args: Pick<DrillArgs, "settings" | "vault" | "a
       policyTypes: ["Ingress", "Egress"],
       ingress: [
         { from: [{ podSelector: mastodon }], ports: tcp(5432) },
-        { from: [operator, databases], ports: tcp(8000, 5432) },
+        { from: [operatorPods, databases], ports: tcp(8000, 5432) },
       ],
       egress: [
         { to: [databases], ports: tcp(8000, 5432) },

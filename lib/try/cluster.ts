@@ -3,6 +3,8 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
+import { cnpgNamespace } from "../../components/operators";
+import { kubeClient } from "../kube";
 import { UserError } from "../user-error";
 
 /** A context of one kubeconfig file. */
@@ -16,6 +18,8 @@ export interface Context {
 
 /** What the stack `dev` has to know of a cluster, in the form of its configuration. */
 export interface Found {
+  /** UID of its kube-system namespace: a context's name may lead to another cluster tomorrow. */
+  uid: string;
   /** Where the cluster answers to the world. */
   address: string;
   /** Traefik's namespace and the labels of its pods. */
@@ -46,12 +50,12 @@ export function currentContext(environment: NodeJS.ProcessEnv): Context | undefi
 }
 
 export class Cluster {
-  private readonly config = new k8s.KubeConfig();
+  private readonly config: k8s.KubeConfig;
   private readonly core: k8s.CoreV1Api;
 
-  constructor(context: Context) {
-    this.config.loadFromFile(context.file);
-    this.config.setCurrentContext(context.name);
+  /** @throws Error if the file has no such context */
+  constructor({ name, file }: Context) {
+    this.config = kubeClient({ context: name, kubeconfig: file });
     this.core = this.config.makeApiClient(k8s.CoreV1Api);
   }
 
@@ -68,6 +72,19 @@ export class Cluster {
         () => false,
       )
       .finally(() => clearTimeout(timer));
+  }
+
+  /** See {@link Found.uid}. */
+  async uid(): Promise<string> {
+    return (await this.core.readNamespace({ name: "kube-system" })).metadata?.uid ?? "";
+  }
+
+  /** To whom a namespace belongs, by the mark that each stack leaves on its own: nobody, if it is not there. */
+  async ownerOf(name: string): Promise<"nobody" | "something else" | `site '${string}'`> {
+    const namespace = await this.core.readNamespace({ name }).catch(unlessMissing);
+    if (namespace === undefined) return "nobody";
+    const site = namespace.metadata?.labels?.["homestead/site"];
+    return site === undefined ? "something else" : `site '${site}'`;
   }
 
   /** @throws UserError if the cluster lacks what the project does not bring itself: Traefik and a storage class. */
@@ -87,6 +104,7 @@ export class Cluster {
     );
     const { name: storageClass } = await this.storageClass();
     return {
+      uid: await this.uid(),
       address: addressOf(traefik) ?? (await this.nodeAddress()),
       ingress: {
         namespace: traefik?.metadata?.namespace ?? "kube-system",
@@ -134,20 +152,34 @@ export class Cluster {
     );
   }
 
-  /** Operators that run here and were not installed by an earlier `./try`. */
+  /**
+   * Operators that run here and were not installed by an earlier `./try`.
+   * @throws UserError if CloudNativePG's plugin would not be beside it, where alone it is found
+   */
   private async operators(): Promise<Found["operators"]> {
     const namespaces = (await this.core.listNamespace()).items;
     const ours = namespaces
       .filter(({ metadata }) => metadata?.labels?.["app.kubernetes.io/part-of"] === "homestead")
       .map(({ metadata }) => metadata?.name);
-    const deployments = (await this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces()).items
-      .filter(({ metadata }) => !ours.includes(metadata?.namespace))
-      .map(({ metadata }) => metadata?.name ?? "");
-    const there = (pattern: RegExp) => deployments.some((name) => pattern.test(name));
+    const deployments = (await this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces()).items.filter(
+      ({ metadata }) => !ours.includes(metadata?.namespace),
+    );
+    const namespaceOf = (pattern: RegExp) =>
+      deployments.find(({ metadata }) => pattern.test(metadata?.name ?? ""))?.metadata?.namespace;
+    const operator = namespaceOf(/^cnpg-controller-manager$|cloudnative-pg$/);
+    const plugin = namespaceOf(/^(plugin-)?barman-cloud/);
+    if ((operator ?? cnpgNamespace) !== (plugin ?? cnpgNamespace)) {
+      const place = (found: string | undefined) => `${found ? "is" : "would be"} in '${found ?? cnpgNamespace}'`;
+      throw new UserError(
+        `the barman-cloud plugin works only in the operator's own namespace, but CloudNativePG ${place(operator)} and ` +
+          `its plugin ${place(plugin)}: install both in one ` +
+          "(https://cloudnative-pg.io/plugin-barman-cloud/docs/installation), then ./try again",
+      );
+    }
     return {
-      ...(there(/^cert-manager$/) ? { certManager: "existing" } : {}),
-      ...(there(/^cnpg-controller-manager$|cloudnative-pg$/) ? { cloudNativePg: "existing" } : {}),
-      ...(there(/^(plugin-)?barman-cloud/) ? { barmanPlugin: "existing" } : {}),
+      ...(namespaceOf(/^cert-manager$/) === undefined ? {} : { certManager: "existing" }),
+      ...(operator === undefined ? {} : { cloudNativePg: "existing" }),
+      ...(plugin === undefined ? {} : { barmanPlugin: "existing" }),
     };
   }
 }

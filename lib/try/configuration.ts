@@ -98,7 +98,7 @@ function setAt(target: Values, [first = "", ...rest]: string[], value: unknown):
 /** What the cluster is like, as configuration. */
 export function foundValues(context: Context, found: Found): Values {
   return {
-    "homestead:cluster": { context: context.name, kubeconfig: context.file },
+    "homestead:cluster": { context: context.name, kubeconfig: context.file, uid: found.uid },
     "homestead:ingress": { address: found.address, namespace: found.ingress.namespace, labels: found.ingress.labels },
     ...(found.storageClass === undefined ? {} : { "homestead:storage": { databases: found.storageClass } }),
     ...(Object.keys(found.operators).length === 0 ? {} : { "homestead:operators": found.operators }),

@@ -123,6 +123,13 @@ describe.each(stacks)("the whole program of %s", (stack) => {
     expect(unnamed.map(({ name }) => name)).toEqual([]);
   });
 
+  it("makes every Job anew that has failed: it would stay failed for ever", () => {
+    const jobs = ofType(plannedStack(stack), "kubernetes:batch/v1:Job");
+    expect(jobs.length).toBeGreaterThan(0);
+    const annotations = jobs.map(({ name, inputs }) => [name, at(inputs, "metadata.annotations")]);
+    for (const [, found] of annotations) expect(found).toMatchObject({ "pulumi.com/replaceUnready": "true" });
+  });
+
   it("marks the values of every Secret as secret", () => {
     const secrets = ofType(plannedStack(stack), "kubernetes:core/v1:Secret").filter(({ kind }) => kind === "resource");
     expect(secrets.length).toBeGreaterThan(5);
