@@ -58,6 +58,9 @@ export function newestOf(keys: Listing["keys"]): Segment | undefined {
   return segments.sort((a, b) => a.archivedAt.getTime() - b.archivedAt.getTime()).at(-1);
 }
 
+/** The timeline that a segment belongs to: the first 8 hex digits of its name. */
+export const timelineOf = (segment: string): number => parseInt(segment.slice(0, 8), 16);
+
 /**
  * How many WAL segments (16 MiB) lie between what was replayed and what is archived. Pure.
  *

@@ -13,7 +13,7 @@ import { cnpgNamespace } from "../components/operators";
 import type { Fault, Settings } from "../settings";
 import { SettingsError, archiveName } from "../settings";
 import type { ChartReference } from "../versions";
-import { newestBaseBackup } from "./archive";
+import { newestBaseBackup, newestSegment, timelineOf } from "./archive";
 import { archiveOf, clusterName, findDatabases, tokenFault } from "./database";
 import type { Databases } from "./database";
 import { forgetUnfinished } from "./helm-records";
@@ -160,7 +160,7 @@ async function checkLease(
     const fault =
       databases !== undefined && databases.current === undefined
         ? "there is no database here that it could promote"
-        : tokenFault(promotionToken, databases?.current);
+        : tokenFault(promotionToken, databases?.current, await archivedTimeline(settings, keys));
     if (fault !== undefined) {
       report(
         "promotionToken",
@@ -171,6 +171,14 @@ async function checkLease(
     }
   }
   return { stored, step };
+}
+
+/** Timeline of the newest WAL that the other site has archived; undefined if there is none, or the vault does not say. */
+async function archivedTimeline({ vault, otherSite, generations }: Settings, keys: BucketKeys) {
+  if (otherSite === undefined) return undefined;
+  const archive = archiveName(otherSite, generations[otherSite] ?? 1);
+  const newest = await newestSegment(vault, keys, archive).catch(() => undefined);
+  return newest && timelineOf(newest.name);
 }
 
 /** The lease is taken before the first resource: from here on no other site may federate. */

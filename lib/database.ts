@@ -209,8 +209,17 @@ export function readToken(token: string): TokenContent | undefined {
   }
 }
 
-/** Why a token does not fit a database that follows; undefined if it does, or if nobody can tell. */
-export function tokenFault(token: string, database: DatabaseObject | undefined): string | undefined {
+/**
+ * Why a token does not fit a database that follows; undefined if it does, or if nobody can tell.
+ *
+ * @param archived timeline of the newest WAL in the archive that the database follows. CloudNativePG tells the database's
+ *   own only once it was a primary.
+ */
+export function tokenFault(
+  token: string,
+  database: DatabaseObject | undefined,
+  archived: number | undefined,
+): string | undefined {
   const content = readToken(token);
   if (!content) return "it is no demotion token";
   const { timelineID, systemID } = database?.status ?? {};
@@ -218,8 +227,9 @@ export function tokenFault(token: string, database: DatabaseObject | undefined):
     return `it is of another database (system ${content.systemId}, this one follows ${systemID})`;
   }
   // A later one is still on its way here.
-  if (timelineID !== undefined && timelineID > content.timeline) {
-    return `it is stale: it was made on timeline ${content.timeline}, and the database follows timeline ${timelineID}`;
+  const follows = Math.max(timelineID ?? 0, archived ?? 0);
+  if (follows > content.timeline) {
+    return `it is stale: it was made on timeline ${content.timeline}, and the database follows timeline ${follows}`;
   }
   return undefined;
 }

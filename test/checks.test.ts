@@ -275,6 +275,13 @@ describe("the lease", () => {
     expect(await take(token(2), seen)).toContain(
       "it is stale: it was made on timeline 2, and the database follows timeline 3",
     );
+    // A standby that never was a primary tells no timeline; what it follows does.
+    const silent = { ...follower, status: { systemID: "7" } };
+    const archived = ["pg/vps-g1/wals/0000000300000000/000000030000000000000007.gz"];
+    const unsaid: World = { ...world, databases: { "postgres-g1": silent }, vault: archived };
+    expect(await check(unsaid, { epoch: 3, promotionToken: token(2) }, seen)).toContain(
+      "it is stale: it was made on timeline 2, and the database follows timeline 3",
+    );
     expect(await take(token(3, "8"))).toContain("it is of another database");
     expect(await take("A".repeat(60))).toContain("it is no demotion token");
     expect(seen.lease?.activeSite).toBe("vps");

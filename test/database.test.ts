@@ -122,26 +122,37 @@ describe("a demotion token", () => {
     ["one without its database", token({ latestCheckpointTimelineID: "3" })],
   ])("is not %s", (_what, text) => {
     expect(readToken(text)).toBeUndefined();
-    expect(tokenFault(text, follows(3))).toBe("it is no demotion token");
+    expect(tokenFault(text, follows(3), undefined)).toBe("it is no demotion token");
   });
 
   it("fits the database that follows as far as it, or not yet as far", () => {
-    expect([tokenFault(good, follows(3)), tokenFault(good, follows(2))]).toEqual([undefined, undefined]);
+    expect([tokenFault(good, follows(3), undefined), tokenFault(good, follows(2), undefined)]).toEqual([
+      undefined,
+      undefined,
+    ]);
   });
 
   it("fits a database of which nobody knows yet what it follows", () => {
-    expect(tokenFault(good, database("postgres-g1", "vps-g1"))).toBeUndefined();
-    expect(tokenFault(good, undefined)).toBeUndefined();
+    expect(tokenFault(good, database("postgres-g1", "vps-g1"), undefined)).toBeUndefined();
+    expect(tokenFault(good, undefined, undefined)).toBeUndefined();
   });
 
   it("is refused when it is another database's", () => {
-    expect(tokenFault(good, follows(3, "7427410000000000002"))).toBe(
+    expect(tokenFault(good, follows(3, "7427410000000000002"), undefined)).toBe(
       "it is of another database (system 7427410000000000001, this one follows 7427410000000000002)",
     );
   });
 
+  it("is refused when the archive is on a later timeline: a standby does not tell its own", () => {
+    const unknown = database("postgres-g1", "vps-g1");
+    expect(tokenFault(good, unknown, 4)).toBe(
+      "it is stale: it was made on timeline 3, and the database follows timeline 4",
+    );
+    expect(tokenFault(good, unknown, 3)).toBeUndefined();
+  });
+
   it("is refused when it is of an earlier demotion", () => {
-    expect(tokenFault(good, follows(4))).toBe(
+    expect(tokenFault(good, follows(4), undefined)).toBe(
       "it is stale: it was made on timeline 3, and the database follows timeline 4",
     );
   });
