@@ -86,7 +86,8 @@ async function up(site: SiteName, engine: (text: string) => void): Promise<Recor
 
 /** What an update said about its failure, without the list of what it did before. Pure. */
 export function whyUpFailed(site: string, said: string, error: unknown): string {
-  const diagnostics = said.slice(Math.max(0, said.lastIndexOf("\nDiagnostics:")));
+  // Outputs come after it, and would be all that is seen.
+  const [diagnostics = ""] = said.slice(Math.max(0, said.lastIndexOf("\nDiagnostics:"))).split(/^Outputs:/m);
   const lines = diagnostics
     .split("\n")
     .map((line) => line.trimEnd())
