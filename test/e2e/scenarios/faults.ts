@@ -26,7 +26,6 @@ const lengths = {
 export const faults: Scenario = {
   name: "faults",
   what: "whatever is killed, cut off or filled up: nothing acknowledged is lost, and the site mends itself",
-  // Not yet seen to run to its end.
   minutes: 6,
   limit: 50,
   async run(context) {

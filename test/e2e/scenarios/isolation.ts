@@ -26,7 +26,6 @@ const internet = "198.51.100.7";
 export const isolation: Scenario = {
   name: "isolation",
   what: "every pod is admitted under Pod Security restricted, reaches what it needs and nothing else, and no secret lies about",
-  // Not yet seen to run to its end.
   minutes: 1,
   limit: 20,
   async run(context) {
