@@ -17,7 +17,7 @@ const namespace = "homestead-drill";
 export const drill: Scenario = {
   name: "drill",
   what: "the restore drill passes on a good backup and fails on a bad one",
-  minutes: 8,
+  minutes: 10,
   limit: 40,
   async run(context) {
     const { report } = context;
