@@ -77,10 +77,14 @@ function peerFaults(field: string, peers: unknown): string[] {
   if (list(peers).length === 0) return [fault(field, peers, "peers by name; without one it is everybody")];
   return list(peers).flatMap((peer, i) => {
     const { cidr, except } = fields(peer["ipBlock"]);
+    // Pods by their label, in whatever namespace (CloudNativePG's operator, which may have been there before us), are named.
     const everybody =
-      peer["ipBlock"] === undefined && "namespaceSelector" in peer && isEmpty(peer["namespaceSelector"]);
+      peer["ipBlock"] === undefined &&
+      "namespaceSelector" in peer &&
+      isEmpty(peer["namespaceSelector"]) &&
+      (!("podSelector" in peer) || isEmpty(peer["podSelector"]));
     return [
-      ...(everybody ? [fault(`${field}[${i}].namespaceSelector`, {}, "namespaces by label")] : []),
+      ...(everybody ? [fault(`${field}[${i}].namespaceSelector`, {}, "namespaces or pods by label")] : []),
       ...metadataServers
         .filter(([address, family]) => holds(cidr, address, family))
         .filter(([address, family]) => !texts(except).some((range) => holds(range, address, family)))

@@ -337,6 +337,7 @@ describe("each rule", () => {
       keep: [
         [deny],
         [policy({ ingress: [{ from: [{ podSelector: { matchLabels: { a: "b" } } }] }] })],
+        [policy({ ingress: [{ from: [{ namespaceSelector: {}, podSelector: { matchLabels: { a: "b" } } }] }] })],
         [policy({ egress: [{ to: [{ ipBlock: { cidr: "0.0.0.0/0", except: ["169.254.0.0/16"] } }] }] })],
         [policy({ egress: [{ to: [{ ipBlock: { cidr: "::/0", except: ["fc00::/7"] } }] }] })],
         [policy({ egress: [{ to: [{ ipBlock: { cidr: "10.0.0.0/8" } }] }] })],
@@ -348,6 +349,10 @@ describe("each rule", () => {
         ],
         [[policy({ ingress: [{}] })], "spec.ingress[0].from"],
         [[policy({ ingress: [{ from: [{ namespaceSelector: {} }] }] })], "spec.ingress[0].from[0].namespaceSelector"],
+        [
+          [policy({ ingress: [{ from: [{ namespaceSelector: {}, podSelector: {} }] }] })],
+          "spec.ingress[0].from[0].namespaceSelector",
+        ],
         [
           [policy({ egress: [{ to: [{ ipBlock: { cidr: "0.0.0.0/0", except: ["10.0.0.0/8"] } }] }] })],
           'spec.egress[0].to[0].ipBlock is "0.0.0.0/0"; allowed: except a range with 169.254.169.254',
