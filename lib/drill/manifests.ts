@@ -1,6 +1,7 @@
 /** What a drill puts into its throwaway namespace. Pure. */
 import * as net from "node:net";
 import type * as k8s from "@kubernetes/client-node";
+import { portOf } from "../../components/isolation";
 import { database, objectStoreSpec } from "../../components/postgres";
 import { labels, operatorPods, resources, restrictedContainer, restrictedPod } from "../pods";
 import type { Settings } from "../../settings";
@@ -59,7 +60,7 @@ const privateRanges = [
 /** Where the vault is, for a policy. Private addresses stand still; a name in the internet does not. */
 export function vaultEndpoint(endpoint: string, resolved: string[]): Endpoint {
   const url = new URL(endpoint);
-  const port = Number(url.port || (url.protocol === "https:" ? 443 : 80));
+  const port = portOf(endpoint);
   const host = url.hostname.replace(/^\[|\]$/g, "");
   if (net.isIP(host)) return { addresses: [host], port };
   const privateOnly = resolved.length > 0 && resolved.every(isPrivate);
