@@ -25,7 +25,6 @@ export interface ValkeyArgs extends Pick<
   | "site"
   | "otherSite"
   | "epoch"
-  | "beginning"
   | "fingerprint"
   | "vault"
   | "secrets"
@@ -39,6 +38,8 @@ export interface ValkeyArgs extends Pick<
   namespace: pulumi.Input<string>;
   /** Whether the cluster has the Prometheus operator's resources. */
   podMonitors: PodMonitorsState;
+  /** The moment that the database goes back to, or went back to when it was made. */
+  restoredTo?: string;
 }
 
 const keysDigest = ({ secrets }: Pick<ValkeyArgs, "secrets">) =>
@@ -282,7 +283,7 @@ const gateMounts = [
 
 /** The container that reads the lease; see lib/lease/keeper.ts. */
 function keeper(args: ValkeyArgs) {
-  const { images, site, otherSite, epoch, beginning, fingerprint, vault, monitoring } = args;
+  const { images, site, otherSite, epoch, restoredTo, fingerprint, vault, monitoring } = args;
   const key = (name: string, secretKey: string) => ({
     name,
     valueFrom: { secretKeyRef: { name: "vault", key: secretKey } },
@@ -298,7 +299,7 @@ function keeper(args: ValkeyArgs) {
     BUCKET: vault.bucket,
     DATA: "/data",
     GATE: "/gate",
-    ...(beginning.kind === "recovery" && beginning.to !== undefined ? { RESTORED_TO: beginning.to } : {}),
+    ...(restoredTo !== undefined ? { RESTORED_TO: restoredTo } : {}),
     ...(monitored ? metricsEnvironment(args) : {}),
   };
   return {

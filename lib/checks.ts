@@ -14,7 +14,7 @@ import type { Fault, Settings } from "../settings";
 import { SettingsError, archiveName } from "../settings";
 import type { ChartReference } from "../versions";
 import { newestBaseBackup, newestSegment, timelineOf } from "./archive";
-import { archiveOf, clusterName, findDatabases, tokenFault } from "./database";
+import { archiveOf, clusterName, findDatabases, restoredTo, tokenFault } from "./database";
 import type { Databases } from "./database";
 import { forgetUnfinished } from "./helm-records";
 import { kubeClient, statusOf } from "./kube";
@@ -53,13 +53,16 @@ export interface Found {
   former: string[];
   /** The site whose database this one has been following, its own name if it has been writing. */
   primary?: string;
+  /** The moment that the database goes back to, or went back to when it was made. */
+  restoredTo?: string;
 }
 
 /** @throws SettingsError with all faults at once. */
 export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Found> {
   // A plan asks no cluster; it shows a site that runs.
   if (isPlanning()) {
-    return { podMonitors: "there", database: "there", databaseName: clusterName(settings.generation), former: [] };
+    const plan = { podMonitors: "there", database: "there", former: [] } as const;
+    return { ...plan, databaseName: clusterName(settings.generation), ...momentOf(undefined, settings) };
   }
   const { faults, databases, lease, podMonitors } = await lookAround(settings, keys, "wait");
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
@@ -77,7 +80,13 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     ...(databases?.current?.spec.replica?.primary !== undefined
       ? { primary: databases.current.spec.replica.primary }
       : {}),
+    ...momentOf(databases, settings),
   };
+}
+
+function momentOf(databases: Databases | undefined, settings: Settings): Pick<Found, "restoredTo"> {
+  const moment = restoredTo(databases?.current, settings);
+  return moment === undefined ? {} : { restoredTo: moment };
 }
 
 /** What an update would refuse, for who only asks: nothing is waited for, and the lease is not taken. */

@@ -17,6 +17,7 @@ export interface DatabaseObject {
     imageName?: string;
     plugins?: { parameters?: { serverName?: string } }[];
     replica?: { self?: string; primary?: string };
+    bootstrap?: { recovery?: { recoveryTarget?: { targetTime?: string } } };
   };
   status?: { demotionToken?: string; timelineID?: number; systemID?: string };
 }
@@ -37,6 +38,17 @@ export const clusterName = (generation: number): string => `postgres-g${generati
 /** The archive that a Cluster writes. */
 export const archiveOf = (object: DatabaseObject): string | undefined =>
   object.spec.plugins?.[0]?.parameters?.serverName;
+
+/**
+ * The moment that a database went back to when it was made; undefined: to none. Its Cluster says so for as long as it
+ * lives, and the stack's file (`restore.to`) only until the restore is over.
+ */
+export const restoredTo = (object: DatabaseObject | undefined, { beginning }: Pick<Settings, "beginning">) =>
+  object === undefined
+    ? beginning.kind === "recovery"
+      ? beginning.to
+      : undefined
+    : object.spec.bootstrap?.recovery?.recoveryTarget?.targetTime;
 
 /** `ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie` -> `17`. */
 export const majorOf = (image: string | undefined): string | undefined => /:(\d+)[^/]*$/.exec(image ?? "")?.[1];

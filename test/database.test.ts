@@ -5,6 +5,7 @@ import {
   clusterName,
   majorOf,
   readToken,
+  restoredTo,
   sortDatabases,
   tokenFault,
   tokenOnceStopped,
@@ -28,6 +29,24 @@ const settings = (generation: number, version = "17.6") => ({
   site: "home" as const,
   generation,
   images: { postgres: image(version) },
+});
+
+describe("the moment that a database went back to", () => {
+  const moment = "2026-11-22T10:00:00Z";
+  const asked = { beginning: { kind: "recovery", site: "home", archive: "home-g1", to: moment } } as const;
+  const asksNothing = { beginning: { kind: "recovery", site: "home", archive: "home-g1" } } as const;
+
+  it("is what the stack says before there is a database", () => {
+    expect(restoredTo(undefined, asked)).toBe(moment);
+    expect(restoredTo(undefined, asksNothing)).toBeUndefined();
+    expect(restoredTo(undefined, { beginning: { kind: "initdb" } })).toBeUndefined();
+  });
+
+  it("is the database's own afterwards, whatever the stack says: restore.to is taken away again", () => {
+    const spec = { bootstrap: { recovery: { recoveryTarget: { targetTime: moment } } } };
+    expect(restoredTo(database("postgres-g2", "home-g2", { spec }), asksNothing)).toBe(moment);
+    expect(restoredTo(database("postgres-g2", "home-g2"), asked)).toBeUndefined();
+  });
 });
 
 describe("a site's databases", () => {

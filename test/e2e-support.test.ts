@@ -7,10 +7,21 @@ import { secretsBelow, secretsIn } from "./e2e/cases/secrets";
 import { kindOf } from "./e2e/support/counting-proxy";
 import { differences } from "./e2e/support/cluster";
 import { childEnvironment, imageOverrides } from "./e2e/support/environment";
-import { eventually, run, sleep, within } from "./e2e/support/processes";
+import { cleanUp, eventually, fromNow, run, sleep, within } from "./e2e/support/processes";
 import { diagnosis } from "./e2e/support/project";
 import type { Project } from "./e2e/support/project";
 import { parseTotal, Report, sum, totalLine } from "./e2e/support/report";
+
+describe("the end of a scenario", () => {
+  test("ends what began since it did, and nothing that runs beside it", async () => {
+    const beside = run("sleep", ["3"], { seconds: 20 });
+    const before = fromNow();
+    const own = run("sleep", ["60"], { seconds: 90 });
+    await cleanUp(before);
+    expect((await own).code).not.toBe(0);
+    expect((await beside).code).toBe(0);
+  }, 20_000);
+});
 
 describe("a report", () => {
   const collected = () => {

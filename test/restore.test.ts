@@ -59,10 +59,7 @@ describe("the beginning in the state", () => {
     const missing = {
       ...raised,
       "lib/checks.ts": (text: string) =>
-        text.replace(
-          'return { podMonitors: "there", database: "there",',
-          'return { podMonitors: "there", database: "missing",',
-        ),
+        text.replace('podMonitors: "there", database: "there",', 'podMonitors: "there", database: "missing",'),
     };
     expect(named(await plan(missing), "postgres-cluster").options.ignoreChanges).toEqual([]);
   }, 60_000);

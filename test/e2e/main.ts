@@ -135,7 +135,8 @@ async function main(): Promise<Tally> {
         environment,
         extent,
       );
-    const together = await Promise.all([of("one"), second.length === 0 ? sum([]) : besides(second, extent)]);
+    // They begin first: a scenario ends what began since it did.
+    const together = await Promise.all([second.length === 0 ? sum([]) : besides(second, extent), of("one")]);
     const both = await of("both");
     return sum([{ passed: 0, failed: 0, skipped: left.length }, ...together, both, await of("last")]);
   } finally {

@@ -25,7 +25,8 @@ export interface RunOptions {
   log?: string;
 }
 
-const running = new Set<ChildProcess>();
+/** Each with its place in the order of what was registered. */
+const running = new Map<ChildProcess, number>();
 const cleanups = new Map<number, () => unknown>();
 let registered = 0;
 
@@ -41,7 +42,7 @@ export function atExit(undo: () => unknown): () => Promise<void> {
 /** A mark for {@link cleanUp}: what is registered from now on. */
 export const fromNow = (): number => registered;
 
-/** Ends every process and undoes, last first, what was registered since a mark. Safe to call twice. */
+/** Ends the processes that began, and undoes, last first, what was registered since a mark. Safe to call twice. */
 export async function cleanUp(since = 0): Promise<void> {
   for (const [id, undo] of [...cleanups].reverse()) {
     if (id <= since) continue;
@@ -52,9 +53,11 @@ export async function cleanUp(since = 0): Promise<void> {
       console.error(`clean-up: ${String(error)}`);
     }
   }
-  for (const child of running) endGroup(child, "SIGTERM");
-  await sleep(running.size > 0 ? 2000 : 0);
-  for (const child of running) endGroup(child, "SIGKILL");
+  // What began before the mark is another's: a scenario's end must not end what runs beside it.
+  const ours = () => [...running].filter(([, id]) => id > since).map(([child]) => child);
+  for (const child of ours()) endGroup(child, "SIGTERM");
+  await sleep(ours().length > 0 ? 2000 : 0);
+  for (const child of ours()) endGroup(child, "SIGKILL");
 }
 
 let leaving = false;
@@ -67,7 +70,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   });
 }
 process.on("exit", () => {
-  for (const child of running) endGroup(child, "SIGKILL");
+  for (const child of running.keys()) endGroup(child, "SIGKILL");
 });
 
 // Each child leads a process group of its own: the Pulumi CLI starts a language host and providers, and a
@@ -91,7 +94,7 @@ export async function run(command: string, args: readonly string[], options: Run
     detached: true,
     stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
   });
-  running.add(child);
+  running.set(child, ++registered);
   let output = "";
   let stdout = "";
   child.stdout?.setEncoding("utf8").on("data", (text: string) => {
@@ -157,7 +160,7 @@ export async function service(
     detached: true,
     stdio: ["ignore", "pipe", "pipe"],
   });
-  running.add(child);
+  running.set(child, ++registered);
   const ended = new Promise<void>((resolve) => {
     child.once("error", () => resolve());
     child.once("exit", () => resolve());
