@@ -23,7 +23,7 @@ export const chartJobs = [
 ];
 
 /** Not the internet: RFC 1918, carrier-grade NAT, loopback, link-local with the clouds' metadata address, multicast. */
-const privateRanges = [
+export const privateRanges = [
   "10.0.0.0/8",
   "172.16.0.0/12",
   "192.168.0.0/16",

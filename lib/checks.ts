@@ -166,11 +166,13 @@ async function checkLease(
     report(key.replace(/^homestead:/, ""), JSON.parse(value), allowed, mend);
   }
   if (step.kind === "advance" && step.takeover === "planned" && promotionToken !== undefined) {
-    const fault =
-      databases !== undefined && databases.current === undefined
-        ? "there is no database here that it could promote"
-        : tokenFault(promotionToken, databases?.current, await archivedTimeline(settings, keys));
-    if (fault !== undefined) {
+    const token = await tokenState(promotionToken, settings, keys, databases);
+    if ("unreadable" in token) {
+      const allowed = `a vault that tells what ${settings.otherSite ?? ""} archived last: ${token.unreadable}`;
+      report("vault.bucket", vault.bucket, allowed, "npx homestead status; then the same again");
+    }
+    if ("fault" in token) {
+      const { fault } = token;
       report(
         "promotionToken",
         promotionToken,
@@ -182,11 +184,29 @@ async function checkLease(
   return { stored, step };
 }
 
-/** Timeline of the newest WAL that the other site has archived; undefined if there is none, or the vault does not say. */
+/** What speaks against a token. A vault that does not say leaves it untold whether the token is stale: then it is not used. */
+async function tokenState(
+  promotionToken: string,
+  settings: Settings,
+  keys: BucketKeys,
+  databases: Databases | undefined,
+): Promise<{ fault: string } | { unreadable: string } | Record<string, never>> {
+  if (databases !== undefined && databases.current === undefined) {
+    return { fault: "there is no database here that it could promote" };
+  }
+  try {
+    const fault = tokenFault(promotionToken, databases?.current, await archivedTimeline(settings, keys));
+    return fault === undefined ? {} : { fault };
+  } catch (error) {
+    return { unreadable: message(error) };
+  }
+}
+
+/** Timeline of the newest WAL that the other site has archived; undefined if there is none. @throws Error when the vault does not say */
 async function archivedTimeline({ vault, otherSite, generations }: Settings, keys: BucketKeys) {
   if (otherSite === undefined) return undefined;
   const archive = archiveName(otherSite, generations[otherSite] ?? 1);
-  const newest = await newestSegment(vault, keys, archive).catch(() => undefined);
+  const newest = await newestSegment(vault, keys, archive);
   return newest && timelineOf(newest.name);
 }
 

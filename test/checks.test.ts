@@ -282,6 +282,11 @@ describe("the lease", () => {
     expect(await check(unsaid, { epoch: 3, promotionToken: token(2) }, seen)).toContain(
       "it is stale: it was made on timeline 2, and the database follows timeline 3",
     );
+    // A vault that does not tell leaves it open whether the token is stale.
+    expect(
+      await check({ ...unsaid, silentBelow: "pg/vps-g1/wals/" }, { epoch: 3, promotionToken: token(3) }, seen),
+    ).toMatch(/homestead:vault\.bucket[^]*a vault that tells what vps archived last: /);
+    expect(seen.lease?.activeSite).toBe("vps");
     expect(await take(token(3, "8"))).toContain("it is of another database");
     expect(await take("A".repeat(60))).toContain("it is no demotion token");
     expect(seen.lease?.activeSite).toBe("vps");

@@ -1,7 +1,7 @@
 /** What a drill puts into its throwaway namespace. Pure. */
 import * as net from "node:net";
 import type * as k8s from "@kubernetes/client-node";
-import { portOf } from "../../components/isolation";
+import { portOf, privateRanges } from "../../components/isolation";
 import { database, objectStoreSpec } from "../../components/postgres";
 import { labels, operatorPods, resources, restrictedContainer, restrictedPod } from "../pods";
 import type { Settings } from "../../settings";
@@ -48,14 +48,6 @@ const role = (name: string) => ({ "homestead/drill-role": name });
 const tcp = (...ports: number[]) => ports.map((port) => ({ protocol: "TCP", port }));
 const range = (address: string) => ({ ipBlock: { cidr: `${address}/${net.isIPv6(address) ? 128 : 32}` } });
 const databases = { podSelector: { matchExpressions: [{ key: "cnpg.io/cluster", operator: "Exists" }] } };
-const privateRanges = [
-  "10.0.0.0/8",
-  "172.16.0.0/12",
-  "192.168.0.0/16",
-  "100.64.0.0/10",
-  "127.0.0.0/8",
-  "169.254.0.0/16",
-];
 
 /** Where the vault is, for a policy. Private addresses stand still; a name in the internet does not. */
 export function vaultEndpoint(endpoint: string, resolved: string[]): Endpoint {

@@ -170,10 +170,22 @@ async function statusSaysWhy({ context, pair }: Reborn): Promise<void> {
 async function withoutGate(home: Reborn): Promise<void> {
   const { clusters } = home.pair;
   const { report } = home.context;
-  const behind = ["sh", "/programs/gate.sh"];
-  const restarted = async (command: string[]) => {
-    const path = "/spec/template/spec/containers/0/command";
-    const patch = JSON.stringify([{ op: "replace", path, value: command }]);
+  const spec = "/spec/template/spec";
+  const grace = await clusters.home.kubectl([
+    "get",
+    "statefulset",
+    "valkey",
+    "-n",
+    namespace,
+    "-o",
+    "jsonpath={.spec.template.spec.terminationGracePeriodSeconds}",
+  ]);
+  const restarted = async (command: string[], seconds: number) => {
+    const patch = JSON.stringify([
+      { op: "replace", path: `${spec}/containers/0/command`, value: command },
+      // The StatefulSet ends a ready pod by itself, with all the time that the pod says; who deletes it then waits.
+      { op: "replace", path: `${spec}/terminationGracePeriodSeconds`, value: seconds },
+    ]);
     await clusters.home.kubectl(["patch", "statefulset", "valkey", "-n", namespace, "--type=json", "-p", patch]);
     // A rollout does not go past a pod that is not ready; those of Mastodon wait ever longer for Valkey.
     const pods = ["-l", "app.kubernetes.io/name in (valkey,mastodon)", "--grace-period=1"];
@@ -181,7 +193,7 @@ async function withoutGate(home: Reborn): Promise<void> {
   };
   try {
     await report.step("the gate is taken out of home's Valkey, with kubectl", () =>
-      restarted(["valkey-server", "/etc/valkey/valkey.conf"]),
+      restarted(["valkey-server", "/etc/valkey/valkey.conf"], 1),
     );
     await report.control(
       "without the gate home acknowledges and delivers nothing",
@@ -200,7 +212,7 @@ async function withoutGate(home: Reborn): Promise<void> {
     );
   } finally {
     // As it was, or the next update would find a field that is another's.
-    await report.step("the gate is put back", () => restarted(behind));
+    await report.step("the gate is put back", () => restarted(["sh", "/programs/gate.sh"], Number(grace)));
   }
 }
 
