@@ -61,8 +61,8 @@ export interface Found {
 export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Found> {
   // A plan asks no cluster; it shows a site that runs.
   if (isPlanning()) {
-    const plan = { podMonitors: "there", database: "there", former: [] } as const;
-    return { ...plan, databaseName: clusterName(settings.generation), ...momentOf(undefined, settings) };
+    const databaseName = clusterName(settings.generation);
+    return { podMonitors: "there", database: "there", databaseName, former: [], ...momentOf(undefined, settings) };
   }
   const { faults, databases, lease, podMonitors } = await lookAround(settings, keys, "wait");
   if (faults.length > 0) throw new SettingsError(settings.site, faults);

@@ -192,7 +192,7 @@ async function clusterLines(
     attempt("operators", "operators", look, () => operatorLines(settings, cluster)),
     attempt("operators", "Traefik", look, async () => {
       const { pods, services } = await cluster.traefik();
-      const addresses = pods.length === 0 ? [] : [clientAddressLine(settings, services)];
+      const addresses = pods.length === 0 ? [] : [clientAddressLine(settings, services, pods)];
       return [traefikLine(settings, pods), ...addresses];
     }),
   ]);

@@ -324,12 +324,12 @@ describe("the client's address", () => {
   const traefik = (externalTrafficPolicy: string) => [{ name: "traefik", externalTrafficPolicy }];
 
   it("is seen where the Service keeps it, or where there is none but the node's own ports", () => {
-    expect(clientAddressLine(home, traefik("Local"))).toMatchObject({ verdict: "ok", says: "Traefik sees them" });
-    expect(clientAddressLine(home, [])).toMatchObject({ verdict: "ok" });
+    expect(clientAddressLine(home, traefik("Local"), [])).toMatchObject({ verdict: "ok", says: "Traefik sees them" });
+    expect(clientAddressLine(home, [], [])).toMatchObject({ verdict: "ok" });
   });
 
   it("is hidden by a Service that spreads connections, and the mend is said", () => {
-    expect(clientAddressLine(home, traefik("Cluster"))).toMatchObject({
+    expect(clientAddressLine(home, traefik("Cluster"), [])).toMatchObject({
       verdict: "warning",
       what: "clients' addresses",
       says: "Service traefik may hide them from Traefik, so that all clients behind a node share one rate limit",
@@ -341,7 +341,18 @@ describe("the client's address", () => {
 
   it("is told by the proxies where there are any", () => {
     const behind = settingsOf("home", { ingress: { address: "203.0.113.10", proxies: 1 } });
-    expect(clientAddressLine(behind, traefik("Cluster"))).toMatchObject({ verdict: "ok" });
+    const pod = (...args: string[]) => [{ args }];
+    const believing = pod("--entryPoints.websecure.forwardedHeaders.trustedIPs=192.0.2.1/32", "--ping=true");
+    expect(clientAddressLine(behind, traefik("Cluster"), believing)).toMatchObject({ verdict: "ok" });
+    const insecure = pod("--entrypoints.websecure.forwardedheaders.insecure");
+    expect(clientAddressLine(behind, traefik("Cluster"), insecure)).toMatchObject({ verdict: "ok" });
+    // Another entry point's, or none: Traefik would write the header anew with the proxy's address.
+    for (const args of [["--entryPoints.web.forwardedHeaders.trustedIPs=192.0.2.1/32"], []]) {
+      expect(clientAddressLine(behind, traefik("Cluster"), pod(...args))).toMatchObject({
+        verdict: "warning",
+        says: expect.stringContaining("all clients share one rate limit") as unknown,
+      });
+    }
   });
 });
 

@@ -6,7 +6,7 @@ import { aheadBy } from "./lines";
 import type { Renewal } from "./lines";
 import type { IssuerFacts } from "./issuer";
 import { imageName, operatorMarks } from "./operators";
-import type { OperatorFacts, OperatorName, TraefikService } from "./operators";
+import type { OperatorFacts, OperatorName, TraefikPod, TraefikService } from "./operators";
 
 export class DoctorCluster {
   private readonly core: k8s.CoreV1Api;
@@ -60,7 +60,7 @@ export class DoctorCluster {
     };
   }
 
-  async traefik(): Promise<{ pods: { image: string; ready: boolean }[]; services: TraefikService[] }> {
+  async traefik(): Promise<{ pods: TraefikPod[]; services: TraefikService[] }> {
     const { namespace, labels } = this.settings.ingress;
     const labelSelector = Object.entries(labels)
       .map(([key, value]) => `${key}=${value}`)
@@ -78,6 +78,7 @@ export class DoctorCluster {
       pods: pods.items.map(({ spec, status }) => ({
         image: spec?.containers[0]?.image ?? "",
         ready: isTrue(status?.conditions, "Ready"),
+        args: (spec?.containers ?? []).flatMap(({ command = [], args = [] }) => [...command, ...args]),
       })),
       services: services.items
         .filter(({ spec }) => /^(LoadBalancer|NodePort)$/.test(spec?.type ?? "") && selects(spec?.selector))

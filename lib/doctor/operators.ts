@@ -105,6 +105,17 @@ export function operatorLine(
   return judged("operators", title, "warning", why, `upgrade it to ${version} or later, where it was installed from`);
 }
 
+/** Traefik believes `X-Forwarded-For` only of whom one of these arguments names; of others it writes it anew. */
+const believes = /^--entry-?points\.websecure\.(forwardedheaders|proxyprotocol)\.(trustedips=.|insecure(=true)?$)/i;
+
+/** One of Traefik's pods. */
+export interface TraefikPod {
+  image: string;
+  ready: boolean;
+  /** Of its containers' command lines. */
+  args: readonly string[];
+}
+
 /** What leads to Traefik's pods from outside the cluster. */
 export interface TraefikService {
   name: string;
@@ -120,10 +131,19 @@ export interface TraefikService {
 export function clientAddressLine(
   { ingress, cluster }: Pick<Settings, "ingress" | "cluster">,
   services: readonly TraefikService[],
+  pods: readonly Pick<TraefikPod, "args">[],
 ): DoctorLine {
   const what = "clients' addresses";
   if (ingress.proxies > 0) {
-    return ok("operators", what, `taken from X-Forwarded-For, behind ${ingress.proxies} of your proxies`);
+    const says = `taken from X-Forwarded-For, behind ${ingress.proxies} of your proxies`;
+    if (pods.every(({ args }) => args.some((arg) => believes.test(arg)))) return ok("operators", what, says);
+    return judged(
+      "operators",
+      what,
+      "warning",
+      `${says}, but Traefik's arguments name no proxy that it believes: then all clients share one rate limit`,
+      "give Traefik --entryPoints.websecure.forwardedHeaders.trustedIPs=<your proxies' addresses> where it was installed from (its chart: ports.websecure.forwardedHeaders.trustedIPs); nothing to do if a file of its own says so",
+    );
   }
   const hiding = services.find(({ externalTrafficPolicy }) => externalTrafficPolicy !== "Local");
   if (hiding === undefined) return ok("operators", what, "Traefik sees them");
@@ -139,7 +159,7 @@ export function clientAddressLine(
 /** A line for Traefik's pods, found as the network policies find them: by `ingress.namespace` and `ingress.labels`. */
 export function traefikLine(
   { ingress, cluster, site }: Pick<Settings, "ingress" | "cluster" | "site">,
-  pods: readonly { image: string; ready: boolean }[],
+  pods: readonly Pick<TraefikPod, "image" | "ready">[],
 ): DoctorLine {
   const selector = Object.entries(ingress.labels)
     .map(([key, value]) => `${key}=${value}`)
