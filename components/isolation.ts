@@ -11,7 +11,7 @@ export interface IsolationArgs extends Pick<Settings, "site" | "namespace" | "ne
   kept: k8s.Provider;
 }
 
-type Policy = k8s.types.input.networking.v1.NetworkPolicySpec;
+export type Policy = k8s.types.input.networking.v1.NetworkPolicySpec;
 type Peer = k8s.types.input.networking.v1.NetworkPolicyPeer;
 
 /** The Jobs of Mastodon's chart: their pods carry no label but the Job's name. */
@@ -40,20 +40,29 @@ const pods = (...names: string[]) => ({
 const jobs = {
   podSelector: { matchExpressions: [{ key: "batch.kubernetes.io/job-name", operator: "In", values: chartJobs }] },
 };
-const postgres = { podSelector: { matchExpressions: [{ key: "cnpg.io/cluster", operator: "Exists" }] } };
-const inNamespace = (name: string, podLabels?: Record<string, string>): Peer => ({
+export const postgres = { podSelector: { matchExpressions: [{ key: "cnpg.io/cluster", operator: "Exists" }] } };
+export const inNamespace = (name: string, podLabels?: Record<string, string>): Peer => ({
   namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": name } },
   ...(podLabels ? { podSelector: { matchLabels: podLabels } } : {}),
 });
-const tcp = (...ports: number[]) => ports.map((port) => ({ protocol: "TCP", port }));
+export const tcp = (...ports: number[]) => ports.map((port) => ({ protocol: "TCP", port }));
 const internet: Record<Settings["network"]["families"][number], Peer> = {
   IPv4: { ipBlock: { cidr: "0.0.0.0/0", except: privateRanges } },
   IPv6: { ipBlock: { cidr: "::/0", except: privateRanges6 } },
 };
 /** Link-local addresses are the clouds' metadata servers. */
-const anywhereButMetadata: typeof internet = {
+export const anywhereButMetadata: typeof internet = {
   IPv4: { ipBlock: { cidr: "0.0.0.0/0", except: ["169.254.0.0/16"] } },
   IPv6: { ipBlock: { cidr: "::/0", except: ["fe80::/10", "fd00:ec2::/32"] } },
+};
+
+export const defaultDeny: Policy = { podSelector: {}, policyTypes: ["Ingress", "Egress"] };
+
+/** Every pod may ask the cluster's DNS. */
+export const dns: Policy = {
+  podSelector: {},
+  policyTypes: ["Egress"],
+  egress: [{ to: [inNamespace("kube-system")], ports: [{ protocol: "UDP", port: 53 }, ...tcp(53)] }],
 };
 
 /** The port that a bucket's server is asked at. */
@@ -81,12 +90,8 @@ export function policies(
     { to: [pods("search")], ports: tcp(9200) },
   ];
   return {
-    "default-deny": { podSelector: {}, policyTypes: ["Ingress", "Egress"] },
-    dns: {
-      podSelector: {},
-      policyTypes: ["Egress"],
-      egress: [{ to: [inNamespace("kube-system")], ports: [{ protocol: "UDP", port: 53 }, ...tcp(53)] }],
-    },
+    "default-deny": defaultDeny,
+    dns,
     postgres: {
       podSelector: postgres.podSelector,
       policyTypes: ["Ingress", "Egress"],

@@ -1,14 +1,71 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { chartArgs } from "../lib/charts";
-import { imageParts, resources } from "../lib/pods";
+import { imageParts, labels, resources } from "../lib/pods";
 import type { Settings } from "../settings";
+import { anywhereButMetadata, defaultDeny, dns, inNamespace, postgres, tcp } from "./isolation";
+import type { Policy } from "./isolation";
 
 /** `operators` says, for each: install it, or use what the cluster has (`checkSite` has seen that it is there). */
-export type OperatorsArgs = Pick<Settings, "operators" | "charts" | "images">;
+export interface OperatorsArgs extends Pick<Settings, "operators" | "charts" | "images" | "network" | "monitoring"> {
+  ingress: Pick<Settings["ingress"], "namespace" | "labels">;
+}
 
 /** The plugin must run in the operator's own namespace (its documentation, "Installation"). */
 export const cnpgNamespace = "cnpg-system";
+
+/**
+ * Who the operators talk to, for each namespace that is ours. The API server is asked at addresses that nobody knows before,
+ * and asks their webhooks from such: only the ports are said.
+ */
+export function operatorPolicies(
+  args: Pick<OperatorsArgs, "network" | "monitoring" | "ingress">,
+): Record<"cert-manager" | typeof cnpgNamespace, Record<string, Policy>> {
+  const { families } = args.network;
+  const anywhere = families.map((family) => anywhereButMetadata[family]);
+  const everyPod = (rules: Omit<Policy, "podSelector" | "policyTypes">): Policy => ({
+    podSelector: {},
+    policyTypes: [...(rules.ingress ? ["Ingress"] : []), ...(rules.egress ? ["Egress"] : [])],
+    ...rules,
+  });
+  const component = (name: string) => ({ matchLabels: { "app.kubernetes.io/component": name } });
+  const api = everyPod({ egress: [{ to: anywhere, ports: tcp(443, 6443) }] });
+  const { monitoring } = args;
+  const scraped = (port: number): Record<string, Policy> =>
+    monitoring.kind === "off"
+      ? {}
+      : { metrics: everyPod({ ingress: [{ from: [inNamespace(monitoring.namespace)], ports: tcp(port) }] }) };
+  const always = { "default-deny": defaultDeny, dns, "api-server": api };
+  return {
+    "cert-manager": {
+      ...always,
+      webhook: { podSelector: component("webhook"), policyTypes: ["Ingress"], ingress: [{ ports: tcp(10250) }] },
+      // Before it asks an ACME server to look it looks itself, at the host (HTTP-01; that may lead straight to Traefik's pod)
+      // or at the zone's own name servers (DNS-01).
+      acme: {
+        podSelector: component("controller"),
+        policyTypes: ["Egress"],
+        egress: [
+          { to: anywhere, ports: [...tcp(80, 53), { protocol: "UDP", port: 53 }] },
+          { to: [inNamespace(args.ingress.namespace, args.ingress.labels)] },
+        ],
+      },
+      ...scraped(9402),
+    },
+    [cnpgNamespace]: {
+      ...always,
+      webhook: everyPod({ ingress: [{ ports: tcp(9443) }] }),
+      // The operator asks the plugin beside it.
+      plugin: everyPod({
+        ingress: [{ from: [{ podSelector: {} }], ports: tcp(9090) }],
+        egress: [{ to: [{ podSelector: {} }], ports: tcp(9090) }],
+      }),
+      // And each instance for its status; in a restore drill's namespace, too.
+      instances: everyPod({ egress: [{ to: [{ namespaceSelector: {}, ...postgres }], ports: tcp(8000, 5432) }] }),
+      ...scraped(8080),
+    },
+  };
+}
 
 /**
  * cert-manager, CloudNativePG and its barman-cloud plugin, each by its own chart.
@@ -27,8 +84,9 @@ export class Operators extends pulumi.ComponentResource {
 
   private certManager(name: string, args: OperatorsArgs): pulumi.Resource[] {
     if (args.operators.certManager === "existing") return [];
+    const { namespace, policies } = this.namespace(name, "cert-manager", args);
     return [
-      this.release(name, "cert-manager", args, this.namespace(name, "cert-manager"), [], {
+      this.release(name, "cert-manager", args, namespace, policies, {
         crds: { enabled: true, keep: true },
         resources: resources("10m", "64Mi", "256Mi"),
         webhook: { resources: resources("10m", "32Mi", "128Mi") },
@@ -39,9 +97,10 @@ export class Operators extends pulumi.ComponentResource {
 
   private cloudNativePg(name: string, args: OperatorsArgs): pulumi.Resource[] {
     if (args.operators.cloudNativePg === "existing") return [];
+    const { namespace, policies } = this.namespace(name, cnpgNamespace, args);
     const image = imageParts(args.images["cloudnative-pg"]);
     return [
-      this.release(name, "cloudnative-pg", args, this.namespace(name, cnpgNamespace), [], {
+      this.release(name, "cloudnative-pg", args, namespace, policies, {
         image: { repository: image.name, tag: image.tag },
         resources: resources("20m", "100Mi", "256Mi"),
       }),
@@ -59,8 +118,8 @@ export class Operators extends pulumi.ComponentResource {
     });
   }
 
-  private namespace(name: string, namespace: string) {
-    return new k8s.core.v1.Namespace(
+  private namespace(name: string, namespace: "cert-manager" | typeof cnpgNamespace, args: OperatorsArgs) {
+    const made = new k8s.core.v1.Namespace(
       `${name}-${namespace}`,
       {
         metadata: {
@@ -72,7 +131,16 @@ export class Operators extends pulumi.ComponentResource {
         },
       },
       { parent: this },
-    ).metadata.name;
+    );
+    const policies = Object.entries(operatorPolicies(args)[namespace]).map(
+      ([policy, spec]) =>
+        new k8s.networking.v1.NetworkPolicy(
+          `${name}-${namespace}-${policy}`,
+          { metadata: { name: policy, namespace: made.metadata.name, labels: labels(policy) }, spec },
+          { parent: this },
+        ),
+    );
+    return { namespace: made.metadata.name, policies };
   }
 
   /** The release's name is fixed: a generated one breaks the charts' ownership checks on the definitions they keep. */

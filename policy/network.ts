@@ -61,13 +61,23 @@ function holds(cidr: unknown, address: string, family: "ipv4" | "ipv6"): boolean
   return block.check(address, family);
 }
 
+/** Ports of admission webhooks. The API server asks them, from the nodes' own addresses, which no policy can name everywhere. */
+const webhookPorts = [10250, 9443];
+
+const isWebhook = (object: KubernetesObject, rule: Record<string, unknown>) =>
+  same(nameOf(object), "webhook") &&
+  list(rule["ports"]).length > 0 &&
+  list(rule["ports"]).every(({ port }) => webhookPorts.includes(Number(port)));
+
 const namedPeers = objectRule(
   "named-peers",
   "a policy that names nobody allows everybody, the cloud's metadata server with its keys among them",
   (object) => {
     if (object.kind !== "NetworkPolicy") return [];
     return [
-      ...list(at(object, "spec.ingress")).flatMap((rule, i) => peerFaults(`spec.ingress[${i}].from`, rule["from"])),
+      ...list(at(object, "spec.ingress")).flatMap((rule, i) =>
+        isWebhook(object, rule) ? [] : peerFaults(`spec.ingress[${i}].from`, rule["from"]),
+      ),
       ...list(at(object, "spec.egress")).flatMap((rule, i) => peerFaults(`spec.egress[${i}].to`, rule["to"])),
     ];
   },

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { policies, portOf } from "../components/isolation";
+import { operatorPolicies } from "../components/operators";
 
 const args = {
   ingress: { namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
@@ -111,5 +112,44 @@ describe("policies", () => {
     const off = policies({ ...args, monitoring: { kind: "off" } });
     expect(Object.keys(off).filter((name) => name.endsWith("-metrics"))).toEqual([]);
     expect(JSON.stringify(off["valkey-keeper"])).not.toContain("traefik");
+  });
+});
+
+describe("the operators' policies", () => {
+  const { "cert-manager": certManager, "cnpg-system": cnpg } = operatorPolicies(args);
+  const all = [...Object.values(certManager), ...Object.values(cnpg)];
+
+  it("deny everything that nothing else allows, in both namespaces", () => {
+    for (const made of [certManager, cnpg]) {
+      expect(made["default-deny"]).toEqual({ podSelector: {}, policyTypes: ["Ingress", "Egress"] });
+    }
+  });
+
+  it("let them out to the API server's ports, and to no cloud's metadata", () => {
+    const egress = [certManager, cnpg].map((made) => made["api-server"]?.egress);
+    for (const rules of egress) expect(rules).toMatchObject([{ ports: [{ port: 443 }, { port: 6443 }] }]);
+    const blocks = all.flatMap(({ egress: rules }) =>
+      ((rules as { to: { ipBlock?: { except: string[] } }[] }[] | undefined) ?? []).flatMap(({ to }) => to),
+    );
+    for (const { ipBlock } of blocks) if (ipBlock) expect(ipBlock.except).toContain("169.254.0.0/16");
+  });
+
+  it("let the API server in to the webhooks, wherever it is, and nobody to anything else", () => {
+    const open = all.flatMap(({ ingress: rules }) =>
+      ((rules as { from?: unknown; ports: { port: number }[] }[] | undefined) ?? []).filter(({ from }) => !from),
+    );
+    expect(open.map(({ ports }) => ports.map(({ port }) => port))).toEqual([[10250], [9443]]);
+  });
+
+  it("let CloudNativePG ask its instances, in a drill's namespace too", () => {
+    expect(cnpg["instances"]?.egress).toMatchObject([
+      { to: [{ namespaceSelector: {} }], ports: [{ port: 8000 }, { port: 5432 }] },
+    ]);
+  });
+
+  it("let Prometheus in only where there is monitoring", () => {
+    expect(certManager["metrics"]).toBeDefined();
+    const off = operatorPolicies({ ...args, monitoring: { kind: "off" } });
+    expect([off["cert-manager"]["metrics"], off["cnpg-system"]["metrics"]]).toEqual([undefined, undefined]);
   });
 });

@@ -49,6 +49,8 @@ describe("each rule", () => {
   const release = (spec: object) => object("helm.sh/v3", "Release", { spec: { version: "1.0.2", ...spec } });
   const policy = (spec: object) => object("networking.k8s.io/v1", "NetworkPolicy", { spec });
   const deny = policy({ podSelector: {}, policyTypes: ["Ingress", "Egress"] });
+  const webhook = (port: number) =>
+    object("networking.k8s.io/v1", "NetworkPolicy", { spec: { ingress: [{ ports: [{ port }] }] } }, "webhook");
   const traefik = (kind: string, spec: object, name: string) => object("traefik.io/v1alpha1", kind, { spec }, name);
   const headers = traefik(
     "Middleware",
@@ -341,6 +343,7 @@ describe("each rule", () => {
         [policy({ egress: [{ to: [{ ipBlock: { cidr: "0.0.0.0/0", except: ["169.254.0.0/16"] } }] }] })],
         [policy({ egress: [{ to: [{ ipBlock: { cidr: "::/0", except: ["fc00::/7"] } }] }] })],
         [policy({ egress: [{ to: [{ ipBlock: { cidr: "10.0.0.0/8" } }] }] })],
+        [webhook(9443)],
       ],
       break: [
         [
@@ -348,6 +351,7 @@ describe("each rule", () => {
           "NetworkPolicy homestead/a: spec.egress[0].to is not set; allowed: peers by name",
         ],
         [[policy({ ingress: [{}] })], "spec.ingress[0].from"],
+        [[webhook(443)], "spec.ingress[0].from"],
         [[policy({ ingress: [{ from: [{ namespaceSelector: {} }] }] })], "spec.ingress[0].from[0].namespaceSelector"],
         [
           [policy({ ingress: [{ from: [{ namespaceSelector: {}, podSelector: {} }] }] })],

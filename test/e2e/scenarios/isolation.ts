@@ -242,8 +242,39 @@ async function connections(context: Context, site: SharedSite): Promise<Sight[]>
       assert.deepEqual(breaches(sight, reach), []);
     });
   }
+  await operators(context, cluster, image, all, (names) =>
+    names.filter((name) => there(name) && !unenforced.includes(name)),
+  );
   await cluster.kubectl(["delete", "namespace", outside, "--wait=false"]);
   return looks.flatMap(({ seen }) => seen);
+}
+
+/** The operators may reach the API server, and CloudNativePG its instances; nothing else of the site is theirs. */
+async function operators(
+  { report }: Context,
+  cluster: Cluster,
+  image: string,
+  all: readonly Target[],
+  enforced: (names: string[]) => string[],
+): Promise<void> {
+  for (const space of ["cert-manager", "cnpg-system"]) {
+    const pods = lasting(await cluster.list("pods", space));
+    const never = enforced([
+      ...["valkey", "valkey-cache", "web", "blog", "private address", "metadata"],
+      ...(space === "cert-manager" ? ["postgres"] : []),
+    ]);
+    for (const pod of pods) {
+      const { name } = pod.metadata;
+      await report.check(`${name}: reaches dns; not ${never.join(", ")}`, async () => {
+        const [container] = containersOf(pod);
+        assert.ok(container, "no container of it runs");
+        // Any user but root: their images have one each.
+        const seen = await lookFrom(cluster, image, pod, container.name, all, 65532);
+        assert.deepEqual(breaches(seen, { needs: ["dns"], never }), []);
+      });
+    }
+    await report.check(`${space}: its operators were looked at`, () => assert.ok(pods.length > 0));
+  }
 }
 
 /** Sights of a pod's containers. They share its network, so that one of them tries it; each has its own processes. */

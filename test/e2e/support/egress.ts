@@ -56,14 +56,17 @@ export async function lookFrom(
   pod: KubeObject,
   container: string,
   targets: readonly Target[],
+  /** User of the probe, where the pod says none: not all leave it to their image. */
+  user?: number,
 ): Promise<Sight> {
   const { name, namespace = "" } = pod.metadata;
   const probe = `e2e-${container.slice(0, 40)}-${Date.now().toString(36)}`;
+  const custom = user === undefined ? [] : ["--custom", "/dev/stdin"];
   // prettier-ignore
   await cluster.kubectl([
     "debug", "-n", namespace, `pod/${name}`, "--image", image, "--image-pull-policy", "IfNotPresent", "--profile", "restricted",
-    "--target", container, "-c", probe, "--quiet", "--", "node", "-e", probeProgram(targets),
-  ]);
+    ...custom, "--target", container, "-c", probe, "--quiet", "--", "node", "-e", probeProgram(targets),
+  ], { input: JSON.stringify({ securityContext: { runAsUser: user } }) });
   return eventually(60, `the probe beside ${name}/${container} ends`, async () => {
     const statuses = ((await cluster.get("pod", name, namespace))?.status?.["ephemeralContainerStatuses"] ?? []) as {
       name: string;
