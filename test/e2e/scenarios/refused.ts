@@ -9,13 +9,15 @@ import * as http from "node:http";
 import type { AddressInfo } from "node:net";
 import * as path from "node:path";
 import { differences } from "../support/cluster";
+import { Outage } from "../support/outage";
 import { handOn, otherThan, sites, takePair } from "../support/pair";
 import type { Pair } from "../support/pair";
-import { atExit } from "../support/processes";
+import { atExit, sleep } from "../support/processes";
 import { succeeded } from "../support/project";
 import type { PulumiOutcome, Site } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import { buckets } from "../support/stack";
+import { noPower } from "./two-sites";
 
 export const refused: Scenario = {
   name: "refused",
@@ -47,9 +49,48 @@ export const refused: Scenario = {
       assert.deepEqual(changes(state.seen, await lookAt(pair)), []);
       await pair.mustBe(activeSite, epoch);
     });
+    await cutOff(context, pair, activeSite);
     handOn(pair);
   },
 };
+
+/**
+ * The active site cannot ask who has the lease: it may be another by now. It stops by itself, and goes on by itself, and
+ * loses nothing that it acknowledged.
+ */
+async function cutOff({ report, environment }: Context, pair: Pair, site: Site): Promise<void> {
+  const outage = Outage.of(environment);
+  if (outage === undefined) return report.skip("a site that is cut off stops within the grace", noPower);
+  const grace = Number(pair.shared("leaseGrace"));
+  const { address } = pair.clusters[site].access;
+  const audit = pair.audit();
+  let cutAt = 0;
+  let mendedAt = 0;
+  await report.step(`${site} is cut off from the vault for ${grace + 20} s, with posts five times a second`, () =>
+    audit.during(async () => {
+      await audit.more(address, 10, 60);
+      cutAt = Date.now();
+      const mend = await outage.cutOffFromVault(site);
+      try {
+        await sleep((grace + 20) * 1000);
+      } finally {
+        mendedAt = Date.now();
+        await mend();
+      }
+      await audit.more(address, 10, 90);
+    }),
+  );
+  const meanwhile = audit.acknowledged.map(({ at }) => at).filter((at) => at > cutAt && at < mendedAt);
+  const last = ((Math.max(cutAt, ...meanwhile) - cutAt) / 1000).toFixed(1);
+  await report.check(`it acknowledged its last post ${last} s after the cut: within the grace of ${grace} s`, () => {
+    assert.ok(Number(last) <= grace, "later than the grace");
+    assert.ok(audit.silence() > 10, "it never stopped");
+  });
+  await report.check(
+    `it goes on by itself, and every acknowledged post is there (${audit.acknowledged.length})`,
+    async () => assert.deepEqual(await audit.lost(pair.clusters[site]), []),
+  );
+}
 
 interface State {
   activeSite: Site;

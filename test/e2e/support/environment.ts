@@ -82,7 +82,8 @@ export async function findEnvironment(env: NodeJS.ProcessEnv = process.env): Pro
       E2E_S3_ACCESS_KEY: labEnv["LAB_S3_ACCESS_KEY"],
       E2E_S3_SECRET_KEY: labEnv["LAB_S3_SECRET_KEY"],
       E2E_DNS_SERVER: labEnv["LAB_DNS"],
-      E2E_DNS_COMMAND: `bash ${lab} dns set`,
+      // The lab is in its user's home folder, and the suite runs it in others.
+      E2E_DNS_COMMAND: `env LAB_HOME=${labHome} bash ${lab} dns set`,
       E2E_ZONE: "ramble.test",
       E2E_HOST_ADDRESS: "10.210.0.1",
       E2E_CHARTS: env["E2E_CHARTS"] ?? (fs.existsSync(charts) ? charts : undefined),
