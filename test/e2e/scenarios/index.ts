@@ -13,12 +13,14 @@ import { refused } from "./refused";
 import { restore } from "./restore";
 import { slowDisk } from "./slow-disk";
 import { switchThereAndBack } from "./switch";
+import { tryIt } from "./try";
 import { upgrade } from "./upgrade";
 import { volumeMedia } from "./volume-media";
 import type { Scenario } from "../support/scenario";
 
 export const scenarios: readonly Scenario[] = [
   oneSite,
+  tryIt,
   restore,
   volumeMedia,
   // These five share a site.
