@@ -193,8 +193,9 @@ async function federates(site: Site): Promise<void> {
     await report.check(
       "with the chart's own ingress and no route at the apex, the web host answers WebFinger",
       async () => {
-        // Traefik answers by its old routes for up to 2 s; the blog's going says that ours are gone.
+        // Traefik takes changes over every 2 s: when the blog's route is gone, the others are with the next ones.
         await eventually(30, "our routes gone", async () => assert.equal((await client.apex("/")).status, 404));
+        await sleep(5000);
         await eventually(30, "WebFinger at the web host", async () => {
           const answer = await client.request(`/.well-known/webfinger?resource=acct:${owner}@${apex}`);
           assert.equal(answer.status, 200);
