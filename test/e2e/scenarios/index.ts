@@ -2,6 +2,7 @@
 import { archivePrice } from "./archive-price";
 import { byHand } from "./by-hand";
 import { coldVps } from "./cold-vps";
+import { doctor } from "./doctor";
 import { drill } from "./drill";
 import { faults } from "./faults";
 import { interrupted } from "./interrupted";
@@ -21,6 +22,7 @@ import type { Scenario } from "../support/scenario";
 export const scenarios: readonly Scenario[] = [
   oneSite,
   tryIt,
+  doctor,
   restore,
   volumeMedia,
   // These five share a site.
