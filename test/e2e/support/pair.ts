@@ -218,8 +218,9 @@ export class Pair {
 
   /** @throws unless an update of each site would change nothing */
   async mustBeSettled(): Promise<void> {
-    for (const site of sites)
-      succeeded(await this.project.preview(site, ["--expect-no-changes"]), `preview of ${site}`);
+    const previews = sites.map((site) => this.project.preview(site, ["--expect-no-changes"]));
+    for (const [i, outcome] of (await Promise.all(previews)).entries())
+      succeeded(outcome, `preview of ${sites[i] ?? ""}`);
   }
 
   /**
