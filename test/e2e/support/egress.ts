@@ -1,6 +1,9 @@
 /** Who can reach whom, asked from inside the pods: a container beside theirs, in the same network and process space. */
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
 import type { Cluster, KubeObject } from "./cluster";
-import { eventually } from "./processes";
+import { atExit, eventually } from "./processes";
 
 /** An address that a connection is tried to. */
 export interface Target {
@@ -49,6 +52,15 @@ export function parseSight(output: string): Sight {
   return JSON.parse(line.slice("SIGHT ".length)) as Sight;
 }
 
+/** A file with what `kubectl debug --custom` adds to a probe. */
+function profileFor(user: number): string {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "homestead-e2e-profile-"));
+  atExit(() => fs.rmSync(folder, { recursive: true, force: true }));
+  const file = path.join(folder, "profile.json");
+  fs.writeFileSync(file, JSON.stringify({ securityContext: { runAsUser: user } }));
+  return file;
+}
+
 /** Looks around from a running pod whose image may have no tool: with a container of its own beside one of the pod's. */
 export async function lookFrom(
   cluster: Cluster,
@@ -61,12 +73,12 @@ export async function lookFrom(
 ): Promise<Sight> {
   const { name, namespace = "" } = pod.metadata;
   const probe = `e2e-${container.slice(0, 40)}-${Date.now().toString(36)}`;
-  const custom = user === undefined ? [] : ["--custom", "/dev/stdin"];
+  const custom = user === undefined ? [] : ["--custom", profileFor(user)];
   // prettier-ignore
   await cluster.kubectl([
     "debug", "-n", namespace, `pod/${name}`, "--image", image, "--image-pull-policy", "IfNotPresent", "--profile", "restricted",
     ...custom, "--target", container, "-c", probe, "--quiet", "--", "node", "-e", probeProgram(targets),
-  ], { input: JSON.stringify({ securityContext: { runAsUser: user } }) });
+  ]);
   return eventually(60, `the probe beside ${name}/${container} ends`, async () => {
     const statuses = ((await cluster.get("pod", name, namespace))?.status?.["ephemeralContainerStatuses"] ?? []) as {
       name: string;
