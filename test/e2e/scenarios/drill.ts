@@ -69,8 +69,9 @@ export const drill: Scenario = {
           says: /upload \S+ is not in bucket '.*': 404/,
         },
         {
-          what: "a drill with a table truncated in its source passes",
-          make: () => cluster.sql("TRUNCATE statuses CASCADE"),
+          what: "a drill with a table emptied in its source passes",
+          // Not TRUNCATE: with CASCADE it takes the uploads' rows along, and the drill would look for no file.
+          make: () => cluster.sql("SET session_replication_role = replica; DELETE FROM statuses"),
           says: /table statuses has 0 rows in the live database and \d+ in the backup/,
         },
       ];
@@ -83,7 +84,7 @@ export const drill: Scenario = {
         return;
       }
       // Each is found by itself, so that one drill shows all three.
-      const outcome = await report.step("a drill with another key, without uploads, and with a table truncated", () =>
+      const outcome = await report.step("a drill with another key, without uploads, and with a table emptied", () =>
         project.changed(["Pulumi.home.yaml"], unchanged, async () => {
           for (const { make } of faults) await make();
           return once();
