@@ -291,9 +291,11 @@ async function mutationsAreCaught(site: Site): Promise<void> {
   const update = async (change: () => void, files: string[]): Promise<PulumiOutcome> => {
     project.takeDnsCalls();
     return project.changed(
-      ["Pulumi.home.yaml", ...files],
+      ["Pulumi.home.yaml", "lib/verify.ts", ...files],
       () => {
         project.set("home", "dns", { ...(project.value("home", "dns") as object), ttl: ++ttl });
+        // What is tried is the verdict, not how long a fault that may pass is waited for.
+        if (context.extent === "once") project.edit("lib/verify.ts", /retrySeconds \?\? 120/, "retrySeconds ?? 30");
         change();
       },
       () => project.up("home"),
