@@ -31,9 +31,11 @@ export default tseslint.config(
     },
   },
   {
-    files: ["**/*.mjs"],
+    files: ["**/*.{mjs,cjs}"],
     languageOptions: {
-      globals: { process: "readonly", URL: "readonly", Buffer: "readonly", fetch: "readonly", console: "readonly" },
+      globals: Object.fromEntries(
+        ["process", "performance", "require", "URL", "Buffer", "fetch", "console"].map((name) => [name, "readonly"]),
+      ),
     },
   },
 );

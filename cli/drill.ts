@@ -37,11 +37,22 @@ export function drillCommand(): Command {
     });
 }
 
+/**
+ * Milliseconds within which two signals are one: npx hands a Ctrl-C on that the terminal has sent to all of us, and
+ * timeout(1) signals its child and the child's group.
+ */
+const sameSignal = 1000;
+
 /** Ctrl-C ends the work, which then cleans up; a second one ends the program. */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
+  let first = 0;
   const stop = () => {
-    if (controller.signal.aborted) process.exit(130);
+    if (controller.signal.aborted) {
+      if (performance.now() - first > sameSignal) process.exit(130);
+      return;
+    }
+    first = performance.now();
     console.error("interrupted; once more ends it without cleaning up");
     controller.abort(new Error("interrupted"));
   };

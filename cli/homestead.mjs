@@ -2,18 +2,20 @@
 // Runs the TypeScript command as it stands in the clone, on the Node that package.json installs.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 
 const own = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));
 const [major] = process.versions.node.split(".").map(Number);
 
-if (major < 22 && existsSync(own)) {
+if (major < 24 && existsSync(own)) {
   const { status } = spawnSync(own, process.argv.slice(1), { stdio: "inherit" });
   process.exitCode = status ?? 1;
-} else if (major < 22) {
-  process.stderr.write(`homestead needs Node 22 or newer, and this is ${process.versions.node}: npm ci installs one\n`);
+} else if (major < 24) {
+  process.stderr.write(`homestead needs Node 24 or newer, and this is ${process.versions.node}: npm ci installs one\n`);
   process.exitCode = 1;
 } else {
-  const { require: load } = await import("tsx/cjs/api");
-  await load("./homestead.ts", import.meta.url).main(process.argv.slice(2));
+  const load = createRequire(import.meta.url);
+  load("./typescript.cjs");
+  await load("./homestead.ts").main(process.argv.slice(2));
 }

@@ -11,7 +11,7 @@ export interface DnsArgs extends Pick<Settings, "dns" | "epoch" | "secrets"> {
 export type DnsRecord = AddressRecord;
 
 /** From the project's folder and with PATH's own `node`, as the verification runs: the same text on every machine. */
-const updateProgram = "node --no-warnings --import tsx lib/rfc2136-main.ts";
+const updateProgram = "node --require ./cli/typescript.cjs lib/rfc2136-main.ts";
 
 /**
  * The records the world needs. The apex cannot be a CNAME (RFC 1912, 2.4), so where the site is known by a host name

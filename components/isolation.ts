@@ -56,6 +56,12 @@ export const anywhereButMetadata: typeof internet = {
   IPv6: { ipBlock: { cidr: "::/0", except: ["fe80::/10", "fd00:ec2::/32"] } },
 };
 
+/** The internet, and what the stack names of the house. */
+export const outsideOf = ({ families, privateEgress }: Settings["network"]): Peer[] => [
+  ...families.map((family) => internet[family]),
+  ...privateEgress.map((cidr) => ({ ipBlock: { cidr } })),
+];
+
 export const defaultDeny: Policy = { podSelector: {}, policyTypes: ["Ingress", "Egress"] };
 
 /** Every pod may ask the cluster's DNS. */
@@ -76,10 +82,7 @@ export function policies(
   args: Pick<IsolationArgs, "ingress" | "network" | "monitoring" | "vault">,
 ): Record<string, Policy> {
   const traefik = inNamespace(args.ingress.namespace, args.ingress.labels);
-  const outside = [
-    ...args.network.families.map((family) => internet[family]),
-    ...args.network.privateEgress.map((cidr) => ({ ipBlock: { cidr } })),
-  ];
+  const outside = outsideOf(args.network);
   // A policy knows no host names: of the vault it can say the port.
   const vault = { to: outside, ports: tcp(portOf(args.vault.endpoint)) };
   const mastodonClients = [pods("mastodon", "mastodon-owner", "mastodon-feeds", "mastodon-search-index"), jobs];

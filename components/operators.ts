@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { chartArgs } from "../lib/charts";
 import { imageParts, labels, resources } from "../lib/pods";
 import type { Settings } from "../settings";
-import { anywhereButMetadata, defaultDeny, dns, inNamespace, postgres, tcp } from "./isolation";
+import { anywhereButMetadata, defaultDeny, dns, inNamespace, outsideOf, postgres, tcp } from "./isolation";
 import type { Policy } from "./isolation";
 
 /** `operators` says, for each: install it, or use what the cluster has (`checkSite` has seen that it is there). */
@@ -23,6 +23,7 @@ export function operatorPolicies(
 ): Record<"cert-manager" | typeof cnpgNamespace, Record<string, Policy>> {
   const { families } = args.network;
   const anywhere = families.map((family) => anywhereButMetadata[family]);
+  const outside = outsideOf(args.network);
   const everyPod = (rules: Omit<Policy, "podSelector" | "policyTypes">): Policy => ({
     podSelector: {},
     policyTypes: [...(rules.ingress ? ["Ingress"] : []), ...(rules.egress ? ["Egress"] : [])],
@@ -41,12 +42,12 @@ export function operatorPolicies(
       ...always,
       webhook: { podSelector: component("webhook"), policyTypes: ["Ingress"], ingress: [{ ports: tcp(10250) }] },
       // Before it asks an ACME server to look it looks itself, at the host (HTTP-01; that may lead straight to Traefik's pod)
-      // or at the zone's own name servers (DNS-01).
+      // or at the zone's own name servers (DNS-01). Those of a house are named in network.privateEgress.
       acme: {
         podSelector: component("controller"),
         policyTypes: ["Egress"],
         egress: [
-          { to: anywhere, ports: [...tcp(80, 53), { protocol: "UDP", port: 53 }] },
+          { to: outside, ports: [...tcp(80, 53), { protocol: "UDP", port: 53 }] },
           { to: [inNamespace(args.ingress.namespace, args.ingress.labels)] },
         ],
       },

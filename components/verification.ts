@@ -17,7 +17,7 @@ export interface VerificationArgs extends Pick<Settings, "verification" | "secre
  * From the project's folder, where the engine starts its providers, and with the `node` of PATH, which is the one that
  * runs the program: text with this machine's paths in it would differ on the next machine and verify for nothing.
  */
-const program = "node --no-warnings --import tsx lib/verify/main.ts";
+const program = "node --require ./cli/typescript.cjs lib/verify/main.ts";
 
 /**
  * Fails the update, with a line for each fault, unless the site answers as the world will ask it. What must not happen

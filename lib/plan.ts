@@ -110,7 +110,7 @@ export async function planStack(stack: string, options: PlanOptions = {}): Promi
   // The engine's variables would make the SDK look for an engine.
   const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("PULUMI_")));
   const child = fork(path.join(__dirname, "plan", "child.ts"), [JSON.stringify(request)], {
-    execArgv: ["--import", require.resolve("tsx")],
+    execArgv: ["--require", path.join(projectFolder, "cli", "typescript.cjs")],
     cwd: request.folder,
     env: environment,
     stdio: ["ignore", "pipe", "pipe", "ipc"],

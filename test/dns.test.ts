@@ -94,7 +94,7 @@ describe("dns by rfc2136 in a plan", () => {
     const plan = await planStack("home", { folder });
     const update = plannedResource(plan, "dns-update");
     expect(update.secretPaths).toContain("stdin");
-    expect(update.inputs["create"]).toBe("node --no-warnings --import tsx lib/rfc2136-main.ts");
+    expect(update.inputs["create"]).toBe("node --require ./cli/typescript.cjs lib/rfc2136-main.ts");
     expect(update.inputs["delete"]).toBeUndefined();
     const { stdin, ...rest } = update.inputs;
     expect(stdin).toContain("<dnsKey>");
@@ -268,7 +268,7 @@ mastodon IN CNAME elsewhere.example.
 
   it("is a program that takes the key from standard input and prints it nowhere", async () => {
     const program = (input: SignedUpdate) =>
-      run(process.execPath, ["--no-warnings", "--import", "tsx", "lib/rfc2136-main.ts"], {
+      run(process.execPath, ["--require", "./cli/typescript.cjs", "lib/rfc2136-main.ts"], {
         folder: projectFolder,
         input: JSON.stringify(input),
       });

@@ -1,5 +1,6 @@
-import { describe, expect, it } from "vitest";
-import { render } from "../cli/drill";
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, expect, it, vi } from "vitest";
+import { interruptible, render } from "../cli/drill";
 import { endOf, listing, newestOf } from "../lib/archive";
 import * as manifests from "../lib/drill/manifests";
 import type { DrillArgs } from "../lib/drill/manifests";
@@ -241,5 +242,42 @@ describe("a drill's result", () => {
     [187_200, "2 d 4 h"],
   ])("says %i seconds as %s", (seconds, text) => {
     expect(span(seconds)).toBe(text);
+  });
+});
+
+describe("Ctrl-C", () => {
+  /** Work that cleans up for a while once it is interrupted. */
+  const work = (clean: () => void) =>
+    interruptible(async (signal) => {
+      await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
+      await sleep(20);
+      clean();
+    });
+
+  it("lets the work clean up, also where it comes twice at once: npx hands on what the terminal has sent already", async () => {
+    const exit = vi.spyOn(process, "exit").mockImplementation(() => undefined as never);
+    const said = vi.spyOn(console, "error").mockImplementation(() => undefined);
+    const clean = vi.fn();
+    const working = work(clean);
+    process.emit("SIGINT");
+    process.emit("SIGINT");
+    await working;
+    expect(clean).toHaveBeenCalledOnce();
+    expect(exit).not.toHaveBeenCalled();
+    expect(said.mock.calls).toEqual([["interrupted; once more ends it without cleaning up"]]);
+    vi.restoreAllMocks();
+  });
+
+  it("ends the program when it comes again later", async () => {
+    const exit = vi.spyOn(process, "exit").mockImplementation(() => undefined as never);
+    vi.spyOn(console, "error").mockImplementation(() => undefined);
+    const now = vi.spyOn(performance, "now").mockReturnValue(0);
+    const working = work(() => undefined);
+    process.emit("SIGINT");
+    now.mockReturnValue(5000);
+    process.emit("SIGINT");
+    await working;
+    expect(exit).toHaveBeenCalledWith(130);
+    vi.restoreAllMocks();
   });
 });

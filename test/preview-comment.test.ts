@@ -32,6 +32,8 @@ const comment = (cluster: Cluster, more: Partial<Comment> = {}): string =>
 const claim = "kubernetes:core/v1:PersistentVolumeClaim";
 const deployment = "kubernetes:apps/v1:Deployment";
 
+const typescript = path.join(projectFolder, "cli", "typescript.cjs");
+
 describe("readPreview", () => {
   // What `pulumi preview --json` of CLI 3.260 printed, less the parts nobody reads.
   const urn = (type: string, name: string) => `urn:pulumi:home::small::${type}::${name}`;
@@ -558,7 +560,7 @@ describe("preview-comment-cli", () => {
   const cli = (args: string[], env: NodeJS.ProcessEnv = {}) =>
     spawnSync(
       process.execPath,
-      ["--import", "tsx", path.join(projectFolder, "lib", "preview-comment-cli.ts"), ...args],
+      ["--require", typescript, path.join(projectFolder, "lib", "preview-comment-cli.ts"), ...args],
       {
         cwd: projectFolder,
         encoding: "utf8",
@@ -664,8 +666,8 @@ describe("preview-comment-cli", () => {
     const text = execFileSync(
       process.execPath,
       [
-        "--import",
-        "tsx",
+        "--require",
+        typescript,
         path.join(projectFolder, "lib", "preview-comment-cli.ts"),
         "comment",
         "--site",

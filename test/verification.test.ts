@@ -87,7 +87,7 @@ const nodeFirst = { ...process.env, PATH: `${path.dirname(process.execPath)}${pa
 describe("verification from here", () => {
   it("is one command, the same for create and update, and nothing at delete", async () => {
     const command = (await verification("here"))("command:local:Command");
-    expect(command["create"]).toBe("node --no-warnings --import tsx lib/verify/main.ts");
+    expect(command["create"]).toBe("node --require ./cli/typescript.cjs lib/verify/main.ts");
     expect(command["update"]).toBe(command["create"]);
     expect(command["delete"]).toBeUndefined();
     expect(command["triggers"]).toEqual(["epoch 1"]);

@@ -327,7 +327,7 @@ describe("the steps of a preview", () => {
   };
   const checkout = () => {
     const folder = temporaryFolder();
-    for (const entry of ["lib", "node_modules", "package.json", "tsconfig.json"])
+    for (const entry of ["cli", "lib", "node_modules", "package.json", "tsconfig.json"])
       fs.symlinkSync(path.join(projectFolder, entry), path.join(folder, entry));
     const write = (file: string, text: string) => {
       fs.mkdirSync(path.dirname(path.join(folder, file)), { recursive: true });
