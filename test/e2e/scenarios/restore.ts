@@ -39,9 +39,7 @@ export const restore: Scenario = {
   name: "restore",
   what: "a cluster wiped in mid-write comes back from the vault, then once more as it was at an earlier moment",
   place: "beside",
-  // All but one passes: taking `restore.to` away afterwards restarts Valkey, whose keeper is told of it.
-  included: "by name",
-  minutes: 13,
+  minutes: 12,
   limit: 50,
   async run(context) {
     const { environment, report } = context;
