@@ -40,7 +40,7 @@ const homestead: Record<string, () => Command> = {
 const known: Record<string, Record<string, readonly string[]>> = {
   pulumi: {
     up: ["--stack", "--refresh", "--run-program", "--yes"],
-    preview: ["--stack", "--diff", "--refresh", "--run-program"],
+    preview: ["--stack", "--diff", "--refresh", "--run-program", "--policy-pack"],
     refresh: ["--stack", "--preview-only", "--run-program"],
     "config set": ["--stack", "--path", "--secret", "--plaintext"],
     "config rm": ["--stack", "--path"],
@@ -48,6 +48,8 @@ const known: Record<string, Record<string, readonly string[]>> = {
     "stack init": [],
     "stack rm": ["--force", "--preserve-config"],
     "stack output": ["--stack"],
+    "stack change-secrets-provider": [],
+    login: [],
     cancel: ["--yes", "--stack"],
   },
   kubectl: {
@@ -80,13 +82,17 @@ interface Line {
 }
 
 /**
- * Lines of the blocks marked `sh`, a pipeline's commands apart; and of those marked `shell`, which the end-to-end suite
- * leaves out when it does what a runbook says.
+ * Lines of the blocks marked `sh`, a pipeline's commands apart; of those marked `shell`, which the end-to-end suite leaves
+ * out when it does what a runbook says; and commands within a sentence.
  */
 function commandsIn(file: string, text: string): Line[] {
   const blocks = [...text.matchAll(/^( *)```(?:sh|shell)\n([\s\S]*?)^\1```$/gm)].map((match) => match[2] ?? "");
   const lines = blocks.flatMap((block) => block.replaceAll(/\\\n\s*/g, "").split("\n"));
-  return lines
+  const prose = text.replaceAll(/^( *)```[^]*?^\1```$/gm, "");
+  const inline = [...prose.matchAll(/`([^`]+)`/g)]
+    .map((match) => (match[1] ?? "").replaceAll(/\s+/g, " "))
+    .filter((code) => ["npx", "npm", ...Object.keys(known)].some((program) => code.startsWith(`${program} `)));
+  return [...lines, ...inline]
     .map((line) => line.trim())
     .filter((line) => line !== "" && !line.startsWith("#"))
     .flatMap((line) => line.split(/ \| (?=[a-z])/))
@@ -221,12 +227,13 @@ describe("the check of a runbook's commands", () => {
 
   it("sees the commands of an indented block, one by one and through pipes", () => {
     const text =
-      "1. Do:\n\n   ```sh\n   npx homestead status home\n   a --x='{b}' | pulumi up\n   ```\n\n```text\nno\n```\n\n```shell\nb\n```\n";
+      "1. Do `npm run\n   plan`, in `out/`, with `kubectl`:\n\n   ```sh\n   npx homestead status home\n   a --x='{b}' | pulumi up\n   ```\n\n```text\nno\n```\n\n```shell\nb\n```\n";
     expect(commandsIn("x", text).map(({ words }) => words)).toEqual([
       ["npx", "homestead", "status", "home"],
       ["a", "--x='{b}'"],
       ["pulumi", "up"],
       ["b"],
+      ["npm", "run", "plan"],
     ]);
   });
 });
