@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { describe, expect, test } from "vitest";
 import { segmentsBehind } from "../lib/archive";
+import { clockFault } from "../lib/switch/clocks";
 import { writeFiles } from "../lib/switch/files";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
@@ -407,5 +408,29 @@ describe("before a switch", () => {
     expect(whyUpFailed("home", "error: the stack is currently locked by 1 lock(s)", new Error("x"))).toContain(
       "pulumi cancel --yes --stack home",
     );
+  });
+});
+
+describe("the clocks", () => {
+  test("may be some seconds apart, and no more: the two that are the furthest are named", () => {
+    expect(clockFault([])).toBeUndefined();
+    expect(
+      clockFault([
+        { of: "the vault", ahead: 14 },
+        { of: "vps", ahead: -1 },
+      ]),
+    ).toBeUndefined();
+    expect(
+      clockFault([
+        { of: "the vault", ahead: 0.4 },
+        { of: "vps", ahead: -30 },
+      ]),
+    ).toBe(
+      "the clocks are 30 s apart (vps's is behind the vault's; at most 15 s): timedatectl set-ntp true, on the machine whose clock is wrong",
+    );
+  });
+
+  test("this machine's counts, too", () => {
+    expect(clockFault([{ of: "the vault", ahead: 30 }])).toContain("(this machine's is behind the vault's;");
   });
 });

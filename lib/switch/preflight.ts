@@ -13,6 +13,7 @@ import { hasObjects } from "../s3";
 import type { Site } from "../site-secrets";
 import { archiveName, formatFaults } from "../../settings";
 import type { Settings, SiteName } from "../../settings";
+import { clockFault, readClocks } from "./clocks";
 import type { Kind } from "./journal";
 import type { TargetDatabase } from "./steps";
 
@@ -88,6 +89,7 @@ export async function preflight(question: Question): Promise<Findings> {
     ...(state === "follows" ? [standby(target, source, databases?.current)] : []),
     ...(databases?.current === undefined ? [] : [certificates(settings)]),
     images(settings),
+    clocks(target, kind === "planned" ? old : undefined),
   ];
   for (const part of parts) {
     const found = await part.catch((error: unknown) => ({ fault: message(error) }));
@@ -208,6 +210,13 @@ async function askStandby({ cluster, namespace }: Settings, name: string): Promi
   });
   const [replayed = "0/0", disk = ""] = text.trim().split("\n");
   return { replayed, used: Number(/(\d+)%/.exec(disk)?.[1] ?? "0") };
+}
+
+/** Of this machine, the vault and the sites that are asked for anything. */
+async function clocks(target: Site, old: Site | undefined): Promise<Finding> {
+  const sites = [target, ...(old === undefined ? [] : [old])].map(({ settings }) => settings);
+  const fault = clockFault(await inTime(10, readClocks(target.settings, keysOf(target).vault, sites)));
+  return fault === undefined ? {} : { fault };
 }
 
 /** A switch waits for no certificate: the target must hold them before. */

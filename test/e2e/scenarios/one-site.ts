@@ -39,7 +39,7 @@ export const oneSite: Scenario = {
   name: "one-site",
   what: "an empty cluster becomes a server whose owner can be followed",
   place: "beside",
-  minutes: 22,
+  minutes: 19,
   limit: 40,
   async run(context) {
     const { environment, report } = context;
