@@ -13,7 +13,6 @@ import { Outage } from "../support/outage";
 import { handOn, otherThan, sites, takePair } from "../support/pair";
 import type { Pair } from "../support/pair";
 import { atExit, sleep } from "../support/processes";
-import { succeeded } from "../support/project";
 import type { PulumiOutcome, Site } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import { buckets } from "../support/stack";
