@@ -21,9 +21,6 @@ export const lostHome: Scenario = {
   name: "lost-home",
   what: "home loses its power in mid-write; one command, and the VPS serves, with all but the last seconds",
   sites: "both",
-  // After two switches the database archived nothing for minutes (components/postgres.ts, checkpoint_timeout, says why):
-  // mended, and not run again since.
-  included: "by name",
   minutes: 3,
   limit: 90,
   async run(context) {

@@ -26,8 +26,6 @@ export const plannedSteps = [
 export const switchThereAndBack: Scenario = {
   name: "switch",
   what: "a planned switch there and back, with a client that posts throughout: nothing is lost, nothing comes twice",
-  // Its steps pass in `interrupted` and `by-hand`; it has not itself been run to its end since they were changed.
-  included: "by name",
   sites: "last",
   minutes: 10,
   limit: 90,
