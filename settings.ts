@@ -878,9 +878,11 @@ function beginningOf(site: StackName, s: Parsed, generation: number, otherSite: 
     const owner = s.restore.from.slice(0, s.restore.from.indexOf("-")) as StackName;
     return { kind: "recovery", site: owner, archive: s.restore.from, ...moment };
   }
-  // A standby follows the active site. An active site that was begun before continues its own archive; one that
-  // never was (a cold VPS taking over) can only continue the other's.
-  const from = s.activeSite !== site ? s.activeSite : generation > 1 ? site : (otherSite ?? site);
+  // A standby follows the active site. Whoever takes over (it is given a token, or a word in its place) continues what the
+  // other one wrote last: an archive of its own, from when it was active before, is older. An active site that was begun
+  // before continues its own archive; one that never was can only continue the other's.
+  const takesOver = s.promotionToken !== undefined;
+  const from = s.activeSite !== site ? s.activeSite : generation > 1 && !takesOver ? site : (otherSite ?? site);
   return {
     kind: "recovery",
     site: from,

@@ -14,6 +14,8 @@ export function bundle(entry: string): string {
     write: false,
     legalComments: "none",
     charset: "utf8",
+    // And wherever the packages are that a clone's node_modules leads to.
+    preserveSymlinks: true,
   });
   const [file] = built.outputFiles;
   if (!file) throw new Error(`bundling ${entry} gave no file`);

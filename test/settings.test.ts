@@ -155,6 +155,23 @@ describe("how a database begins", () => {
     expect(beginning("vps", { activeSite: "vps" })).toEqual({ kind: "recovery", site: "home", archive: "home-g1" });
   });
 
+  it("takes over what the other site wrote last, also where it was active before: its own archive is of that time", () => {
+    const generations = { home: 2, vps: 2 };
+    for (const promotionToken of ["lost", "dead"]) {
+      expect(beginning("vps", { activeSite: "vps", epoch: 4, generations, promotionToken })).toEqual({
+        kind: "recovery",
+        site: "home",
+        archive: "home-g2",
+      });
+    }
+    // Nothing is taken over: it was active, and lost its disk.
+    expect(beginning("vps", { activeSite: "vps", epoch: 4, generations })).toEqual({
+      kind: "recovery",
+      site: "vps",
+      archive: "vps-g1",
+    });
+  });
+
   it("is from a named archive, up to a moment, where the stack says so", () => {
     expect(
       beginning("home", { generations: { home: 3, vps: 1 }, restore: { from: "home-g1", to: "2026-11-22T10:00:00Z" } }),
@@ -178,6 +195,7 @@ const rule = (
   mend = set(key),
 ) => rules.push([what, changes, { key: `homestead:${key}`, value, allowed, mend }]);
 const home = configurationOf("home").config;
+const apex = home["homestead:apex"] ?? "";
 const own = (key: string, change: Record<string, unknown>) => ({
   [key]: { ...(JSON.parse(home[`homestead:${key}`] ?? "{}") as Record<string, unknown>), ...change },
 });
@@ -193,9 +211,9 @@ rule("an apex that is a number", { apex: "42" }, "apex", "42", "a host name such
 rule("a web host with a path", { webHost: "ramble.moe/web" }, "webHost", '"ramble.moe/web"', host, edit("webHost"));
 rule(
   "one host for both",
-  { webHost: "ramble.moe" },
+  { webHost: apex },
   "webHost",
-  '"ramble.moe"',
+  `"${apex}"`,
   "a host other than the apex: the blog is on the apex, Mastodon on the web host",
   edit("webHost"),
 );
@@ -786,7 +804,7 @@ describe("the stack files", () => {
 describe("all faults come out as one error", () => {
   const everything = configurationOf("home", {
     apexx: "x",
-    webHost: "ramble.moe",
+    webHost: apex,
     epoch: 0,
     storage: { kind: "ceph", databases: "local-path" },
     smtp: { kind: "server", host: "mail.example", from: "a@b.c", auth: "plain", username: "a" },
