@@ -1,4 +1,6 @@
 /** Composition only: settings, checks, then each part in the order its dependants need it. */
+// First: it says so where the others would only fail.
+import "./lib/check-node";
 import { Blog } from "./components/blog";
 import { Dns, dnsRecords } from "./components/dns";
 import { Feeds } from "./components/feeds";

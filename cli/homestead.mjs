@@ -3,13 +3,16 @@
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import { delimiter, dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const own = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));
 const [major] = process.versions.node.split(".").map(Number);
 
 if (major < 24 && existsSync(own)) {
-  const { status } = spawnSync(own, process.argv.slice(1), { stdio: "inherit" });
+  // What it starts runs on it, too: the Pulumi CLI takes the Node.js of the PATH.
+  const env = { ...process.env, PATH: `${dirname(own)}${delimiter}${process.env.PATH ?? ""}` };
+  const { status } = spawnSync(own, process.argv.slice(1), { stdio: "inherit", env });
   process.exitCode = status ?? 1;
 } else if (major < 24) {
   process.stderr.write(`homestead needs Node 24 or newer, and this is ${process.versions.node}: npm ci installs one\n`);

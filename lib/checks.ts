@@ -17,7 +17,7 @@ import { newestBaseBackup, newestSegment, timelineOf } from "./archive";
 import { archiveOf, clusterName, findDatabases, restoredTo, tokenFault } from "./database";
 import type { Databases } from "./database";
 import { forgetUnfinished } from "./helm-records";
-import { kubeClient, statusOf } from "./kube";
+import { KubeconfigFault, kubeClient, kubeconfigName, statusOf } from "./kube";
 import { firstLease, nextLease } from "./lease/lease";
 import type { StoredLease } from "./lease/lease";
 import { leaseStep } from "./lease/rules";
@@ -26,7 +26,7 @@ import { readLease, writeLease } from "./lease/store";
 import { isPlanning } from "./planning";
 import { hasNsupdate } from "./rfc2136";
 import { upgradeFault } from "./upgrade";
-import { bucketFault, hasObjects } from "./s3";
+import { bucketFault, bucketTrouble, hasObjects } from "./s3";
 import type { BucketKeys } from "./s3";
 
 /** The keys of the two buckets in clear; they leave this file only inside a signature. */
@@ -257,12 +257,12 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
   try {
     config = kubeClient(cluster);
   } catch (error) {
-    report(
-      "cluster.context",
-      cluster.context,
-      message(error),
-      `pulumi config set --path homestead:cluster.context <context> --stack ${site}`,
-    );
+    const key = error instanceof KubeconfigFault ? error.key : "context";
+    const set = `pulumi config set --path homestead:cluster.${key} <${key === "kubeconfig" ? "file" : "context"}> --stack ${site}`;
+    if (key === "kubeconfig") {
+      const allowed = `a kubeconfig that can be read: ${message(error)}`;
+      report("cluster.kubeconfig", kubeconfigName(cluster), allowed, `put the file there, or: ${set}`);
+    } else report("cluster.context", cluster.context, `a context that is there: ${message(error)}`, set);
     return noCluster;
   }
   const core = config.makeApiClient(k8s.CoreV1Api);
@@ -433,15 +433,25 @@ async function checkBuckets(settings: Settings, keys: CheckKeys, report: Report)
   const { vault, media } = settings;
   const buckets = [["vault", vault] as const, ...(media.kind === "volume" ? [] : [["media", media] as const])];
   for (const [name, bucket] of buckets) {
-    const fault = await bucketFault(bucket, keys[name]);
-    if (fault !== undefined) {
+    const trouble = await bucketTrouble(bucket, keys[name]);
+    if (trouble === undefined) continue;
+    const stack = `--stack ${settings.site}`;
+    const set = (key: string, value: string) => `pulumi config set --path homestead:${name}.${key} ${value} ${stack}`;
+    if (trouble.kind === "unreachable") {
+      const allowed = `a server that answers: ${trouble.says}`;
       report(
-        `${name}.bucket`,
-        bucket.bucket,
-        `a bucket that the ${name} keys open: ${fault}`,
-        `make the bucket, or: pulumi config set --path homestead:${name}.bucket <bucket> --stack ${settings.site}`,
+        `${name}.endpoint`,
+        bucket.endpoint,
+        allowed,
+        `look at the line and at DNS, or: ${set("endpoint", "<url>")}`,
       );
+      continue;
     }
+    const mend =
+      trouble.kind === "keys"
+        ? `give keys that may use it: pulumi config set --secret homestead:${name}AccessKeyId ${stack}, and ${name}SecretAccessKey`
+        : `make the bucket, or: ${set("bucket", "<bucket>")}`;
+    report(`${name}.bucket`, bucket.bucket, `a bucket that the ${name} keys open: ${trouble.says}`, mend);
   }
   if (media.kind === "volume" && (await bucketFault(vault, keys.vault)) === undefined) {
     try {

@@ -13,18 +13,35 @@ export const kubeconfigName = (cluster: Settings["cluster"]): string =>
 export const kubeconfigPath = (cluster: Settings["cluster"]): string =>
   path.resolve(kubeconfigName(cluster).replace(/^~(?=\/)/, os.homedir()));
 
-/** A client for the stack's own context, and nothing else. @throws Error that says what is missing. */
+/** Why there is no client. `key` is the part of `homestead:cluster` that would mend it. */
+export class KubeconfigFault extends Error {
+  constructor(
+    readonly key: "kubeconfig" | "context",
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** A client for the stack's own context, and nothing else. @throws KubeconfigFault that says what is missing. */
 export function kubeClient(cluster: Settings["cluster"]): k8s.KubeConfig {
   const file = kubeconfigPath(cluster);
   if (kubeconfigName(cluster).includes(path.delimiter)) {
-    throw new Error(`$KUBECONFIG names several files: say in homestead:cluster.kubeconfig which one is this stack's`);
+    const mend = "say in homestead:cluster.kubeconfig which one is this stack's";
+    throw new KubeconfigFault("kubeconfig", `$KUBECONFIG names several files: ${mend}`);
   }
-  if (!fs.existsSync(file)) throw new Error(`kubeconfig ${file} does not exist`);
+  if (!fs.existsSync(file)) throw new KubeconfigFault("kubeconfig", `kubeconfig ${file} does not exist`);
   const config = new k8s.KubeConfig();
-  config.loadFromFile(file);
+  try {
+    config.loadFromFile(file);
+  } catch (error) {
+    const why = error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
+    throw new KubeconfigFault("kubeconfig", `kubeconfig ${file} cannot be read: ${why}`);
+  }
   if (!config.getContextObject(cluster.context)) {
     const known = config.getContexts().map((c) => c.name);
-    throw new Error(`kubeconfig ${file} has no context '${cluster.context}'; it has ${known.join(", ") || "none"}`);
+    const message = `kubeconfig ${file} has no context '${cluster.context}'; it has ${known.join(", ") || "none"}`;
+    throw new KubeconfigFault("context", message);
   }
   config.setCurrentContext(cluster.context);
   return config;

@@ -92,20 +92,32 @@ export async function writeTextOver(
   return after?.text === text ? after.etag : undefined;
 }
 
-/** What is wrong with a bucket, in a few words; nothing if it is there and the keys open it. */
-export async function bucketFault(bucket: Bucket, keys: BucketKeys): Promise<string | undefined> {
+/** Why a bucket does not do. */
+export interface BucketTrouble {
+  kind: "unreachable" | "missing" | "keys" | "other";
+  says: string;
+}
+
+/** What is wrong with a bucket for these keys; undefined if nothing is. */
+export async function bucketTrouble(bucket: Bucket, keys: BucketKeys): Promise<BucketTrouble | undefined> {
+  const { bucket: name, endpoint } = bucket;
   let status: number;
   try {
     status = (await s3Request(bucket, keys, "HEAD")).status;
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    return `${bucket.endpoint} cannot be reached: ${cause instanceof Error ? cause.message : String(cause)}`;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    return { kind: "unreachable", says: `${endpoint} cannot be reached: ${why}` };
   }
   if (status < 300) return undefined;
-  if (status === 404) return `there is no bucket '${bucket.bucket}' at ${bucket.endpoint}`;
-  if (status === 403) return `the keys do not open bucket '${bucket.bucket}' at ${bucket.endpoint}`;
-  return `bucket '${bucket.bucket}' at ${bucket.endpoint} answers ${status}`;
+  if (status === 404) return { kind: "missing", says: `there is no bucket '${name}' at ${endpoint}` };
+  if (status === 403) return { kind: "keys", says: `the keys do not open bucket '${name}' at ${endpoint}` };
+  return { kind: "other", says: `bucket '${name}' at ${endpoint} answers ${status}` };
 }
+
+/** {@link bucketTrouble}, in words alone. */
+export const bucketFault = async (bucket: Bucket, keys: BucketKeys): Promise<string | undefined> =>
+  (await bucketTrouble(bucket, keys))?.says;
 
 /** Everybody may read what is in the bucket, nobody may list it. */
 export const publicReadPolicy = (bucket: string): string =>

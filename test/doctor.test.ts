@@ -87,6 +87,20 @@ describe("the programs", () => {
     plugins: ["kubernetes 4.32.0"],
   };
 
+  it("are a fault on a Node.js that the program does not run on: the one that a shell finds, not this one", () => {
+    const node = (version: string | undefined) =>
+      programLines({ ...good, node: version }).find(({ what }) => what === "node");
+    expect(node("20.20.2")).toEqual({
+      area: "program",
+      what: "node",
+      verdict: "fault",
+      says: "homestead needs Node.js 22.19.0 or newer, and the node on the PATH is 20.20.2",
+      mend: 'npm ci, then: export PATH="$PWD/node_modules/.bin:$PATH"',
+    });
+    expect(node(undefined)?.verdict).toBe("fault");
+    expect(["22.18.9", "22.19.0", "24.0.0"].map((version) => node(version)?.verdict)).toEqual(["fault", "ok", "ok"]);
+  });
+
   it("are fine as package.json and Pulumi.yaml want them", () => {
     expect(programLines(good)).toEqual([
       { area: "program", what: "pulumi", verdict: "ok", says: "3.260.0; Pulumi.yaml wants >=3.231.0" },
@@ -1322,8 +1336,10 @@ describe("a site before its first update", () => {
     });
     expect(brief(found, "cluster", "vault", "media", "operators", "storage", "capacity", "clock")).toEqual([
       expect.stringMatching(/^fault: cluster\.context: "trial"; an update wants a cluster that answers \(/),
-      `fault: vault.bucket: "vault"; an update wants a bucket that the vault keys open: http://${closed} cannot be reached: connect ECONNREFUSED ${closed}`,
-      `fault: media.bucket: "media"; an update wants a bucket that the media keys open: http://${closed} cannot be reached: connect ECONNREFUSED ${closed}`,
+      ...["vault", "media"].map(
+        (name) =>
+          `fault: ${name}.endpoint: "http://${closed}"; an update wants a server that answers: http://${closed} cannot be reached: connect ECONNREFUSED ${closed}`,
+      ),
     ]);
     expect(inArea(found, "dns").every(({ verdict }) => verdict === "fault")).toBe(true);
   });

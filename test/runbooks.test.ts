@@ -193,6 +193,15 @@ describe.each(files)("docs/runbooks/%s", (file) => {
     expect(faults).toEqual([]);
   });
 
+  it("names the cluster in every command for kubectl and helm: the current context may be the other site's", () => {
+    const blocks = commandsIn(file, text.replaceAll(/`[^`\n]+`/g, ""));
+    const lacking = blocks.filter(({ words: [program = "", ...rest] }) => {
+      const flag = { kubectl: "--context", helm: "--kube-context" }[program];
+      return flag !== undefined && !rest.includes(flag);
+    });
+    expect(lacking.map(({ text: command }) => command)).toEqual([]);
+  });
+
   it("links to files that are there", () => {
     const targets = [...text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)].map((match) => match[1] ?? "");
     expect(targets.filter((target) => !fs.existsSync(path.join(folder, target)))).toEqual([]);

@@ -1,10 +1,12 @@
 /** The programs that an update needs on this machine. Pure but for {@link readPrograms}. */
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { parse } from "yaml";
 import { projectFolder } from "../plan";
 import { PulumiCli, onPath } from "../pulumi-cli";
-import { judged, ok } from "./lines";
+import { nodeFault, nodeMend } from "../supported-node";
+import { judged } from "./lines";
 import type { DoctorLine } from "./lines";
 import { satisfies } from "./version";
 
@@ -13,8 +15,8 @@ export interface Programs {
   pulumi: string;
   /** `requiredPulumiVersion` of Pulumi.yaml, such as `>=3.231.0`. */
   required: string;
-  /** Version of this Node.js. */
-  node: string;
+  /** Version of the Node.js that an update runs on: the one that a shell finds; undefined if it finds none. */
+  node: string | undefined;
   /** The Pulumi packages of package.json: what it pins, and what is installed. */
   packages: { name: string; pinned: string; installed?: string }[];
   /** Provider plugins that are installed, such as `kubernetes 4.32.0`; those on the PATH by their name alone. */
@@ -32,7 +34,7 @@ export async function readPrograms(): Promise<Programs> {
   return {
     pulumi: version.trim().replace(/^v/, ""),
     required: String((parse(read("Pulumi.yaml")) as { requiredPulumiVersion?: string }).requiredPulumiVersion ?? ""),
-    node: process.versions.node,
+    node: nodeOfShell(),
     packages: pinned.map(([name, wanted]) => ({ name, pinned: wanted, ...installed(name) })),
     plugins: [
       ...plugins.filter(({ kind }) => kind === "resource").map(({ name, version: has }) => `${name} ${has ?? ""}`),
@@ -45,6 +47,25 @@ function installed(name: string): { installed?: string } {
   const file = path.join(projectFolder, "node_modules", name, "package.json");
   if (!fs.existsSync(file)) return {};
   return { installed: (JSON.parse(fs.readFileSync(file, "utf8")) as { version: string }).version };
+}
+
+/**
+ * This process is on the Node.js of the project; the CLI starts the one on the PATH. npx puts the project's own programs
+ * before everything that the shell has, and a `pulumi up` typed there knows nothing of that.
+ */
+function nodeOfShell(environment: NodeJS.ProcessEnv = process.env): string | undefined {
+  const folders = (environment.PATH ?? "").split(path.delimiter);
+  const own = folders.indexOf(path.join(projectFolder, "node_modules", ".bin"));
+  if (environment["npm_execpath"] !== undefined && own >= 0) folders.splice(own, 1);
+  const node = onPath("node", { PATH: folders.join(path.delimiter) });
+  if (node === undefined) return undefined;
+  const { stdout, status } = spawnSync(node, ["--version"], { encoding: "utf8", timeout: 10_000 });
+  return status === 0 ? stdout.trim().replace(/^v/, "") : undefined;
+}
+
+function nodeLine(node: string | undefined): DoctorLine {
+  const fault = node === undefined ? "there is none on the PATH, which pulumi looks at" : nodeFault(node);
+  return judged("program", "node", fault === undefined ? "ok" : "fault", fault ?? node ?? "", nodeMend);
 }
 
 /** `@pulumi/kubernetes` -> `kubernetes`. */
@@ -68,7 +89,7 @@ export function programLines({ pulumi, required, node, packages, plugins }: Prog
       `${pulumi}; Pulumi.yaml wants ${required}`,
       "install a newer Pulumi CLI: https://www.pulumi.com/docs/install/",
     ),
-    ok("program", "node", node),
+    nodeLine(node),
     judged(
       "program",
       "packages",

@@ -6,12 +6,20 @@ import type { DnsAnswer } from "./lines";
 
 const seconds = 5;
 
-/** Days that the certificate served for `host` at `address` is still valid, whoever signed it. */
+/**
+ * Days that the certificate served for `host` at `address` is still valid, whoever signed it.
+ * @throws Error where it is for other hosts: Traefik's own, say, which it serves until it has ours
+ */
 export function certificateDays(address: string, host: string, now: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const socket = tls.connect({ host: address, port: 443, servername: host, rejectUnauthorized: false }, () => {
-      const { valid_to: end } = socket.getPeerCertificate();
+      const certificate = socket.getPeerCertificate();
       socket.destroy();
+      if (tls.checkServerIdentity(host, certificate) !== undefined) {
+        const { subjectaltname: names, subject } = certificate;
+        return reject(new Error(`the certificate served for ${host} is for ${names ?? String(subject.CN)}`));
+      }
+      const { valid_to: end } = certificate;
       resolve((Date.parse(end) / 1000 - now) / 86_400);
     });
     socket.setTimeout(seconds * 1000, () => socket.destroy(new Error(`no answer within ${seconds} s`)));

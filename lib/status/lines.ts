@@ -278,6 +278,8 @@ export function dnsLine(answer: DnsAnswer, own: readonly string[], role: "active
     if (!here) return line("dns", name, "fault", `${shown}, ${asked}; expected ${own.join(", ")}`);
     return line("dns", name, source === "authoritative" ? "ok" : "warning", `${shown}, ${asked}`);
   }
+  // Wherever the name leads, it must lead somewhere: to the active site.
+  if (addresses.length === 0) return line("dns", name, "warning", `${shown}, ${asked}`);
   const wrong = addresses.some((address) => own.includes(address));
   return line("dns", name, wrong ? "fault" : "ok", `${shown}, ${asked}${wrong ? "; this site is the standby" : ""}`);
 }
