@@ -45,6 +45,7 @@ const say = (line: string) => process.stdout.write(`${line}\n`);
 async function make(options: { output: string; recipient?: string[]; env?: string[] }): Promise<void> {
   const { output, recipient, env = [] } = options;
   refuseExisting(output);
+  const lock: Lock = recipient === undefined ? { passphrase: await newPassphrase() } : { recipients: recipient };
   const kit = await gatherKit({
     folder: projectFolder,
     pulumi: new PulumiCli(projectFolder),
@@ -54,7 +55,6 @@ async function make(options: { output: string; recipient?: string[]; env?: strin
     now: new Date(),
   });
   for (const warning of kit.warnings) process.stderr.write(`warning: ${warning}\n`);
-  const lock: Lock = recipient === undefined ? { passphrase: await newPassphrase() } : { recipients: recipient };
   const content = await sealKit(kit, lock);
   writeKitFile(content, output);
   say(`${output}: the kit of ${kit.sites.join(" and ")}, ${kit.warnings.length} warnings`);

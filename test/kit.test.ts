@@ -393,6 +393,11 @@ describe("a kubeconfig in a kit", () => {
 
   test("is refused when something of it is missing", () => {
     const file = kubeconfig();
+    const { text, warnings } = minify(file, ["home", "nowhere"]);
+    expect(warnings).toContain(
+      `kubeconfig ${file} has no context 'nowhere': who has nothing but this kit does not reach that cluster`,
+    );
+    expect(text).toContain("current-context: home");
     expect(() => minify(file, ["nowhere"])).toThrow(`kubeconfig ${file}: there is no 'nowhere' in its contexts`);
     expect(() => minify("/nothing", ["home"])).toThrow("kubeconfig /nothing cannot be read");
     fs.rmSync(path.join(path.dirname(file), "key.pem"));

@@ -29,7 +29,11 @@ export interface Minified {
   warnings: string[];
 }
 
-/** @throws UserError if the file, one of the contexts, or a file that it names is not there */
+/**
+ * A context that is not there yet (a second site without a cluster) is a warning: a kit of what there is beats none.
+ *
+ * @throws UserError if the file, every one of the contexts, or a file that it names is not there
+ */
 export function minify(file: string, contexts: readonly string[]): Minified {
   const parsed = read(file);
   const warnings: string[] = [];
@@ -38,7 +42,15 @@ export function minify(file: string, contexts: readonly string[]): Minified {
     if (found === undefined) throw new UserError(`kubeconfig ${file}: there is no '${name}' in its ${kind}`);
     return { name, [key]: inline(file, (found[key] ?? {}) as Record<string, unknown>) };
   };
-  const chosen = [...new Set(contexts)].map((name) => pick("contexts", "context", name));
+  const isThere = (name: string) => parsed.contexts.some((one) => one.name === name);
+  const wanted = [...new Set(contexts)];
+  const usable = wanted.some(isThere) ? wanted.filter(isThere) : wanted;
+  for (const name of wanted.filter((one) => !usable.includes(one))) {
+    warnings.push(
+      `kubeconfig ${file} has no context '${name}': who has nothing but this kit does not reach that cluster`,
+    );
+  }
+  const chosen = usable.map((name) => pick("contexts", "context", name));
   const of = (key: "cluster" | "user") => [
     ...new Set(chosen.map(({ context }) => (context as Record<string, string>)[key] ?? "")),
   ];
@@ -61,7 +73,7 @@ export function minify(file: string, contexts: readonly string[]): Minified {
     }
   }
   const text = stringify(
-    { apiVersion: "v1", kind: "Config", "current-context": contexts[0], contexts: chosen, clusters, users },
+    { apiVersion: "v1", kind: "Config", "current-context": usable[0], contexts: chosen, clusters, users },
     { lineWidth: 0 },
   );
   return { text, warnings };
