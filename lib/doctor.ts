@@ -183,8 +183,13 @@ async function clusterLines(
   const { context } = settings.cluster;
   const found = await reached;
   const look = `kubectl --context ${context} get namespaces`;
-  if ("fault" in found)
-    return [judged("cluster", context, "fault", `${found.fault}; nothing in it can be asked`, look)];
+  if ("fault" in found) {
+    const parts = "nodes, operators, issuer, room, disks and clock, since the cluster cannot be asked";
+    return [
+      judged("cluster", context, "fault", found.fault, look),
+      judged("cluster", "not looked at", "warning", parts, "mend what is said of the cluster, then ask again"),
+    ];
+  }
   const { cluster, ahead, facts } = found;
   const parts = await Promise.all([
     attempt("cluster", "nodes", look, () => nodeLines(settings, cluster)),

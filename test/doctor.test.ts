@@ -1336,6 +1336,7 @@ describe("a site before its first update", () => {
     });
     expect(brief(found, "cluster", "vault", "media", "operators", "storage", "capacity", "clock")).toEqual([
       expect.stringMatching(/^fault: cluster\.context: "trial"; an update wants a cluster that answers \(/),
+      "warning: not looked at: nodes, operators, issuer, room, disks and clock, since the cluster cannot be asked",
       ...["vault", "media"].map(
         (name) =>
           `fault: ${name}.endpoint: "http://${closed}"; an update wants a server that answers: http://${closed} cannot be reached: connect ECONNREFUSED ${closed}`,
