@@ -22,8 +22,6 @@ export const coldVps: Scenario = {
   name: "cold-vps",
   what: "home is powered off, and an empty cluster becomes the verified active site in one command",
   sites: "both",
-  // From the kit's machine the update's last step failed: not seen to run to its end.
-  included: "by name",
   minutes: 7,
   limit: 45,
   async run(context) {
