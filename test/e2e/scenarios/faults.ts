@@ -26,6 +26,8 @@ const lengths = {
 export const faults: Scenario = {
   name: "faults",
   what: "whatever is killed, cut off or filled up: nothing acknowledged is lost, and the site mends itself",
+  secondTry:
+    "it kills the node's own daemons and fills its disk, and on a slow machine what watches is cut off with them",
   minutes: 6,
   limit: 50,
   async run(context) {

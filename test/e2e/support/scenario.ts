@@ -25,6 +25,11 @@ export interface Scenario {
   place?: "beside";
   /** `both`: has both clusters to itself, after all others; `last`: after those. @default "one" */
   sites?: "one" | "both" | "last";
+  /**
+   * Why a whole run takes a second failure for a failure, and not the first: what breaks the machine itself also breaks what
+   * watches it. Both outcomes are printed.
+   */
+  secondTry?: string;
   /** Minutes that it takes on two cores: a whole run that has an hour does not begin what it could not end. */
   minutes: number;
   /** Minutes after which it is given up. */
