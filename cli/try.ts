@@ -51,7 +51,7 @@ export function tryCommand(world: World): Command {
     .addHelpText(
       "after",
       "\nEvery call starts from Pulumi.dev.yaml: give the same options again to keep them. Without a cluster or the\n" +
-        "Pulumi CLI it says what is missing and shows the plan.",
+        "Pulumi CLI it shows the plan, says what is missing, and ends with 0.",
     )
     .action((options: Options) => {
       const trial = new Trial(world);
@@ -85,7 +85,12 @@ class Trial {
     }
     const context = await this.findCluster();
     if (context === "none") {
-      missing.push("a cluster: a kubectl context that answers, or Docker and k3d (https://k3d.io) to make one");
+      const current = currentContext(this.world.environment);
+      const silent =
+        current === undefined ? "" : ` (your current one, '${current.name}' at ${current.server}, does not)`;
+      missing.push(
+        `a cluster: a kubectl context that answers${silent}, or Docker and k3d (https://k3d.io) to make one`,
+      );
     }
     if (missing.length > 0 || context === "none") {
       await this.onlyPlan(missing);

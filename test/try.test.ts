@@ -143,7 +143,8 @@ describe("./try", () => {
     const { tryIt } = clone();
     const PATH = [programs({ pulumi: "exit 1" }), process.env.PATH].join(path.delimiter);
     expect(await tryIt(["--yes"], { KUBECONFIG: kubeconfigFor("http://127.0.0.1:1"), PATH })).toContain(
-      "  - the Pulumi CLI: https://www.pulumi.com/docs/install/ (or npx, which can fetch it)\n  - a cluster:",
+      "  - the Pulumi CLI: https://www.pulumi.com/docs/install/ (or npx, which can fetch it)\n  - a cluster: a kubectl context that answers " +
+        "(your current one, 'trial' at http://127.0.0.1:1, does not), or",
     );
   });
 
