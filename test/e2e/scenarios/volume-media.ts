@@ -19,8 +19,6 @@ const volume = "/opt/mastodon/public/system";
 export const volumeMedia: Scenario = {
   name: "volume-media",
   what: "uploads on a volume are served, copied to the vault and restored from there",
-  // Its last step has been mended since it was last seen to run; it has not been run to its end again.
-  included: "by name",
   sites: "last",
   minutes: 8,
   limit: 30,
