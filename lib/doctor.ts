@@ -23,10 +23,10 @@ import type { OperatorName } from "./doctor/operators";
 import { programLines, readPrograms } from "./doctor/program";
 import { disksOf, fsyncLine, roomLine, unmeasuredLine } from "./doctor/storage";
 import type { Disk } from "./doctor/storage";
+import { storeAhead } from "./clock";
 import { kubeClient } from "./kube";
 import { planStack } from "./plan";
 import type { Plan } from "./plan";
-import { s3Request } from "./s3";
 import { loadSite } from "./site-secrets";
 import type { Site } from "./site-secrets";
 import { addressesOf, ownAddresses } from "./status/edge";
@@ -390,9 +390,7 @@ async function vaultClockLines(site: Site): Promise<DoctorLine[]> {
   const { vault, objectStore } = site.settings;
   if (objectStore === "embedded") return [];
   try {
-    const asked = Date.now();
-    const response = await s3Request(vault, keysOf(site, "vault"), "HEAD", { seconds: 10, retries: 0 });
-    const ahead = lines.aheadBy(response.headers.get("date"), asked, Date.now());
+    const ahead = await storeAhead(vault, keysOf(site, "vault"));
     return ahead === undefined ? [] : [lines.clockLine("vault", ahead)];
   } catch {
     return [];

@@ -4,6 +4,7 @@ import * as path from "node:path";
 import * as fs from "node:fs";
 import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../settings";
+import { aheadBy } from "./clock";
 
 /** The kubeconfig file of a stack as it is named: its own, else $KUBECONFIG, else ~/.kube/config. */
 export const kubeconfigName = (cluster: Settings["cluster"]): string =>
@@ -45,6 +46,14 @@ export function kubeClient(cluster: Settings["cluster"]): k8s.KubeConfig {
   }
   config.setCurrentContext(cluster.context);
   return config;
+}
+
+/** Version of the API server, and by how many seconds its clock is ahead of this machine's, if it says. */
+export async function askVersion(config: k8s.KubeConfig): Promise<{ version: string; ahead?: number }> {
+  const asked = Date.now();
+  const { data, headers } = await config.makeApiClient(k8s.VersionApi).getCodeWithHttpInfo();
+  const ahead = aheadBy(headers.date, asked, Date.now());
+  return { version: data.gitVersion, ...(ahead === undefined ? {} : { ahead }) };
 }
 
 /** The HTTP status of a Kubernetes API error; undefined for anything else. */

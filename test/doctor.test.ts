@@ -8,6 +8,7 @@ import type * as k8s from "@kubernetes/client-node";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { doctorCommand, render } from "../cli/doctor";
 import { bundle } from "../lib/bundle";
+import { aheadBy } from "../lib/clock";
 import { examine, refusalOf } from "../lib/doctor";
 import { reason, within } from "../lib/doctor/attempt";
 import * as buckets from "../lib/doctor/buckets";
@@ -490,9 +491,9 @@ describe("a clock", () => {
   it("is read from a Date header, half way between question and answer", () => {
     const date = "Mon, 23 Nov 2026 08:00:10 GMT";
     const at = Date.parse(date);
-    expect(lines.aheadBy(date, at - 10_000, at - 9_000)).toBe(10);
-    expect(lines.aheadBy(undefined, 0, 0)).toBeUndefined();
-    expect(lines.aheadBy("yesterday", 0, 0)).toBeUndefined();
+    expect(aheadBy(date, at - 10_000, at - 9_000)).toBe(10);
+    expect(aheadBy(undefined, 0, 0)).toBeUndefined();
+    expect(aheadBy("yesterday", 0, 0)).toBeUndefined();
   });
 
   it("of a node may be between two renewals of its lease", () => {

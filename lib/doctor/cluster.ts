@@ -1,8 +1,7 @@
 /** What a doctor reads in the cluster. Everything throws an Error with one line; nothing is changed. */
 import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../../settings";
-import { statusOf } from "../kube";
-import { aheadBy } from "./lines";
+import { askVersion, statusOf } from "../kube";
 import type { Renewal } from "./lines";
 import type { IssuerFacts } from "./issuer";
 import { imageName, operatorMarks } from "./operators";
@@ -19,11 +18,8 @@ export class DoctorCluster {
   }
 
   /** Version of the API server, and by how many seconds its clock is ahead of this machine's, if it says. */
-  async version(): Promise<{ version: string; ahead?: number }> {
-    const asked = Date.now();
-    const { data, headers } = await this.config.makeApiClient(k8s.VersionApi).getCodeWithHttpInfo();
-    const ahead = aheadBy(headers.date, asked, Date.now());
-    return { version: data.gitVersion, ...(ahead === undefined ? {} : { ahead }) };
+  version(): Promise<{ version: string; ahead?: number }> {
+    return askVersion(this.config);
   }
 
   /** UID of the cluster, and whether the site's namespace is there. */

@@ -1,5 +1,6 @@
 /** The lines of a doctor's report, and what needs no more than a value to be judged. Pure: no cluster, no clock. */
 import type * as k8s from "@kubernetes/client-node";
+import { clockMend } from "../clock";
 import { byLimit, dnsLine } from "../status/lines";
 import type { DnsAnswer, StatusLine, Verdict } from "../status/lines";
 import { span } from "../drill/verdicts";
@@ -175,14 +176,7 @@ export function clockLine(what: string, ahead: number): DoctorLine {
     seconds <= 2
       ? "as this machine's"
       : `${span(seconds)} ${ahead > 0 ? "ahead of" : "behind"} this machine's (a store refuses what is 15 min off, two-factor codes last 30 s)`;
-  return judged("clock", what, verdict, says, "timedatectl set-ntp true, on the machine whose clock is wrong");
-}
-
-/** Seconds by which a server's clock is ahead, from its `Date` header and when this machine asked and heard. */
-export function aheadBy(date: string | null | undefined, asked: number, heard: number): number | undefined {
-  const moment = Date.parse(date ?? "");
-  // A Date header has whole seconds: on average half of one is cut off.
-  return Number.isNaN(moment) ? undefined : (moment + 500 - (asked + heard) / 2) / 1000;
+  return judged("clock", what, verdict, says, clockMend);
 }
 
 /** When a node renewed its lease last, in seconds since 1970 by its own clock. */

@@ -1,9 +1,7 @@
 /** Whether everybody who takes part in a switch has the same time of day. */
-import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../../settings";
-import { aheadBy } from "../doctor/lines";
-import { kubeClient } from "../kube";
-import { s3Request } from "../s3";
+import { clockMend, storeAhead } from "../clock";
+import { askVersion, kubeClient } from "../kube";
 import type { BucketKeys } from "../s3";
 
 /** A clock, and by how many seconds it is ahead of this machine's. */
@@ -24,7 +22,7 @@ export function clockFault(clocks: readonly Clock[]): string | undefined {
   const [first, last] = [all[0], all.at(-1)];
   if (first === undefined || last === undefined || last.ahead - first.ahead <= mostApart) return undefined;
   const apart = Math.round(last.ahead - first.ahead);
-  return `the clocks are ${apart} s apart (${first.of}'s is behind ${last.of}'s; at most ${mostApart} s): timedatectl set-ntp true, on the machine whose clock is wrong`;
+  return `the clocks are ${apart} s apart (${first.of}'s is behind ${last.of}'s; at most ${mostApart} s): ${clockMend}`;
 }
 
 /** The clocks of the vault and of some sites' clusters. One that does not say is left out. */
@@ -33,19 +31,13 @@ export async function readClocks(
   keys: BucketKeys,
   sites: readonly Pick<Settings, "site" | "cluster">[],
 ): Promise<Clock[]> {
-  const read = async (of: string, ask: () => Promise<string | null | undefined>): Promise<Clock[]> => {
-    const asked = Date.now();
-    const ahead = aheadBy(await ask().catch(() => undefined), asked, Date.now());
+  const read = async (of: string, ask: () => Promise<number | undefined>): Promise<Clock[]> => {
+    const ahead = await ask().catch(() => undefined);
     return ahead === undefined ? [] : [{ of, ahead }];
   };
   const clocks = await Promise.all([
-    read("the vault", async () => (await s3Request(vault, keys, "HEAD", { seconds: 6 })).headers.get("date")),
-    ...sites.map(({ site, cluster }) =>
-      read(site, async () => {
-        const { headers } = await kubeClient(cluster).makeApiClient(k8s.VersionApi).getCodeWithHttpInfo();
-        return headers.date;
-      }),
-    ),
+    read("the vault", () => storeAhead(vault, keys)),
+    ...sites.map(({ site, cluster }) => read(site, async () => (await askVersion(kubeClient(cluster))).ahead)),
   ]);
   return clocks.flat();
 }
