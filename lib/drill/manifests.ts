@@ -1,7 +1,7 @@
 /** What a drill puts into its throwaway namespace. Pure. */
 import * as net from "node:net";
 import type * as k8s from "@kubernetes/client-node";
-import { portOf, privateRanges } from "../../components/isolation";
+import { defaultDeny, dns, portOf, postgres as databases, privateRanges, tcp } from "../../components/isolation";
 import { database, objectStoreSpec } from "../../components/postgres";
 import { labels, operatorPods, resources, restrictedContainer, restrictedPod } from "../pods";
 import type { Settings } from "../../settings";
@@ -45,9 +45,7 @@ const meta = (name: string, extra: Record<string, string> = {}) => ({
   labels: { ...labels("drill"), ...extra },
 });
 const role = (name: string) => ({ "homestead/drill-role": name });
-const tcp = (...ports: number[]) => ports.map((port) => ({ protocol: "TCP", port }));
 const range = (address: string) => ({ ipBlock: { cidr: `${address}/${net.isIPv6(address) ? 128 : 32}` } });
-const databases = { podSelector: { matchExpressions: [{ key: "cnpg.io/cluster", operator: "Exists" }] } };
 
 /** Where the vault is, for a policy. Private addresses stand still; a name in the internet does not. */
 export function vaultEndpoint(endpoint: string, resolved: string[]): Endpoint {
@@ -84,7 +82,6 @@ export function namespaceObjects(args: Pick<DrillArgs, "settings" | "vault" | "a
   });
   const mastodon = { matchLabels: role("mastodon") };
   const valkey = { matchLabels: role("valkey") };
-  const dns = { namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } } };
   return [
     {
       apiVersion: "v1",
@@ -94,12 +91,8 @@ export function namespaceObjects(args: Pick<DrillArgs, "settings" | "vault" | "a
         labels: { [drillLabel]: args.settings.site, "pod-security.kubernetes.io/enforce": "restricted" },
       },
     },
-    policy("default-deny", { podSelector: {}, policyTypes: ["Ingress", "Egress"] }),
-    policy("dns", {
-      podSelector: {},
-      policyTypes: ["Egress"],
-      egress: [{ to: [dns], ports: [{ protocol: "UDP", port: 53 }, ...tcp(53)] }],
-    }),
+    policy("default-deny", defaultDeny),
+    policy("dns", dns),
     policy("databases", {
       podSelector: databases.podSelector,
       policyTypes: ["Ingress", "Egress"],
