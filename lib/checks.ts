@@ -62,7 +62,8 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
   // A plan asks no cluster; it shows a site that runs.
   if (isPlanning()) {
     const databaseName = clusterName(settings.generation);
-    return { podMonitors: "there", database: "there", databaseName, former: [], ...momentOf(undefined, settings) };
+    const moment = restoredTo(undefined, settings);
+    return { podMonitors: "there", database: "there", databaseName, former: [], restoredTo: moment };
   }
   const { faults, databases, lease, podMonitors } = await lookAround(settings, keys, "wait");
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
@@ -80,13 +81,8 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     ...(databases?.current?.spec.replica?.primary !== undefined
       ? { primary: databases.current.spec.replica.primary }
       : {}),
-    ...momentOf(databases, settings),
+    restoredTo: restoredTo(databases?.current, settings),
   };
-}
-
-function momentOf(databases: Databases | undefined, settings: Settings): Pick<Found, "restoredTo"> {
-  const moment = restoredTo(databases?.current, settings);
-  return moment === undefined ? {} : { restoredTo: moment };
 }
 
 /** What an update would refuse, for who only asks: nothing is waited for, and the lease is not taken. */
