@@ -52,16 +52,19 @@ const started = Date.now();
 const minutesLeft = (): number =>
   Number(process.env["E2E_MINUTES"] ?? "Infinity") - Math.round((Date.now() - started) / 60_000);
 
-/** Whether all scenarios are run, and not those that somebody names, who wants to see each outcome. */
-let wholeRun = false;
-
-async function inOrder(chosen: readonly Scenario[], environment: Environment, extent: "once" | "full"): Promise<Tally> {
+/** @param secondTries `none`: somebody has named the scenarios, and wants to see each outcome. */
+async function inOrder(
+  chosen: readonly Scenario[],
+  environment: Environment,
+  extent: "once" | "full",
+  secondTries: "taken" | "none",
+): Promise<Tally> {
   const tallies: Tally[] = [];
   for (const scenario of chosen) {
     const { name, minutes, secondTry } = scenario;
     if (minutes <= minutesLeft()) {
       const first = await runScenario(scenario, environment, extent);
-      const again = first.failed > 0 && secondTry !== undefined && wholeRun && minutes <= minutesLeft();
+      const again = first.failed > 0 && secondTry !== undefined && secondTries === "taken" && minutes <= minutesLeft();
       if (again) console.log(`\n${name} once more, and that counts: ${secondTry}`);
       tallies.push(again ? await runScenario(scenario, environment, extent) : first);
     } else {
@@ -110,7 +113,6 @@ async function main(): Promise<Tally> {
     positionals.length === 0
       ? scenarios.filter((s) => s.included !== "by name")
       : scenarios.filter((s) => positionals.includes(s.name));
-  wholeRun = positionals.length === 0;
   const left = positionals.length === 0 ? scenarios.filter((s) => !chosen.includes(s)).map((s) => s.name) : [];
   if (left.length > 0) console.log(`left out, since they are run by name only: ${left.join(", ")}`);
 
@@ -122,7 +124,7 @@ async function main(): Promise<Tally> {
   if (process.env["E2E_PLACE"] === "beside") {
     const environment = beside(found.environment);
     await prepareImages(environment);
-    return inOrder(chosen, environment, values.full ? "full" : "once");
+    return inOrder(chosen, environment, values.full ? "full" : "once", "none");
   }
   const { environment } = found;
   const release = await exclusive(environment.cache);
@@ -142,6 +144,7 @@ async function main(): Promise<Tally> {
         first.filter(({ sites = "one" }) => sites === when),
         environment,
         extent,
+        positionals.length === 0 ? "taken" : "none",
       );
     // They begin first: a scenario ends what began since it did.
     const together = await Promise.all([second.length === 0 ? sum([]) : besides(second, extent), of("one")]);

@@ -7,9 +7,10 @@ import * as crypto from "node:crypto";
 import type { Cluster } from "../support/cluster";
 import { eventually, run } from "../support/processes";
 import type { Project, PulumiOutcome } from "../support/project";
-import type { Scenario } from "../support/scenario";
+import type { Context, Scenario } from "../support/scenario";
 import type { SiteClient } from "../support/site";
 import { sharedSite } from "../support/shared";
+import type { SharedSite } from "../support/shared";
 import { buckets } from "../support/stack";
 
 const namespace = "homestead-drill";
@@ -20,8 +21,9 @@ export const drill: Scenario = {
   minutes: 6,
   limit: 40,
   async run(context) {
-    const { report, extent } = context;
-    const { project, s3, cluster, client } = await sharedSite(context);
+    const { report } = context;
+    const site = await sharedSite(context);
+    const { project, cluster, client } = site;
     await report.step("posts, uploads, and a base backup after them", async () => {
       for (let i = 0; i < 15; i++) await client.post(`post ${i}`, i < 2 ? { media_ids: [await uploaded(client)] } : {});
       await baseBackup(cluster);
@@ -51,47 +53,7 @@ export const drill: Scenario = {
       console.log(`      it took ${result.seconds.total} s; the newest row was ${result.newestRow.ageSeconds} s old`);
     });
     await interrupted(project, cluster, report);
-    await badBackups();
-
-    async function badBackups(): Promise<void> {
-      const faults: { what: string; make: () => Promise<unknown>; says: RegExp }[] = [
-        {
-          what: "a drill with another Active Record key passes",
-          make: () => project.setSecret("home", "activeRecordPrimaryKey", crypto.randomBytes(16).toString("hex")),
-          says: /the Active Record keys of stack home do not open what is encrypted/,
-        },
-        {
-          what: "a drill without the uploads in their bucket passes",
-          make: async () => {
-            const uploads = (await s3.keys(buckets.media)).filter((key) => key.includes("/original/"));
-            for (const key of uploads) await s3.request("DELETE", `${buckets.media}/${key}`);
-          },
-          says: /upload \S+ is not in bucket '.*': 404/,
-        },
-        {
-          what: "a drill with a table emptied in its source passes",
-          // Not TRUNCATE: with CASCADE it takes the uploads' rows along, and the drill would look for no file.
-          make: () => cluster.sql("SET session_replication_role = replica; DELETE FROM statuses"),
-          says: /table statuses has 0 rows in the live database and \d+ in the backup/,
-        },
-      ];
-      const unchanged = () => undefined;
-      if (extent === "full") {
-        for (const { what, make, says } of faults) {
-          const probe = () => project.changed(["Pulumi.home.yaml"], unchanged, () => make().then(passes));
-          await report.control(what, probe, says);
-        }
-        return;
-      }
-      // Each is found by itself, so that one drill shows all three.
-      const outcome = await report.step("a drill with another key, without uploads, and with a table emptied", () =>
-        project.changed(["Pulumi.home.yaml"], unchanged, async () => {
-          for (const { make } of faults) await make();
-          return once();
-        }),
-      );
-      for (const { what, says } of faults) await report.control(what, () => mustHavePassed(outcome), says);
-    }
+    await badBackups(context, site, { once, passes });
 
     await report.check("a namespace that is none of a drill's is not touched", async () => {
       await cluster.kubectl(["create", "namespace", namespace]);
@@ -128,6 +90,51 @@ async function interrupted(project: Project, cluster: Cluster, report: Reporter)
     assert.match(outcome.output, /restoring .*\n[\s\S]*interrupted/);
     assert.equal(await cluster.get("namespace", namespace), undefined);
   });
+}
+
+/** What would make a restore worthless, each found by the drill. @param drills `once`: one drill; `passes`: which must pass */
+async function badBackups(
+  { report, extent }: Context,
+  { project, s3, cluster }: SharedSite,
+  { once, passes }: { once: () => Promise<PulumiOutcome>; passes: () => Promise<unknown> },
+): Promise<void> {
+  const faults: { what: string; make: () => Promise<unknown>; says: RegExp }[] = [
+    {
+      what: "a drill with another Active Record key passes",
+      make: () => project.setSecret("home", "activeRecordPrimaryKey", crypto.randomBytes(16).toString("hex")),
+      says: /the Active Record keys of stack home do not open what is encrypted/,
+    },
+    {
+      what: "a drill without the uploads in their bucket passes",
+      make: async () => {
+        const uploads = (await s3.keys(buckets.media)).filter((key) => key.includes("/original/"));
+        for (const key of uploads) await s3.request("DELETE", `${buckets.media}/${key}`);
+      },
+      says: /upload \S+ is not in bucket '.*': 404/,
+    },
+    {
+      what: "a drill with a table emptied in its source passes",
+      // Not TRUNCATE: with CASCADE it takes the uploads' rows along, and the drill would look for no file.
+      make: () => cluster.sql("SET session_replication_role = replica; DELETE FROM statuses"),
+      says: /table statuses has 0 rows in the live database and \d+ in the backup/,
+    },
+  ];
+  const unchanged = () => undefined;
+  if (extent === "full") {
+    for (const { what, make, says } of faults) {
+      const probe = () => project.changed(["Pulumi.home.yaml"], unchanged, () => make().then(passes));
+      await report.control(what, probe, says);
+    }
+    return;
+  }
+  // Each is found by itself, so that one drill shows all three.
+  const outcome = await report.step("a drill with another key, without uploads, and with a table emptied", () =>
+    project.changed(["Pulumi.home.yaml"], unchanged, async () => {
+      for (const { make } of faults) await make();
+      return once();
+    }),
+  );
+  for (const { what, says } of faults) await report.control(what, () => mustHavePassed(outcome), says);
 }
 
 /** @throws Error with what the drill found, unless it passed */
