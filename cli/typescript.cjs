@@ -7,6 +7,6 @@ const { transformSync } = require("esbuild");
 if (process.env.HOMESTEAD_TRACE === "1") process.setSourceMapsEnabled(true);
 
 require.extensions[".ts"] = (module, filename) => {
-  const options = { loader: "ts", format: "cjs", target: "node24", sourcefile: filename, sourcemap: "inline" };
+  const options = { loader: "ts", format: "cjs", target: "node22", sourcefile: filename, sourcemap: "inline" };
   module._compile(transformSync(readFileSync(filename, "utf8"), options).code, filename);
 };

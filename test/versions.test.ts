@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { describe, expect, it } from "vitest";
 import { projectFolder } from "../lib/plan";
+import { oldestNode } from "../lib/supported-node";
 import { charts, images } from "../versions";
 
 describe("versions", () => {
@@ -27,6 +28,13 @@ describe("versions", () => {
       devDependencies: Record<string, string>;
     };
     expect(process.versions.node).toBe(devDependencies.node);
+  });
+
+  it("of Node.js that the program asks for is the one that package.json does", () => {
+    const { engines } = JSON.parse(fs.readFileSync(path.join(projectFolder, "package.json"), "utf8")) as {
+      engines: { node: string };
+    };
+    expect(engines.node).toBe(`>=${oldestNode}`);
   });
 
   it("are exact for every package, so that two installations are the same", () => {
