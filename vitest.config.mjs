@@ -9,8 +9,10 @@ export default defineConfig({
     globalSetup: ["test/support/plans.ts"],
     // Many tests start Node.js on the same packages: compiled once, they load a fifth faster.
     env: { NODE_COMPILE_CACHE: new URL("node_modules/.cache/compile", import.meta.url).pathname },
-    // By default one core is left idle, which of two is half; most tests wait for processes of their own.
-    maxWorkers: "100%",
+    // The program's packages take seconds to load: once a worker, not once a file. A test cleans up after itself.
+    isolate: false,
+    // By default one core is left idle, which of two is half; and most tests wait for processes of their own.
+    maxWorkers: "150%",
     // A file that starts processes may wait for two slow cores.
     testTimeout: 120_000,
   },

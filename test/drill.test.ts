@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect, it, vi } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { interruptible, render } from "../cli/drill";
 import { endOf, listing, newestOf } from "../lib/archive";
 import * as manifests from "../lib/drill/manifests";
@@ -246,6 +246,9 @@ describe("a drill's result", () => {
 });
 
 describe("Ctrl-C", () => {
+  // Other files' modules listen to it as well, and test files share a process.
+  beforeEach(() => void process.removeAllListeners("SIGINT"));
+
   /** Work that cleans up for a while once it is interrupted. */
   const work = (clean: () => void) =>
     interruptible(async (signal) => {
