@@ -31,6 +31,10 @@ describe("homestead", () => {
       expect(stdout).toMatch(new RegExp(`^  ${subcommand} `, "m"));
   });
 
+  it("says its version", async () => {
+    expect(await homestead(["--version"])).toMatchObject({ code: 0, stdout: "0.1.0\n" });
+  });
+
   it("refuses a subcommand and an option it does not know", async () => {
     expect(await homestead(["paln"])).toMatchObject({
       code: 1,

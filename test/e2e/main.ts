@@ -16,10 +16,10 @@ import { exclusive } from "./support/lock";
 import { atExit, cleanUp, fromNow, run, within } from "./support/processes";
 import { oneLine, parseTotal, Report, scenarioLine, sum, totalLine } from "./support/report";
 import type { Tally } from "./support/report";
-import type { Scenario } from "./support/scenario";
+import type { Extent, Scenario } from "./support/scenario";
 import { scenarios } from "./scenarios/index";
 
-async function runScenario(scenario: Scenario, environment: Environment, extent: "once" | "full"): Promise<Tally> {
+async function runScenario(scenario: Scenario, environment: Environment, extent: Extent): Promise<Tally> {
   console.log(`\n${scenario.name}: ${scenario.what}`);
   const start = Date.now();
   const before = fromNow();
@@ -56,7 +56,7 @@ const minutesLeft = (): number =>
 async function inOrder(
   chosen: readonly Scenario[],
   environment: Environment,
-  extent: "once" | "full",
+  extent: Extent,
   secondTries: "taken" | "none",
 ): Promise<Tally> {
   const tallies: Tally[] = [];
@@ -78,7 +78,7 @@ async function inOrder(
 }
 
 /** Runs scenarios on the second cluster, in a process of their own; what they say comes when all of it is said. */
-async function besides(chosen: readonly Scenario[], extent: "once" | "full"): Promise<Tally> {
+async function besides(chosen: readonly Scenario[], extent: Extent): Promise<Tally> {
   const names = chosen.map(({ name }) => name);
   const outcome = await run(
     process.execPath,
@@ -124,7 +124,7 @@ async function main(): Promise<Tally> {
   if (process.env["E2E_PLACE"] === "beside") {
     const environment = beside(found.environment);
     await prepareImages(environment);
-    return inOrder(chosen, environment, values.full ? "full" : "once", "none");
+    return inOrder(chosen, environment, values.full ? "full" : "brief", "none");
   }
   const { environment } = found;
   const release = await exclusive(environment.cache);
@@ -135,7 +135,7 @@ async function main(): Promise<Tally> {
   });
   try {
     await prepareImages(environment);
-    const extent = values.full ? "full" : "once";
+    const extent = values.full ? "full" : positionals.length === 0 ? "brief" : "once";
     // Beside the others only where there are others: somebody who names scenarios gets them one after the other.
     const second = positionals.length === 0 ? chosen.filter(({ place }) => place === "beside") : [];
     const first = chosen.filter((scenario) => !second.includes(scenario));

@@ -295,7 +295,7 @@ async function mutationsAreCaught(site: Site): Promise<void> {
       () => {
         project.set("home", "dns", { ...(project.value("home", "dns") as object), ttl: ++ttl });
         // What is tried is the verdict, not how long a fault that may pass is waited for.
-        if (context.extent === "once") project.edit("lib/verify.ts", /retrySeconds \?\? 120/, "retrySeconds ?? 30");
+        if (context.extent !== "full") project.edit("lib/verify.ts", /retrySeconds \?\? 120/, "retrySeconds ?? 30");
         change();
       },
       () => project.up("home"),

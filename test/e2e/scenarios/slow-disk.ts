@@ -101,7 +101,7 @@ async function everythingOnTheSlowDisk(context: Context, lab: Lab): Promise<void
     load.during(async () => {
       await sleep(5000);
       alert?.begins();
-      await slowed(lab, modes(rounds.nfs[extent]));
+      await slowed(lab, modes(rounds.nfs[extent === "full" ? "full" : "once"]));
       await sleep(10_000);
     }),
   );
@@ -126,7 +126,7 @@ async function recommendedProfile(context: Context, lab: Lab): Promise<void> {
   const before = await pods(cluster);
   await report.step("recommended: reads and posts five times a second, while the disk is slowed and hangs", () =>
     load.during(async () => {
-      await slowed(lab, modes(rounds.recommended[extent]));
+      await slowed(lab, modes(rounds.recommended[extent === "full" ? "full" : "once"]));
       await sleep(5000);
     }),
   );

@@ -2,11 +2,16 @@
 import type { Environment } from "./environment";
 import type { Report } from "./report";
 
+/**
+ * How long a scenario draws and measures. `brief`: in a whole run, which has an hour; `once`: as the issue asks, where the
+ * scenario is named; `full`: repeated, for figures.
+ */
+export type Extent = "brief" | "once" | "full";
+
 export interface Context {
   environment: Environment;
   report: Report;
-  /** `once` in CI; `full` repeats what is drawn at random or measured. */
-  extent: "once" | "full";
+  extent: Extent;
   /** Folder for the output of everything the scenario runs. */
   logs: string;
 }
