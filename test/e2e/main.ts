@@ -78,13 +78,22 @@ async function inOrder(
 }
 
 /** Runs scenarios on the second cluster, in a process of their own; what they say comes when all of it is said. */
-async function besides(chosen: readonly Scenario[], extent: Extent): Promise<Tally> {
+async function besides(chosen: readonly Scenario[], environment: Environment, extent: Extent): Promise<Tally> {
   const names = chosen.map(({ name }) => name);
   const outcome = await run(
     process.execPath,
     [...process.execArgv, ...process.argv.slice(1, 2), ...names, ...(extent === "full" ? ["--full"] : [])],
     {
-      env: { ...process.env, E2E_PLACE: "beside", E2E_BUCKETS: "e2e-beside", E2E_MINUTES: String(minutesLeft()) },
+      env: {
+        ...process.env,
+        E2E_PLACE: "beside",
+        E2E_BUCKETS: "e2e-beside",
+        E2E_MINUTES: String(minutesLeft()),
+        // Prepared already. The lab cannot be asked for them: the first cluster is being emptied.
+        E2E_IMAGES: Object.entries(environment.images)
+          .map(([name, reference]) => `${name}=${reference}`)
+          .join(" "),
+      },
       seconds: chosen.reduce((minutes, { limit }) => minutes + limit, 0) * 60,
     },
   );
@@ -123,7 +132,7 @@ async function main(): Promise<Tally> {
   }
   if (process.env["E2E_PLACE"] === "beside") {
     const environment = beside(found.environment);
-    await prepareImages(environment);
+    if (process.env["E2E_IMAGES"] === undefined) await prepareImages(environment);
     return inOrder(chosen, environment, values.full ? "full" : "brief", "none");
   }
   const { environment } = found;
@@ -147,7 +156,10 @@ async function main(): Promise<Tally> {
         positionals.length === 0 ? "taken" : "none",
       );
     // They begin first: a scenario ends what began since it did.
-    const together = await Promise.all([second.length === 0 ? sum([]) : besides(second, extent), of("one")]);
+    const together = await Promise.all([
+      second.length === 0 ? sum([]) : besides(second, environment, extent),
+      of("one"),
+    ]);
     const both = await of("both");
     return sum([{ passed: 0, failed: 0, skipped: left.length }, ...together, both, await of("last")]);
   } finally {
