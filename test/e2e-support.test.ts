@@ -7,6 +7,8 @@ import { secretsBelow, secretsIn } from "./e2e/cases/secrets";
 import { kindOf } from "./e2e/support/counting-proxy";
 import { differences } from "./e2e/support/cluster";
 import { childEnvironment, imageOverrides } from "./e2e/support/environment";
+import type { Environment } from "./e2e/support/environment";
+import { Lab } from "./e2e/support/lab";
 import { cleanUp, eventually, fromNow, run, sleep, within } from "./e2e/support/processes";
 import { diagnosis } from "./e2e/support/project";
 import type { Project } from "./e2e/support/project";
@@ -95,6 +97,21 @@ describe("a child process", () => {
     expect(env).toMatchObject({ HOME: "/root", KUBECONFIG: "/nonexistent/kubeconfig" });
     expect(env).not.toHaveProperty("PULUMI_ACCESS_TOKEN");
     expect(env["PATH"]).toMatch(/\/node_modules\/\.bin:\/usr\/bin$/);
+  });
+});
+
+describe("the lab's zone", () => {
+  test("is written by one process at a time, and the daemons of a start do not keep it", async () => {
+    const home = fs.mkdtempSync(path.join(os.tmpdir(), "homestead-lab-"));
+    const command = path.join(home, "lab");
+    fs.writeFileSync(
+      command,
+      `echo begin >> ${home}/said\nsleep 60 &\necho $! >> ${home}/daemons\nsleep 0.3\necho end >> ${home}/said\n`,
+    );
+    const lab = Lab.of({ lab: { command, home }, childEnv: process.env } as unknown as Environment);
+    await Promise.all([lab?.run(["up", "home"], 10), lab?.run(["up", "vps"], 10)]);
+    expect(fs.readFileSync(path.join(home, "said"), "utf8")).toBe("begin\nend\nbegin\nend\n");
+    for (const pid of fs.readFileSync(path.join(home, "daemons"), "utf8").trim().split("\n")) process.kill(Number(pid));
   });
 });
 

@@ -56,6 +56,12 @@ function findLab(env: NodeJS.ProcessEnv): string | undefined {
   return candidates.find((file) => file !== undefined && fs.existsSync(file));
 }
 
+/**
+ * The lab writes its zone without a lock, and then waits until its server has that very version: of two at a time one
+ * waits in vain, or is lost. Whoever changes the zone holds this file (flock), and not the daemons that it starts.
+ */
+export const zoneLock = (labHome: string): string => path.join(labHome, "homestead-e2e-zone.lock");
+
 /** Finds everything, or says in one line what is missing. Starts nothing. */
 export async function findEnvironment(env: NodeJS.ProcessEnv = process.env): Promise<Found> {
   const missing = (why: string): Found => ({ kind: "missing", why });
@@ -83,7 +89,7 @@ export async function findEnvironment(env: NodeJS.ProcessEnv = process.env): Pro
       E2E_S3_SECRET_KEY: labEnv["LAB_S3_SECRET_KEY"],
       E2E_DNS_SERVER: labEnv["LAB_DNS"],
       // The lab is in its user's home folder, and the suite runs it in others.
-      E2E_DNS_COMMAND: `env LAB_HOME=${labHome} bash ${lab} dns set`,
+      E2E_DNS_COMMAND: `flock --close ${zoneLock(labHome)} env LAB_HOME=${labHome} bash ${lab} dns set`,
       E2E_ZONE: "ramble.test",
       E2E_HOST_ADDRESS: "10.210.0.1",
       E2E_CHARTS: env["E2E_CHARTS"] ?? (fs.existsSync(charts) ? charts : undefined),

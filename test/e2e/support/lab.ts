@@ -1,4 +1,5 @@
 /** The lab's own commands, for what kubectl cannot do: starting, power cuts, images without a registry. */
+import { zoneLock } from "./environment";
 import { must, run } from "./processes";
 import type { Environment } from "./environment";
 
@@ -22,7 +23,10 @@ export class Lab {
 
   /** Runs a lab command. @throws with the end of its output if it fails */
   run(args: string[], seconds = 300): Promise<string> {
-    return must("bash", [this.command, ...args], { env: this.environment.childEnv, seconds });
+    // A start renders the zone anew.
+    const alone = args[0] === "up" ? ["flock", "--close", zoneLock(this.home)] : [];
+    const [command = "bash", ...rest] = [...alone, "bash", this.command, ...args];
+    return must(command, rest, { env: this.environment.childEnv, seconds });
   }
 
   /** The clusters that are up. */
