@@ -18,20 +18,23 @@ export const charts = {
 } as const satisfies Record<string, ChartReference>;
 export type ChartName = keyof typeof charts;
 
-// Digests stand where two independent public sources agree on one; a wrong digest is worse than none. `docker buildx
-// imagetools inspect <image>` gives the others to whoever reaches the registries.
+// A digest stands where two independent public sources agree on it, since a wrong one is worse than none; for
+// mastodon-streaming there were none. `docker buildx imagetools inspect <image>` says it to whoever reaches the registry.
 export const images = {
-  mastodon: "ghcr.io/mastodon/mastodon:v4.6.2",
-  "mastodon-streaming": "ghcr.io/mastodon/mastodon-streaming:v4.6.2",
-  postgres: "ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie",
-  valkey: "docker.io/valkey/valkey:8.1.4",
-  nginx: "docker.io/nginxinc/nginx-unprivileged:1.29.3-alpine",
+  mastodon: "ghcr.io/mastodon/mastodon:v4.6.5@sha256:77f11d1a6c674664217372d94ccdb9203524c60447827fe74ab6e11466825815",
+  "mastodon-streaming": "ghcr.io/mastodon/mastodon-streaming:v4.6.5",
+  postgres:
+    "ghcr.io/cloudnative-pg/postgresql:17.11-202608310816-system-trixie@sha256:362b039f643f1c09a34edd63d9a78903e5f1f4f43c24236cc8459621eb676d12",
+  valkey: "docker.io/valkey/valkey:8.1.10@sha256:640c5e62cea04b6d6f2084232651d0cc70362d31f4f805e7be94dbed6855e8f2",
+  nginx:
+    "docker.io/nginxinc/nginx-unprivileged:1.31.6-alpine@sha256:b9241c6e7b8e9a862f129d8d4199ab64b10390949a78bdd5603379b32c844083",
   // The last of 7.x, which Mastodon asks for (docs.joinmastodon.org/admin/elasticsearch).
   elasticsearch:
     "docker.elastic.co/elasticsearch/elasticsearch:7.17.29@sha256:3f55a7f6f29b95345dc33808d6e914f81d125d4ca90a414e26c81a3521400980",
   rclone: "docker.io/rclone/rclone:1.75.1@sha256:45401ad7410db1d67ffdb58e19059ad20b0d8e0285a60e38bbec55cc1019c7a5",
-  node: "docker.io/library/node:24.21.0-slim",
-  versitygw: "docker.io/versity/versitygw:v1.8.0",
+  node: "docker.io/library/node:24.21.0-slim@sha256:d6aa754f16b3197301076f047b5def2f02ea1dbbc2ca920407d46d7ec7f87b20",
+  versitygw:
+    "docker.io/versity/versitygw:v1.8.0@sha256:30292fc2eeacc67a36993b01f7a7a5e3361a19cced0e80c1d71cfa2a4b0a2499",
   "cloudnative-pg":
     "ghcr.io/cloudnative-pg/cloudnative-pg:1.30.0@sha256:a2701eb97cdd2a34b1fdb2cb51987f544b706e40bec72ae7146cd8580efefebb",
   "barman-plugin":

@@ -195,7 +195,7 @@ describe("each rule", () => {
         [deployment()],
         [deployment({ container: { image: "registry.local:5000/blog:v1" } })],
         [deployment({ container: { image: `docker.io/rclone/rclone:1.76.0@${someDigest}` } })],
-        [release({ values: { image: { repository: "ghcr.io/mastodon/mastodon", tag: "v4.6.2" } } })],
+        [release({ values: { image: { repository: "ghcr.io/mastodon/mastodon", tag: `v4.6.2@${someDigest}` } } })],
         [release({ version: undefined, chart: "./charts/mastodon" })],
       ],
       break: [
@@ -572,6 +572,7 @@ describe("every rule is kept", () => {
     expect([...new Set(broken.map((line) => line.split(":")[0]))].sort()).toEqual([
       "no-service-account-token",
       "one-way-in",
+      "pinned-images",
       "pod-security-restricted",
     ]);
   });

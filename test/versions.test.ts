@@ -18,8 +18,13 @@ describe("versions", () => {
     expect(chart.version).toMatch(/^v?\d+\.\d+\.\d+$/);
   });
 
+  it("names every image by its digest, but for the one that nobody has published", () => {
+    const without = Object.entries<string>(images).filter(([, image]) => !image.includes("@sha256:"));
+    expect(without.map(([name]) => name)).toEqual(["mastodon-streaming"]);
+  });
+
   it("keeps Mastodon's two images at one version", () => {
-    const tag = (image: string) => image.split(":").at(-1);
+    const tag = (image: string) => image.split("@")[0]?.split(":").at(-1);
     expect(tag(images.mastodon)).toBe(tag(images["mastodon-streaming"]));
   });
 

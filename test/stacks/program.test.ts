@@ -4,6 +4,7 @@ import type { Plan, PlannedResource } from "../../lib/plan";
 import { isObject, shortType } from "../../lib/plan/render";
 import type { StackName } from "../../settings";
 import { copyProject } from "../support/folders";
+import { apex, webHost } from "../support/own";
 import { named, ofType, plannedStack, stacks } from "../support/planned";
 
 const parentOf = (plan: Plan, resource: PlannedResource) => plan.resources.find(({ urn }) => urn === resource.parent);
@@ -217,7 +218,7 @@ describe("home and vps", () => {
     const certificates = (stack: StackName) =>
       at(named(plannedStack(stack), "ingress-certificate").inputs, "spec.dnsNames");
     expect(certificates("vps")).toEqual(certificates("home"));
-    expect(certificates("home")).toEqual(["ramble.moe", "mastodon.ramble.moe"]);
+    expect(certificates("home")).toEqual([apex, webHost]);
   });
 
   it("run Mastodon on the active site only", () => {
