@@ -37,6 +37,11 @@ export const serverSettings: Record<string, string> = {
   "discovery.type": "single-node",
   // A mapped index wants vm.max_map_count raised on the node, which no restricted pod can do.
   "node.store.allow_mmap": "false",
+  // What must be free of the disk. By default that is a share of it, and a volume of the node-local class is a folder on
+  // the node's: at 95 %, be it with a hundred gigabytes free, every index would be read-only.
+  "cluster.routing.allocation.disk.watermark.low": "400mb",
+  "cluster.routing.allocation.disk.watermark.high": "300mb",
+  "cluster.routing.allocation.disk.watermark.flood_stage": "200mb",
   // The chart cannot do without user and password, so they may as well be asked for. HTTP without TLS: the network
   // policy lets Mastodon alone reach the port, and Elasticsearch asks for TLS only between nodes.
   "xpack.security.enabled": "true",

@@ -1,5 +1,6 @@
 /**
- * Search: what a stack that wants it gets. Elasticsearch itself is not run: there is no image of it without a registry.
+ * Search: what a stack that wants it gets. Elasticsearch itself is run in the end-to-end suite (search), where there is an
+ * image of it.
  */
 import { describe, expect, it } from "vitest";
 import { searchValues } from "../components/mastodon";
@@ -139,6 +140,17 @@ describe("the server's settings", () => {
       "node.store.allow_mmap": "false",
       "ingest.geoip.downloader.enabled": "false",
     });
+  });
+
+  it("count what is free of its disk in bytes, not in shares: the disk may be the node's", () => {
+    const levels = ["low", "high", "flood_stage"].map((level) => {
+      const free = serverSettings[`cluster.routing.allocation.disk.watermark.${level}`] ?? "";
+      expect(free, level).toMatch(/^\d+mb$/);
+      return parseInt(free, 10);
+    });
+    expect(levels).toEqual([...levels].sort((a, b) => b - a));
+    // A volume of 1Gi has room above all of them.
+    expect(Math.max(...levels)).toBeLessThan(512);
   });
 
   it("keep its heap within half of its memory", async () => {
