@@ -13,6 +13,7 @@ import { cleanUp, eventually, fromNow, run, sleep, within } from "./e2e/support/
 import { diagnosis } from "./e2e/support/project";
 import type { Project } from "./e2e/support/project";
 import { parseTotal, Report, sum, totalLine } from "./e2e/support/report";
+import { curlOptions, mustBeOk, parseAnswer } from "./e2e/support/search-server";
 
 describe("the end of a scenario", () => {
   test("ends what began since it did, and nothing that runs beside it", async () => {
@@ -200,4 +201,23 @@ test("a store's listings are told from its reads: they have another price", () =
   expect(kindOf("GET", "/vault?list-type=2&prefix=pg%2F")).toBe("LIST");
   expect(kindOf("GET", "/vault/lease.json")).toBe("GET");
   expect(kindOf("PUT", "/vault/lease.json")).toBe("PUT");
+});
+
+describe("a question to the search server", () => {
+  test("is curl's options, quoted", () => {
+    expect(curlOptions({ user: 'elastic:a"b\\c', "write-out": "\n%{http_code}" })).toBe(
+      'user = "elastic:a\\"b\\\\c"\nwrite-out = "\\n%{http_code}"\n',
+    );
+  });
+
+  test("has an answer of a body and a status", () => {
+    expect(parseAnswer('{\n"a": 1\n}\n200')).toEqual({ status: 200, body: '{\n"a": 1\n}' });
+    expect(parseAnswer("\n401\n")).toEqual({ status: 401, body: "" });
+    expect(() => parseAnswer("curl: (7) Failed to connect")).toThrow("no answer: curl: (7)");
+  });
+
+  test("fails with the status unless it is 200", () => {
+    expect(mustBeOk({ status: 200, body: "x" }, "/")).toBe("x");
+    expect(() => mustBeOk({ status: 401, body: "no" }, "/_search")).toThrow("/_search: HTTP 401 no");
+  });
 });

@@ -12,6 +12,7 @@ import { oneSite } from "./one-site";
 import { rebornHome } from "./reborn-home";
 import { refused } from "./refused";
 import { restore } from "./restore";
+import { search } from "./search";
 import { slowDisk } from "./slow-disk";
 import { switchThereAndBack } from "./switch";
 import { tryIt } from "./try";
@@ -25,6 +26,7 @@ export const scenarios: readonly Scenario[] = [
   doctor,
   restore,
   volumeMedia,
+  search,
   // These five share a site.
   slowDisk,
   isolation,

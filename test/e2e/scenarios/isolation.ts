@@ -5,6 +5,7 @@
 import * as assert from "node:assert/strict";
 import * as tls from "node:tls";
 import { secretsBelow, secretsIn } from "../cases/secrets";
+import { mustBeAdmitted, unrestricted } from "../support/admission";
 import type { Cluster, KubeObject } from "../support/cluster";
 import { containersOf, lasting } from "../support/disk";
 import { breaches, lookFrom, parseSight, probeProgram } from "../support/egress";
@@ -40,23 +41,7 @@ export const isolation: Scenario = {
 
 // ---------------------------------------------------------------- Pod Security
 
-/** A new pod like an existing one, as its controller would send it. */
-function likeOf(pod: KubeObject, change: (spec: Record<string, unknown>) => void = () => undefined): string {
-  const spec = structuredClone(pod.spec ?? {});
-  for (const key of ["nodeName", "ephemeralContainers", "hostname"]) delete spec[key];
-  change(spec);
-  const { labels } = pod.metadata;
-  return JSON.stringify({
-    apiVersion: "v1",
-    kind: "Pod",
-    metadata: { name: `e2e-${pod.metadata.name}`.slice(0, 63), namespace, labels },
-    spec,
-  });
-}
-
 async function podSecurity({ report }: Context, { cluster }: SharedSite): Promise<void> {
-  const admitted = (manifest: string) =>
-    cluster.kubectl(["create", "--dry-run=server", "-f", "-"], { input: manifest });
   await report.check("the namespace enforces Pod Security restricted", async () => {
     const labels = (await cluster.get("namespace", namespace))?.metadata.labels ?? {};
     assert.equal(labels["pod-security.kubernetes.io/enforce"], "restricted");
@@ -64,19 +49,13 @@ async function podSecurity({ report }: Context, { cluster }: SharedSite): Promis
   const pods = await cluster.list("pods", namespace);
   await report.check(`all ${pods.length} pods, those of finished jobs included, are admitted under it`, async () => {
     assert.ok(pods.length >= 7, `only ${pods.length} pods`);
-    for (const pod of pods) await admitted(likeOf(pod));
+    for (const pod of pods) await mustBeAdmitted(cluster, pod);
   });
   const [pod] = pods;
   if (pod === undefined) return;
   await report.control(
     "a pod is admitted that may become root",
-    () =>
-      admitted(
-        likeOf(pod, (spec) => {
-          delete spec["securityContext"];
-          for (const container of spec["containers"] as Record<string, unknown>[]) delete container["securityContext"];
-        }),
-      ),
+    () => mustBeAdmitted(cluster, pod, unrestricted),
     /violates PodSecurity "restricted/,
   );
 }

@@ -35,6 +35,11 @@ const labImages: Record<string, string> = {
   versitygw: "homestead.test/versitygw:lab",
 };
 
+/** What the lab has only if somebody gave it: nothing on this machine makes it, and scenarios do without. */
+const givenImages: Record<string, string> = {
+  elasticsearch: "docker.elastic.co/elasticsearch/elasticsearch:7.17.29",
+};
+
 /** Makes `environment.images` complete: what the suite was told, and on the lab what it has or can build. */
 export async function prepareImages(environment: Environment): Promise<void> {
   // The remote server is started from the same folder, also where no image has to be built.
@@ -68,7 +73,9 @@ export async function prepareImages(environment: Environment): Promise<void> {
   built["broken-blog"] = await buildBrokenBlog(environment, lab);
   const rclone = await buildRclone(lab);
   if (rclone !== undefined) built["rclone"] = rclone;
-  environment.images = { ...labImages, ...built, ...environment.images };
+  const there = await lab.images();
+  const given = Object.fromEntries(Object.entries(givenImages).filter(([, reference]) => there.has(reference)));
+  environment.images = { ...labImages, ...given, ...built, ...environment.images };
 }
 
 /** A web server that gets ready, and then offers every page for download: the blog's folder is mounted where nginx would serve it. */
