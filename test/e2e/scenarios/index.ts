@@ -33,13 +33,13 @@ export const scenarios: readonly Scenario[] = [
   drill,
   upgrade,
   faults,
-  // And these seven a pair of sites.
+  // And these seven a pair of sites, each as the one before leaves it. What a run has no time for is at the end.
   switchThereAndBack,
-  refused,
-  interrupted,
-  byHand,
   lostHome,
   rebornHome,
+  interrupted,
+  byHand,
+  refused,
   coldVps,
   archivePrice,
 ];

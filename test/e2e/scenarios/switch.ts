@@ -26,7 +26,7 @@ export const plannedSteps = [
 export const switchThereAndBack: Scenario = {
   name: "switch",
   what: "a planned switch there and back, with a client that posts throughout: nothing is lost, nothing comes twice",
-  sites: "last",
+  sites: "both",
   minutes: 10,
   limit: 90,
   async run(context) {
