@@ -1,4 +1,6 @@
+import { spawn } from "node:child_process";
 import * as fs from "node:fs";
+import * as net from "node:net";
 import * as os from "node:os";
 import * as path from "node:path";
 import { describe, expect, test } from "vitest";
@@ -12,6 +14,7 @@ import { Lab } from "./e2e/support/lab";
 import { cleanUp, eventually, fromNow, run, sleep, within } from "./e2e/support/processes";
 import { diagnosis } from "./e2e/support/project";
 import type { Project } from "./e2e/support/project";
+import { fetchVia } from "./e2e/support/web";
 import { parseTotal, Report, sum, totalLine } from "./e2e/support/report";
 import { curlOptions, mustBeOk, parseAnswer } from "./e2e/support/search-server";
 
@@ -99,6 +102,28 @@ describe("a child process", () => {
     expect(env).not.toHaveProperty("PULUMI_ACCESS_TOKEN");
     expect(env["PATH"]).toMatch(/\/node_modules\/\.bin:\/usr\/bin$/);
   });
+});
+
+describe("a request", () => {
+  test("is given up when nothing takes the connection", async () => {
+    const program =
+      "require('net').createServer().listen({ port: 0, backlog: 1 }, function () { console.log(this.address().port) })";
+    const server = spawn(process.execPath, ["-e", program], { stdio: ["ignore", "pipe", "inherit"] });
+    const port = await new Promise<number>((resolve) => server.stdout.on("data", (text) => resolve(Number(text))));
+    // Stopped, it accepts nothing; what fills its queue is followed by connections that hang.
+    server.kill("SIGSTOP");
+    const queue = [1, 2, 3, 4].map(() => net.connect(port, "127.0.0.1").on("error", () => undefined));
+    await sleep(200);
+    try {
+      const url = `http://nobody.test:${port}/`;
+      await expect(fetchVia({ address: "127.0.0.1" }, url, { seconds: 1 })).rejects.toThrow(
+        `no answer from ${url} within 1 s`,
+      );
+    } finally {
+      for (const socket of queue) socket.destroy();
+      server.kill("SIGKILL");
+    }
+  }, 20_000);
 });
 
 describe("the lab's zone", () => {

@@ -219,7 +219,7 @@ async function diskFull(
   await report.step("the database's volume moves to a small disk", async () => {
     const before = await victims(cluster);
     await hibernate("on");
-    await eventually(120, "the database sleeps", async () => {
+    await eventually(300, "the database sleeps", async () => {
       const instances = await cluster.list("pods", namespace, `cnpg.io/cluster=${database},cnpg.io/podRole=instance`);
       // It would wait for three minutes for its clients to go by themselves, and they stay.
       for (const { metadata } of instances) await kill(cluster, { ...metadata, namespace });

@@ -43,6 +43,8 @@ export function fetchVia(via: Via, url: string, request: Request = {}): Promise<
     servername: target.hostname,
     ...(via.ca ? { ca: via.ca } : {}),
     agent: false,
+    // Of silence, the connection's own included: a pod that is gone leaves it without a word for two minutes.
+    timeout: seconds * 1000,
   };
   return new Promise((resolve, reject) => {
     const outgoing = (target.protocol === "https:" ? https : http).request(options, (incoming) => {
@@ -54,7 +56,7 @@ export function fetchVia(via: Via, url: string, request: Request = {}): Promise<
         resolve({ status: incoming.statusCode ?? 0, headers: incoming.headers, body, text: body.toString("utf8") });
       });
     });
-    outgoing.setTimeout(seconds * 1000, () => outgoing.destroy(new Error(`no answer from ${url} within ${seconds} s`)));
+    outgoing.on("timeout", () => outgoing.destroy(new Error(`no answer from ${url} within ${seconds} s`)));
     outgoing.on("error", (error) => reject(new Error(`${url} at ${via.address}: ${error.message}`)));
     if (request.body instanceof Readable) request.body.pipe(outgoing);
     else outgoing.end(request.body);
