@@ -5,7 +5,8 @@
  * Pulumi.vps.yaml, and every switch of the active site changes them again; `npm test` has to pass all the same. So a
  * test takes the example, whose values it may know: `configurationOf`, `copyProject` and `plannedStack` give nothing
  * else. Only what any valid clone must pass (its golden manifests, the rules of its objects, its configuration table)
- * is asked of the clone, by way of `own.ts`.
+ * is asked of the clone, by way of `own.ts`. To see that it is so: change the values in a clone, then
+ * `npm run golden && npm run config-table && npm test`.
  *
  * What can be set, what it is by default and what it means stays in the one Pulumi.yaml, of which the example takes
  * everything but the shared values; Pulumi.dev.yaml names nobody and is taken as it is.
