@@ -15,7 +15,6 @@ import { planStack, projectFolder } from "../lib/plan";
 import { hasNsupdate, nsupdateScript, sendUpdate } from "../lib/rfc2136";
 import type { AddressRecord, SignedUpdate } from "../lib/rfc2136";
 import { copyProject, temporaryFolder } from "./support/folders";
-import { apex } from "./support/own";
 import { named as plannedResource } from "./support/planned";
 import { run } from "./support/command";
 
@@ -89,7 +88,7 @@ describe("dns by rfc2136 in a plan", () => {
       "Pulumi.home.yaml": (text) =>
         text.replace(
           "config:\n",
-          `config:\n  homestead:dns: {kind: rfc2136, server: 192.0.2.1, zone: ${apex}, keyName: homestead}\n  homestead:dnsKey: {secure: encrypted}\n`,
+          "config:\n  homestead:dns: {kind: rfc2136, server: 192.0.2.1, zone: ramble.moe, keyName: homestead}\n  homestead:dnsKey: {secure: encrypted}\n",
         ),
     });
     const plan = await planStack("home", { folder });

@@ -31,7 +31,6 @@ import type { Settings, StackName } from "../settings";
 import { configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
 import { temporaryFolder } from "./support/folders";
-import { apex, webHost } from "./support/own";
 import { plannedStack } from "./support/planned";
 import { faultsOf } from "./support/schemas";
 
@@ -1238,7 +1237,7 @@ describe("a site before its first update", () => {
       "ok: vault",
     ]);
     expect(inArea(found, "ports").map(({ what }) => what)).toEqual(["127.0.0.1:80", "127.0.0.1:443"]);
-    expect(inArea(found, "dns").map(({ what }) => what)).toEqual([apex, webHost]);
+    expect(inArea(found, "dns").map(({ what }) => what)).toEqual(["ramble.moe", "mastodon.ramble.moe"]);
     expect(found.lines.every(({ verdict, mend }) => verdict === "ok" || mend !== undefined)).toBe(true);
   });
 

@@ -3,13 +3,12 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
 import { generateIdentity, identityToRecipient } from "age-encryption";
-import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { describe, expect, inject, onTestFinished, test, vi } from "vitest";
 import { commandsOf, filesIn, writeKitFile, writeKitFolder } from "../lib/kit/folder";
 import { gatherKit } from "../lib/kit/gather";
 import { openKit, sealKit } from "../lib/kit/kit";
 import type { Kit } from "../lib/kit/kit";
 import { minify } from "../lib/kit/kubeconfig";
-import { projectFolder } from "../lib/plan";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { readStackConfig } from "../lib/stack-config";
 import { optionalSecrets, parseSettings, requiredSecrets } from "../settings";
@@ -20,6 +19,7 @@ import { configurationOf, secretValues } from "./support/configuration";
 import { fakePulumi } from "./support/fake-pulumi";
 import { copyProject, temporaryFolder } from "./support/folders";
 
+const project = inject("example");
 const passphrase = "correct horse battery staple";
 const backend = "s3://state?region=eu-central-003";
 const secretNames: readonly string[] = [...requiredSecrets, ...optionalSecrets];
@@ -65,7 +65,7 @@ interface World {
   changes?: Record<string, unknown>;
 }
 
-/** A kit of this project's own stack files. */
+/** A kit of the example's stack files. */
 function gather({
   sites = ["home", "vps"],
   names = [],
@@ -87,8 +87,8 @@ function gather({
   vi.stubEnv("KUBECONFIG", kube ?? kubeconfig());
   onTestFinished(() => void vi.unstubAllEnvs());
   return gatherKit({
-    folder: folder ?? projectFolder,
-    pulumi: new PulumiCli(projectFolder, { ...fake.environment, ...environment, FAKE_PULUMI_URL: told }),
+    folder: folder ?? project,
+    pulumi: new PulumiCli(project, { ...fake.environment, ...environment, FAKE_PULUMI_URL: told }),
     environment,
     load: (site) => Promise.resolve(siteOf(site as StackName, changes)),
     names,
@@ -250,7 +250,7 @@ describe("what goes into a kit", () => {
   test("the stack files byte for byte, every secret, and the vault", async () => {
     const { stackFiles, secrets, vaults } = await gather();
     for (const name of ["Pulumi.yaml", "Pulumi.home.yaml", "Pulumi.vps.yaml"]) {
-      expect(stackFiles[name]).toBe(fs.readFileSync(path.join(projectFolder, name), "utf8"));
+      expect(stackFiles[name]).toBe(fs.readFileSync(path.join(project, name), "utf8"));
     }
     expect(Object.keys(secrets["vps"] ?? {}).sort()).toEqual([...requiredSecrets].sort());
     expect(vaults["vps"]).toEqual({
@@ -506,7 +506,7 @@ describe("homestead kit", () => {
       ...environment,
     };
     const kit = (...args: string[]): Promise<Ended> =>
-      run(process.execPath, [path.join(projectFolder, "cli", "homestead.mjs"), "kit", ...args], {
+      run(process.execPath, [path.join(project, "cli", "homestead.mjs"), "kit", ...args], {
         folder,
         environment: all,
       });

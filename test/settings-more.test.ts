@@ -3,7 +3,6 @@ import { describe, expect, it } from "vitest";
 import { SettingsError, parseSettings } from "../settings";
 import type { Fault } from "../settings";
 import { configurationOf } from "./support/configuration";
-import { apex, webHost } from "./support/own";
 
 function faultsOf(changes: Record<string, unknown>, stack: "home" | "dev" = "home"): Fault[] {
   try {
@@ -119,7 +118,7 @@ describe("search", () => {
 });
 
 describe("dns by rfc2136", () => {
-  const dns = { kind: "rfc2136", server: "192.0.2.53", zone: apex, keyName: "homestead" };
+  const dns = { kind: "rfc2136", server: "192.0.2.53", zone: "ramble.moe", keyName: "homestead" };
   const dnsKey = "YSBrZXkgb2YgdGhpcnR5LXR3byBieXRlcywgaGVyZS4=";
   const withDns = (changes: Record<string, unknown> = {}, more: Record<string, unknown> = {}) => ({
     dns: { ...dns, ...changes },
@@ -153,18 +152,18 @@ describe("dns by rfc2136", () => {
     ],
     [
       "a zone that neither host is in",
-      withDns({ zone: "elsewhere.test" }),
+      withDns({ zone: "example.net" }),
       [
-        ...one("dns.zone", '"elsewhere.test"', `the zone that apex ${apex} is in`),
-        ...one("dns.zone", '"elsewhere.test"', `the zone that webHost ${webHost} is in`),
+        ...one("dns.zone", '"example.net"', "the zone that apex ramble.moe is in"),
+        ...one("dns.zone", '"example.net"', "the zone that webHost mastodon.ramble.moe is in"),
       ],
     ],
     [
       "a zone that is only the end of a name",
-      withDns({ zone: apex.slice(1) }),
+      withDns({ zone: "amble.moe" }),
       [
-        ...one("dns.zone", `"${apex.slice(1)}"`, `the zone that apex ${apex} is in`),
-        ...one("dns.zone", `"${apex.slice(1)}"`, `the zone that webHost ${webHost} is in`),
+        ...one("dns.zone", '"amble.moe"', "the zone that apex ramble.moe is in"),
+        ...one("dns.zone", '"amble.moe"', "the zone that webHost mastodon.ramble.moe is in"),
       ],
     ],
     [

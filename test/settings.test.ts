@@ -1,3 +1,4 @@
+import * as path from "node:path";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import * as versions from "../versions";
@@ -6,6 +7,7 @@ import { placeholderSecrets } from "../lib/plan/placeholders";
 import { SettingsError, formatFaults, nearest, parseSettings, requiredSecrets, sharedKeys } from "../settings";
 import type { Fault, RawConfiguration, StackName } from "../settings";
 import { configurationOf, secretValues } from "./support/configuration";
+import { ownConfigurationOf } from "./support/own";
 
 /** All faults of a configuration; fails the test if there are none. */
 function faultsOf(raw: RawConfiguration): Fault[] {
@@ -27,7 +29,7 @@ const fromOther = (key: string, stack = "home") =>
 
 describe("a committed stack file", () => {
   it.each(["home", "vps", "dev"] as const)("of %s is a working example", (stack) => {
-    expect(parseSettings(configurationOf(stack)).site).toBe(stack);
+    expect(parseSettings(ownConfigurationOf(stack)).site).toBe(stack);
   });
 });
 
@@ -606,11 +608,12 @@ rule(
   `one of ${Object.keys(versions.charts).join(", ")}`,
   remove("charts.redis"),
 );
+const chart = path.join(__dirname, "fixtures", "chart");
 rule(
   "a chart of a folder and a version",
-  { charts: { mastodon: { path: "test/fixtures/chart", version: "1" } } },
+  { charts: { mastodon: { path: chart, version: "1" } } },
   "charts.mastodon.path",
-  '"test/fixtures/chart"',
+  JSON.stringify(chart),
   "a path alone, or a repository and a version",
 );
 rule(

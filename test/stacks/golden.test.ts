@@ -4,19 +4,20 @@ import { projectFolder } from "../../lib/plan";
 import { differences, readFolder } from "../../lib/plan/golden";
 import { placeholderSecrets } from "../../lib/plan/placeholders";
 import { renderFiles } from "../../lib/plan/render";
-import { plannedStack, stacks } from "../support/planned";
+import { ownStack } from "../support/own";
+import { stacks } from "../support/planned";
 
 describe.each(stacks)("the golden manifests of %s", (stack) => {
   it("are what the program creates now (npm run golden writes them)", () => {
     const folder = path.join("test", "golden", stack);
     const golden = readFolder(path.join(projectFolder, folder));
-    const differ = differences(golden, renderFiles(plannedStack(stack), "golden"), folder);
+    const differ = differences(golden, renderFiles(ownStack(stack), "golden"), folder);
     expect(differ, "if this is what you mean: npm run golden").toBe("");
   });
 
   it("hold no secret, not even a placeholder's text, nor do the complete manifests", () => {
     for (const form of ["golden", "complete"] as const) {
-      const text = [...renderFiles(plannedStack(stack), form).values()].join("\n");
+      const text = [...renderFiles(ownStack(stack), form).values()].join("\n");
       expect(text).toContain("<secretKeyBase>");
       for (const value of Object.values(placeholderSecrets)) {
         expect(text).not.toContain(value);

@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { onTestFinished } from "vitest";
-import { projectFolder } from "../../lib/plan";
+import { writeExample } from "./example";
 
 /** An empty folder that the running test owns. */
 export function temporaryFolder(): string {
@@ -12,20 +12,14 @@ export function temporaryFolder(): string {
   return folder;
 }
 
-const notCopied = new Set(["node_modules", ".git", ".state", "out", "coverage", "test", "docs"]);
-
 /**
- * A copy of the project, sharing its installed packages, for tests that change a file of it.
+ * A copy of the example, for tests that change a file of the project.
  *
  * @param edit Changes of files: path in the project -> new text from old text ("" for a file that is not there).
  */
 export function copyProject(edit: Record<string, (text: string) => string> = {}): string {
   const folder = temporaryFolder();
-  for (const entry of fs.readdirSync(projectFolder)) {
-    if (!notCopied.has(entry))
-      fs.cpSync(path.join(projectFolder, entry), path.join(folder, entry), { recursive: true });
-  }
-  fs.symlinkSync(path.join(projectFolder, "node_modules"), path.join(folder, "node_modules"));
+  writeExample(folder);
   for (const [file, change] of Object.entries(edit)) {
     const target = path.join(folder, file);
     const before = fs.existsSync(target) ? fs.readFileSync(target, "utf8") : "";

@@ -1,15 +1,16 @@
-/** What this clone calls itself: whoever forks it puts their own names, addresses and buckets into the stack files. */
-import type { StackName } from "../../settings";
-import { configurationOf } from "./configuration";
+/**
+ * This clone's own stacks, for the few tests that are about the clone and not about the code: what they ask, they must
+ * be able to ask of every valid configuration (see `example.ts`).
+ */
+import { inject } from "vitest";
+import { projectFolder } from "../../lib/plan";
+import type { Plan } from "../../lib/plan";
+import type { RawConfiguration, StackName } from "../../settings";
+import { committedConfiguration } from "./configuration";
+import { planOf } from "./planned";
 
-const value = (key: string, stack: StackName = "home"): string =>
-  configurationOf(stack).config[`homestead:${key}`] ?? "";
+/** The plan of a stack of this clone. @throws if the program could not be evaluated */
+export const ownStack = (stack: StackName): Plan => planOf(inject("ownPlans"), stack);
 
-export const apex = value("apex");
-export const webHost = value("webHost");
-export const owner = value("owner");
-export const ownerEmail = value("ownerEmail");
-
-/** Where the world reaches a site. */
-export const addressOf = (stack: StackName): string =>
-  (JSON.parse(value("ingress", stack)) as { address: string }).address;
+/** The configuration of a stack of this clone, with placeholders for secrets. */
+export const ownConfigurationOf = (stack: StackName): RawConfiguration => committedConfiguration(projectFolder, stack);

@@ -1,15 +1,19 @@
-/** Access to the plans that {@link ./plans} made, and to single resources in them. */
+/** Access to the plans that {@link ./plans} made, the example's where nothing else is said, and to single resources in them. */
 import { inject } from "vitest";
 import type { Plan, PlannedResource } from "../../lib/plan";
 import { shortType } from "../../lib/plan/render";
 import { stackNames } from "../../settings";
 import type { StackName } from "../../settings";
+import type { Planned } from "./plans";
 
 export const stacks = stackNames;
 
-/** The plan of a stack. @throws if the program could not be evaluated */
-export function plannedStack(stack: StackName): Plan {
-  const planned = inject("plans")[stack];
+/** The plan of a stack of the example. @throws if the program could not be evaluated */
+export const plannedStack = (stack: StackName): Plan => planOf(inject("plans"), stack);
+
+/** A stack's plan among others. @throws if the program could not be evaluated */
+export function planOf(plans: Record<string, Planned>, stack: StackName): Plan {
+  const planned = plans[stack];
   if (!planned) throw new Error(`no stack ${stack}`);
   if ("fault" in planned) throw new Error(`stack ${stack} has no plan: ${planned.fault}`);
   return planned.plan;
