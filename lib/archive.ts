@@ -1,4 +1,5 @@
 /** What a database's archive in the vault holds, as barman-cloud lays it out: `pg/<archive>/{base,wals}`. */
+import * as zlib from "node:zlib";
 import { s3Request } from "./s3";
 import type { Bucket, BucketKeys } from "./s3";
 
@@ -75,6 +76,71 @@ export function segmentsBehind(segment: string, lsn: string): number {
   const archived = parseInt(segment.slice(8, 16), 16) * perLog + parseInt(segment.slice(16, 24), 16);
   return Math.max(0, archived - replayed);
 }
+
+/** How far a database has replayed. */
+export interface Position {
+  timeline: number;
+  /** As Postgres writes it: `0/3000060`. */
+  lsn: string;
+}
+
+/** A position in the WAL as a number of bytes. */
+export function bytesOf(lsn: string): bigint {
+  const [high = "0", low = "0"] = lsn.split("/");
+  return (BigInt(`0x${high}`) << 32n) + BigInt(`0x${low}`);
+}
+
+/**
+ * Where a timeline was left for the next one, as a history file of Postgres says it: timeline, position and reason a
+ * line, between tabs; undefined if the history does not come from that timeline. Pure.
+ */
+export function leftAt(history: string, timeline: number): string | undefined {
+  const lines = history.split("\n").map((line) => /^\s*(\d+)\s+([0-9A-F]+\/[0-9A-F]+)/i.exec(line));
+  return lines.find((line) => Number(line?.[1]) === timeline)?.[2];
+}
+
+/**
+ * Whether a standby can never follow an archive again: it has replayed what the archive's own history left behind, as
+ * after a restore to an earlier moment. Postgres itself only waits then, for WAL that nobody writes.
+ *
+ * @returns where the archive's history left the standby's, in words; undefined if it can follow
+ * @throws Error when the store does not answer
+ */
+export async function partedAt(
+  vault: Bucket,
+  keys: BucketKeys,
+  archive: string,
+  { timeline, lsn }: Position,
+): Promise<string | undefined> {
+  const histories = (await list(vault, keys, `${archiveFolder(archive)}wals/`)).keys
+    .flatMap(({ key }) => {
+      const [, number] = /\/([0-9A-F]{8})\.history(\.gz)?$/.exec(key) ?? [];
+      return number === undefined ? [] : [{ key, timeline: parseInt(number, 16) }];
+    })
+    .sort((a, b) => a.timeline - b.timeline);
+  const newest = histories.at(-1);
+  if (newest === undefined || newest.timeline <= timeline) return undefined;
+  const response = await s3Request(vault, keys, "GET", { key: newest.key });
+  if (!response.ok) throw new Error(`${newest.key} cannot be read: ${response.status}`);
+  const content = Buffer.from(await response.arrayBuffer());
+  const left = leftAt((newest.key.endsWith(".gz") ? zlib.gunzipSync(content) : content).toString(), timeline);
+  if (left === undefined) return `timeline ${newest.timeline} does not come from timeline ${timeline}`;
+  return bytesOf(lsn) > bytesOf(left)
+    ? `timeline ${newest.timeline} left timeline ${timeline} at ${left}, and it has replayed ${lsn}`
+    : undefined;
+}
+
+/** How a standby that has parted gets going again. */
+export const beginAgain = ({ site, generation }: { site: string; generation: number }): string =>
+  `its database must be begun again: raise ${site} in homestead:generations of Pulumi.yaml to ${generation + 1}, then pulumi up --stack ${site}`;
+
+/**
+ * Timeline of what a standby replays. Its control file is behind by up to a checkpoint; the segments that it has
+ * restored are not.
+ */
+export const timelineQuery = `greatest((SELECT timeline_id FROM pg_control_checkpoint()),
+  (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
+  (SELECT max(('x' || substr(name, 1, 8))::bit(32)::int) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'))`;
 
 /** When a base backup ended, from its `backup.info`; undefined unless it was finished. */
 export function endOf(info: string): Date | undefined {

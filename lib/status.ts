@@ -2,7 +2,7 @@
 import * as net from "node:net";
 import { queues as mastodonQueues } from "../components/mastodon";
 import { copiedKey } from "../components/media-copy";
-import { newestBaseBackup, newestSegment, segmentsBehind } from "./archive";
+import { beginAgain, newestBaseBackup, newestSegment, partedAt, segmentsBehind } from "./archive";
 import { clusterName, findDatabases } from "./database";
 import { span } from "./drill/verdicts";
 import { kubeClient } from "./kube";
@@ -315,6 +315,11 @@ async function followsLine(cluster: StatusCluster, database: string, site: Site,
   ]);
   if (replayed === undefined) {
     const says = `it does not, it writes by itself: pulumi up --stack ${name} makes it follow, or says why it cannot`;
+    return line("database", `${name} follows`, "fault", says);
+  }
+  const parted = await partedAt(vault, vaultKeys(site), archive, replayed);
+  if (parted !== undefined) {
+    const says = `it cannot follow ${archive} any more: ${parted}; ${beginAgain(site.settings)}`;
     return line("database", `${name} follows`, "fault", says);
   }
   const lag = {

@@ -1,4 +1,5 @@
 import * as http from "node:http";
+import * as zlib from "node:zlib";
 import type { AddressInfo } from "node:net";
 import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { render, renderAll, statusCommand } from "../cli/status";
@@ -498,7 +499,7 @@ async function closedPort(): Promise<number> {
 function saidBy(site: SiteName, { database, valkey }: FakeSite, command: string): string {
   if (command.includes("/gate/mark")) return `${valkey?.mark ?? ""}\n1010.50 3000.00\n`;
   if (command.includes("pg_is_in_recovery")) {
-    return database?.primary === site ? "f|0/0|\n" : `t|${database?.lsn ?? "0/0"}|20.5\n`;
+    return database?.primary === site ? "f|0/0|\n" : `t|${database?.lsn ?? "0/0"}|20.5|1\n`;
   }
   if (!command.includes("pg_stat_archiver")) return "queue default 0 \nset retry 0\n";
   const seconds = Math.round(Date.now() / 1000);
@@ -516,7 +517,7 @@ function saidBy(site: SiteName, { database, valkey }: FakeSite, command: string)
 const secondsAgo = (seconds: number) => new Date(Date.now() - seconds * 1000).toISOString();
 
 /** Puts an archive into the store as barman-cloud lays it out: a base backup, and one segment of so many seconds ago. */
-function putArchive(store: FakeStore, archive: string, segmentAge: number): void {
+function putArchive(store: FakeStore, archive: string, segmentAge: number, history?: string): void {
   const list = (prefix: string, content: string) => {
     const query = new URLSearchParams({ "list-type": "2", delimiter: "/", prefix });
     store.put(`/vault?${query.toString()}`, `<ListBucketResult>${content}</ListBucketResult>`);
@@ -527,9 +528,14 @@ function putArchive(store: FakeStore, archive: string, segmentAge: number): void
   const log = `${wals}0000000100000000/`;
   list(base, folder(`${base}20261123T030000/`));
   store.put(`${base}20261123T030000/backup.info`, `status=DONE\nend_time=${secondsAgo(3600)}\n`);
-  list(wals, folder(log));
+  const contents = (key: string, age: number) =>
+    `<Contents><Key>${key}</Key><LastModified>${secondsAgo(age)}</LastModified></Contents>`;
+  // What is no segment stands beside the folders: the histories of timelines.
+  const second = `${wals}00000002.history.gz`;
+  list(wals, folder(log) + (history === undefined ? "" : contents(second, segmentAge)));
+  if (history !== undefined) store.put(second, zlib.gzipSync(history));
   const key = `${log}000000010000000000000018.gz`;
-  list(log, `<Contents><Key>${key}</Key><LastModified>${secondsAgo(segmentAge)}</LastModified></Contents>`);
+  list(log, contents(key, segmentAge));
 }
 
 interface World {
@@ -550,9 +556,11 @@ async function world(
   { changes = {}, closed = [] }: { changes?: Record<string, unknown>; closed?: readonly string[] } = {},
 ): Promise<World> {
   const store = await fakeStore();
+  const served: Partial<Record<SiteName, string>> = {};
+  for (const site of ["home", "vps"] as const) if (sites[site]) served[site] = await fakeApi(site, sites[site]);
+  // Last: what listens after it could be given its port.
   const nobody = `http://127.0.0.1:${await closedPort()}`;
-  const apis = { home: nobody, vps: nobody };
-  for (const site of ["home", "vps"] as const) if (sites[site]) apis[site] = await fakeApi(site, sites[site]);
+  const apis = { home: nobody, vps: nobody, ...served };
   vi.mocked(execInPod).mockImplementation((config, { command }) => {
     const site = config.getCurrentCluster()?.server === apis.vps ? "vps" : "home";
     return Promise.resolve(saidBy(site, sites[site] ?? {}, command.join(" ")));
@@ -621,6 +629,20 @@ describe("two sites", () => {
     vi.mocked(edge.addressesOf).mockImplementation((name) =>
       Promise.resolve({ name, addresses: ["203.0.113.10"], source: "authoritative", server: "ns1.example" }),
     );
+  });
+
+  it("are told apart when the standby has replayed what a restore of the active site left behind", async () => {
+    const { store } = await world({ home, vps: { database: { primary: "home", lsn: "0/12000100" } } });
+    putArchive(store, "home-g1", 9, "1\t0/12000000\tat an earlier moment\n");
+    const parted = lineOf((await statusOf(["home", "vps"])).server, "vps follows");
+    expect(parted).toMatchObject({
+      verdict: "fault",
+      says:
+        "it cannot follow home-g1 any more: timeline 2 left timeline 1 at 0/12000000, and it has replayed 0/12000100; " +
+        "its database must be begun again: raise vps in homestead:generations of Pulumi.yaml to 2, then pulumi up --stack vps",
+    });
+    putArchive(store, "home-g1", 9, "1\t0/12000100\tno recovery target specified\n");
+    expect(lineOf((await statusOf(["home", "vps"])).server, "vps follows")?.says).not.toContain("cannot follow");
   });
 
   it("are shown with the server first: the lease, a switch, the standby's lag, what would be lost", async () => {

@@ -1,7 +1,7 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { describe, expect, test } from "vitest";
-import { segmentsBehind } from "../lib/archive";
+import { bytesOf, leftAt, segmentsBehind } from "../lib/archive";
 import { clockFault } from "../lib/switch/clocks";
 import { writeFiles } from "../lib/switch/files";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
@@ -391,6 +391,14 @@ describe("before a switch", () => {
     expect(segmentsBehind("0000000200000001000000FF", "1/FE000000")).toBe(1);
     expect(segmentsBehind("000000010000000100000000", "0/FF000000")).toBe(1);
     expect(segmentsBehind("000000010000000000000003.gz", "0/5000000")).toBe(0);
+  });
+
+  test("is on the history that the archive goes on with, or has passed where that left its own", () => {
+    const history = "1\t0/9000028\tno recovery target specified\n\n2\tA/F\tbefore 2026-11-26 11:24:23+00\n";
+    expect(leftAt(history, 1)).toBe("0/9000028");
+    expect(leftAt(history, 2)).toBe("A/F");
+    expect(leftAt(history, 3)).toBeUndefined();
+    expect(bytesOf("A/F") > bytesOf("9/FFFFFFFF")).toBe(true);
   });
 
   test("an image is the same with another way to write it", () => {

@@ -1,5 +1,7 @@
 /** What a status reads in the cluster. Everything throws an Error with one line; nothing waits for ever. */
 import * as k8s from "@kubernetes/client-node";
+import { timelineQuery } from "../archive";
+import type { Position } from "../archive";
 import { execInPod } from "../pod-exec";
 import { statusOf } from "../kube";
 import { readGate } from "./lease";
@@ -29,7 +31,7 @@ const archiverQuery = `SELECT json_build_object('now', extract(epoch from now())
   'waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready')) FROM pg_stat_archiver`;
 
 const replayedQuery = `SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn(), '0/0'),
-  extract(epoch from now() - pg_last_xact_replay_timestamp())`;
+  extract(epoch from now() - pg_last_xact_replay_timestamp()), ${timelineQuery}`;
 
 export class StatusCluster {
   private readonly core: k8s.CoreV1Api;
@@ -107,10 +109,11 @@ export class StatusCluster {
   }
 
   /** Where a database that follows has got to. @returns undefined when it writes by itself */
-  async replayed(name: string): Promise<{ lsn: string; age?: number } | undefined> {
+  async replayed(name: string): Promise<(Position & { age?: number }) | undefined> {
     const text = await this.psql(name, replayedQuery);
-    const [follows, lsn = "0/0", age = ""] = text.trim().split("|");
-    return follows === "t" ? { lsn, ...(age === "" ? {} : { age: Number(age) }) } : undefined;
+    const [follows, lsn = "0/0", age = "", timeline] = text.trim().split("|");
+    if (follows !== "t") return undefined;
+    return { lsn, timeline: Number(timeline), ...(age === "" ? {} : { age: Number(age) }) };
   }
 
   async database(name: string): Promise<DatabaseState | undefined> {

@@ -1,4 +1,5 @@
 /** What a site's state means, line by line. Pure: no cluster, no clock. */
+import { bytesOf } from "../archive";
 import { span } from "../drill/verdicts";
 
 export type Verdict = "ok" | "warning" | "fault";
@@ -126,8 +127,7 @@ export interface Archiver {
 
 /** Bytes written after the end of the last archived segment (of 16 MiB). */
 export function unarchivedBytes(insertLsn: string, lastArchivedWal: string | null): bigint {
-  const [high = "0", low = "0"] = insertLsn.split("/");
-  const inserted = (BigInt(`0x${high}`) << 32n) + BigInt(`0x${low}`);
+  const inserted = bytesOf(insertLsn);
   const match = /^[0-9A-F]{8}([0-9A-F]{8})([0-9A-F]{8})/.exec(lastArchivedWal ?? "");
   if (!match) return inserted;
   const end = (BigInt(`0x${match[1]}`) << 32n) + (BigInt(`0x${match[2]}`) + 1n) * 0x1000000n;

@@ -1,6 +1,7 @@
 /** What is looked at before a switch begins: everything that would stop it half-way. Nothing is changed. */
 import * as k8s from "@kubernetes/client-node";
-import { newestBaseBackup, newestSegment, segmentsBehind } from "../archive";
+import { beginAgain, newestBaseBackup, newestSegment, partedAt, segmentsBehind, timelineQuery } from "../archive";
+import type { Position } from "../archive";
 import { siteFaults } from "../checks";
 import type { CheckKeys } from "../checks";
 import { findDatabases } from "../database";
@@ -94,6 +95,8 @@ export async function preflight(question: Question): Promise<Findings> {
   for (const part of parts) {
     const found = await part.catch((error: unknown) => ({ fault: message(error) }));
     if ("fault" in found) (kind === "planned" ? faults : warnings).push(found.fault);
+    // Nor may a lost site be taken over with it: it would bring back what was undone.
+    if ("always" in found) faults.push(found.always);
     if ("warning" in found) warnings.push(found.warning);
   }
   if (lease.fingerprint !== fingerprint) faults.push(`the lease is of another identity: ${lease.fingerprint}`);
@@ -145,7 +148,8 @@ async function reachable({ cluster, namespace, site, generation, images: of }: S
   }
 }
 
-type Finding = { fault: string } | { warning: string } | Record<string, never>;
+/** `fault`: before a planned switch, and no more than a warning where the other site is lost. `always`: before any. */
+type Finding = { fault: string } | { always: string } | { warning: string } | Record<string, never>;
 
 /** Why a database is not ready; undefined if it is. */
 function readiness(database: DatabaseObject | undefined): string | undefined {
@@ -181,8 +185,13 @@ async function standby(
     askStandby(settings, database.metadata.name),
     newestSegment(settings.vault, keysOf(target).vault, archive),
   ]);
+  const parted = await partedAt(settings.vault, keysOf(target).vault, archive, replayed);
+  if (parted !== undefined)
+    return {
+      always: `${settings.site}'s database cannot follow ${archive} any more: ${parted}; ${beginAgain(settings)}`,
+    };
   if (used >= fullAt) return { fault: `${settings.site}'s database volume is ${used} % full` };
-  const behind = segment === undefined ? 0 : segmentsBehind(segment.name, replayed);
+  const behind = segment === undefined ? 0 : segmentsBehind(segment.name, replayed.lsn);
   if (behind > mostBehind) {
     return {
       fault: `${settings.site}'s database is ${behind} segments behind ${archive}: wait until it has caught up`,
@@ -191,7 +200,10 @@ async function standby(
   return {};
 }
 
-async function askStandby({ cluster, namespace }: Settings, name: string): Promise<{ replayed: string; used: number }> {
+async function askStandby(
+  { cluster, namespace }: Settings,
+  name: string,
+): Promise<{ replayed: Position; used: number }> {
   const config = kubeClient(cluster);
   const labelSelector = `cnpg.io/cluster=${name},cnpg.io/instanceRole=primary`;
   const { items } = await inTime(
@@ -200,7 +212,7 @@ async function askStandby({ cluster, namespace }: Settings, name: string): Promi
   );
   const pod = items[0]?.metadata?.name;
   if (pod === undefined) throw new Error(`the database '${name}' has no pod`);
-  const script = `psql -XAtqc "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')" && df -P /var/lib/postgresql/data | tail -n 1`;
+  const script = `psql -XAtqc "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0'), ${timelineQuery}" && df -P /var/lib/postgresql/data | tail -n 1`;
   const text = await execInPod(config, {
     namespace,
     pod,
@@ -208,8 +220,9 @@ async function askStandby({ cluster, namespace }: Settings, name: string): Promi
     command: ["sh", "-c", script],
     seconds: 20,
   });
-  const [replayed = "0/0", disk = ""] = text.trim().split("\n");
-  return { replayed, used: Number(/(\d+)%/.exec(disk)?.[1] ?? "0") };
+  const [position = "", disk = ""] = text.trim().split("\n");
+  const [lsn = "0/0", timeline] = position.split("|");
+  return { replayed: { lsn, timeline: Number(timeline) }, used: Number(/(\d+)%/.exec(disk)?.[1] ?? "0") };
 }
 
 /** Of this machine, the vault and the sites that are asked for anything. */
