@@ -69,16 +69,23 @@ const hostName = z
     /^(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/,
     "a lower-case host name such as ramble.moe, without scheme, port or path",
   );
+/** Of the calendar and of the clock: Postgres would refuse any other when the old database is gone. */
+const isMoment = (text: string): boolean => z.iso.datetime({ offset: true }).safeParse(text.replace(" ", "T")).success;
 const httpUrl = z
   .string(allowed("a URL such as https://s3.example.net"))
-  .regex(/^https?:\/\/[A-Za-z0-9.[\]:-]+(\/[^?#\s]*)?$/, "a URL such as https://s3.example.net, without query");
+  .regex(/^https?:\/\/[A-Za-z0-9.[\]:-]+(\/[^?#\s]*)?$/, {
+    error: "a URL such as https://s3.example.net, without query",
+    abort: true,
+  })
+  // The expression lets `https://[` and a port of 99999 through.
+  .refine((text) => URL.canParse(text), "a URL such as https://s3.example.net, without query");
 const kubeName = z
   .string(allowed("a Kubernetes name"))
   .regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, "a Kubernetes name: lower-case letters, digits, - and .");
 const label = z
   .string(allowed("a Kubernetes name of at most 63 characters"))
   .regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, "at most 63 lower-case letters, digits and -");
-// S3's own rule. A two-letter name fails late and only in a sidecar's log (facts/proved-on-the-lab.md), hence here.
+// S3's own rule. A two-letter name fails late and only in a sidecar's log, hence here.
 const bucketName = z
   .string(allowed("a bucket name"))
   .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, "3 to 63 lower-case letters, digits, . and -");
@@ -94,6 +101,29 @@ const cidr = z
     (v) => z.cidrv4().safeParse(v).success || z.cidrv6().safeParse(v).success,
     "an address range such as 192.168.1.0/24",
   );
+/** What they hold is not ours to shut in, nor to give away. */
+const othersNamespaces = ["default", "kube-system", "kube-public", "kube-node-lease", "cert-manager", "cnpg-system"];
+/** Loopback and link-local addresses: the machine itself, and the clouds' metadata servers. */
+const ownAddresses = new net.BlockList();
+ownAddresses.addSubnet("127.0.0.0", 8, "ipv4");
+ownAddresses.addSubnet("169.254.0.0", 16, "ipv4");
+ownAddresses.addSubnet("fe80::", 10, "ipv6");
+ownAddresses.addSubnet("fd00:ec2::", 32, "ipv6");
+
+function ofTheHouse(range: string): boolean {
+  const [address = "", bits] = range.split("/");
+  const family = net.isIPv6(address) ? "ipv6" : "ipv4";
+  const own = new net.BlockList();
+  own.addSubnet(address, Number(bits), family);
+  const reaches = own.check("127.0.0.1") || own.check("169.254.169.254") || own.check("::1", "ipv6");
+  return !reaches && !ownAddresses.check(address, family);
+}
+/** A range that a part may reach beside the internet. */
+const houseRange = cidr.refine(
+  // What is no range has been told so.
+  (range) => !(z.cidrv4().safeParse(range).success || z.cidrv6().safeParse(range).success) || ofTheHouse(range),
+  "a range without loopback and link-local addresses: the clouds' metadata servers are there",
+);
 const imageReference = z
   .string(allowed("an image reference"))
   .regex(
@@ -176,7 +206,12 @@ const schema = {
       .regex(/^[0-9a-f-]{36}$/, "the UID of the cluster's kube-system namespace")
       .optional(),
   }),
-  namespace: label.default("homestead"),
+  namespace: label
+    .refine(
+      (name) => !othersNamespaces.includes(name),
+      `a namespace of its own, none of ${othersNamespaces.join(", ")}`,
+    )
+    .default("homestead"),
   standby: oneOf(["warm", "cold"]).default("warm"),
   maintenance: oneOf(["off", "web", "all"]).default("off"),
   promotionToken: z.preprocess(
@@ -206,6 +241,8 @@ const schema = {
     namespace: label.default("kube-system"),
     labels: z
       .record(z.string(), z.string(allowed("a label's value")), allowed("labels of the Traefik pods"))
+      // None would let in every pod of the namespace.
+      .refine((labels) => Object.keys(labels).length > 0, "labels of the Traefik pods, one at least")
       .default({ "app.kubernetes.io/name": "traefik" }),
     proxies: z.int(allowed("a number of proxies, 0 to 5")).min(0, "0 to 5").max(5, "0 to 5").default(0),
   }),
@@ -312,7 +349,7 @@ const schema = {
       .array(oneOf(["IPv4", "IPv6"]), allowed("a list of IPv4 and IPv6"))
       .min(1, "a list of IPv4 and IPv6")
       .default(["IPv4"]),
-    privateEgress: z.array(cidr, allowed("a list of address ranges")).default([]),
+    privateEgress: z.array(houseRange, allowed("a list of address ranges")).default([]),
   }).prefault({}),
   verification: object({ from: oneOf(["here", "cluster"]).default("here") }).prefault({}),
   monitoring: z
@@ -329,7 +366,11 @@ const schema = {
           // With a query, unlike other addresses: ntfy wants to be told there whose alerts it reads.
           notify: z
             .string(allowed("the URL of a webhook"))
-            .regex(/^https?:\/\/[A-Za-z0-9.[\]:-]+(\/[^#\s]*)?$/, "the URL of a webhook, http:// or https://")
+            .regex(/^https?:\/\/[A-Za-z0-9.[\]:-]+(\/[^#\s]*)?$/, {
+              error: "the URL of a webhook, http:// or https://",
+              abort: true,
+            })
+            .refine((text) => URL.canParse(text), "the URL of a webhook, http:// or https://")
             .optional(),
         }),
       ],
@@ -347,10 +388,11 @@ const schema = {
         z
           .string(allowed("a moment such as 2026-11-22T10:00:00Z"))
           // Postgres reads a moment without a zone as the server's own time, which is nobody's intention.
-          .regex(
-            /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/,
-            "a moment with its zone, such as 2026-11-22T10:00:00Z",
-          ),
+          .regex(/^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/, {
+            error: "a moment with its zone, such as 2026-11-22T10:00:00Z",
+            abort: true,
+          })
+          .refine(isMoment, "a moment that there is, with its zone, such as 2026-11-22T10:00:00Z"),
       )
       .optional(),
     from: z
@@ -678,6 +720,10 @@ function fileFaults(raw: RawConfiguration, fault: Report): void {
   }
 }
 
+/** Why Elasticsearch is refused on NFS. */
+export const whyNotOnNfs =
+  "Lucene relies on locks and on renames that are at once there for everyone, which NFS does not give";
+
 /** Rules that concern more than one key. */
 function ruleFaults(
   site: StackName,
@@ -744,11 +790,7 @@ function ruleFaults(
   if (s.media?.kind === "volume") mediaVolumeFaults(site, s, fault);
   if (s.dns?.kind === "rfc2136") rfc2136Faults(site, s, s.dns, secrets, fault);
   if (s.search?.kind === "elasticsearch" && s.storage?.kind === "nfs") {
-    fault(
-      "search.kind",
-      s.search.kind,
-      "off, since storage.kind is nfs: Lucene relies on locks and on renames that are at once there for everyone, which NFS does not give",
-    );
+    fault("search.kind", s.search.kind, `off, since storage.kind is nfs: ${whyNotOnNfs}`);
   }
   if (
     s.vault &&

@@ -5,7 +5,10 @@ import type { Settings } from "../settings";
 import { metricsPorts } from "./monitoring/scraping";
 
 /** `site` is written on the namespace, so that another stack refuses the cluster. */
-export interface IsolationArgs extends Pick<Settings, "site" | "namespace" | "network" | "monitoring" | "vault"> {
+export interface IsolationArgs extends Pick<
+  Settings,
+  "site" | "namespace" | "network" | "monitoring" | "vault" | "media" | "smtp"
+> {
   ingress: Pick<Settings["ingress"], "namespace" | "labels">;
   /** Adopts what an earlier `destroy` left on purpose; see {@link Isolation}. */
   kept: k8s.Provider;
@@ -56,11 +59,22 @@ export const anywhereButMetadata: typeof internet = {
   IPv6: { ipBlock: { cidr: "::/0", except: ["fe80::/10", "fd00:ec2::/32"] } },
 };
 
+const internetOf = ({ families }: Settings["network"]): Peer[] => families.map((family) => internet[family]);
+const houseOf = ({ privateEgress }: Settings["network"]): Peer[] =>
+  privateEgress.map((cidr) => ({ ipBlock: { cidr } }));
+
 /** The internet, and what the stack names of the house. */
-export const outsideOf = ({ families, privateEgress }: Settings["network"]): Peer[] => [
-  ...families.map((family) => internet[family]),
-  ...privateEgress.map((cidr) => ({ ipBlock: { cidr } })),
-];
+export const outsideOf = (network: Settings["network"]): Peer[] => [...internetOf(network), ...houseOf(network)];
+
+/**
+ * What Mastodon may ask the internet for: the web, the media bucket, the mail server. Not every port: where a node has a
+ * public address, as a VPS does, the cluster's API and its kubelet are the internet, too.
+ */
+function internetPorts({ media, smtp }: Pick<IsolationArgs, "media" | "smtp">): number[] {
+  const bucket = media.kind === "bucket" ? [portOf(media.endpoint)] : [];
+  const mail = smtp.kind === "server" ? [smtp.port] : [];
+  return [...new Set([80, 443, ...bucket, ...mail])];
+}
 
 export const defaultDeny: Policy = { podSelector: {}, policyTypes: ["Ingress", "Egress"] };
 
@@ -79,10 +93,11 @@ export function portOf(endpoint: string): number {
 
 /** Every allowance of the namespace, one entry a part. Whatever is not here is denied. */
 export function policies(
-  args: Pick<IsolationArgs, "ingress" | "network" | "monitoring" | "vault">,
+  args: Pick<IsolationArgs, "ingress" | "network" | "monitoring" | "vault" | "media" | "smtp">,
 ): Record<string, Policy> {
   const traefik = inNamespace(args.ingress.namespace, args.ingress.labels);
   const outside = outsideOf(args.network);
+  const house = houseOf(args.network);
   // A policy knows no host names: of the vault it can say the port.
   const vault = { to: outside, ports: tcp(portOf(args.vault.endpoint)) };
   const mastodonClients = [pods("mastodon", "mastodon-owner", "mastodon-feeds", "mastodon-search-index"), jobs];
@@ -138,7 +153,12 @@ export function policies(
       podSelector: { matchLabels: { "app.kubernetes.io/name": "mastodon" } },
       policyTypes: ["Ingress", "Egress"],
       ingress: [{ from: [traefik], ports: tcp(3000, 4000) }],
-      egress: [...mastodonEgress, { to: outside }],
+      egress: [
+        ...mastodonEgress,
+        { to: internetOf(args.network), ports: tcp(...internetPorts(args)) },
+        // A rule without peers would be one for all of them.
+        ...(house.length === 0 ? [] : [{ to: house }]),
+      ],
     },
     "mastodon-jobs": { podSelector: jobs.podSelector, policyTypes: ["Egress"], egress: mastodonEgress },
     "mastodon-tasks": {

@@ -104,8 +104,8 @@ export function clusterSpec(
     // Recovery from a bucket over a home line takes its time; CloudNativePG's own default.
     startDelay: 3600,
     stopDelay: 300,
-    // CloudNativePG calls its 30 s "aggressive"; a disk that stalls must not get the database killed (measured: an
-    // fsync of 60 s leaves it ready, facts/proved-on-the-lab.md).
+    // CloudNativePG calls its 30 s "aggressive"; a disk that stalls must not get the database killed (an
+    // fsync of 60 s leaves it ready: npm run e2e -- slow-disk).
     livenessProbeTimeout: args.storage.kind === "nfs" ? 600 : 120,
     storage: { size: args.sizes.database, storageClass: args.storage.databases },
     resources: resources("100m", "256Mi", "1Gi"),

@@ -27,14 +27,17 @@ export interface Listing {
 const archiveFolder = (archive: string) => `pg/${archive}/`;
 
 /** The newest base backup that was finished, or undefined. @throws Error when the store does not answer */
-export async function newestBaseBackup(
-  vault: Bucket,
-  keys: BucketKeys,
-  archive: string,
-): Promise<BaseBackup | undefined> {
+export const newestBaseBackup = (vault: Bucket, keys: BucketKeys, archive: string): Promise<BaseBackup | undefined> =>
+  firstFinished(vault, keys, archive, "newest");
+
+/** The oldest one: nothing before its end can be restored. @throws Error when the store does not answer */
+export const oldestBaseBackup = (vault: Bucket, keys: BucketKeys, archive: string): Promise<BaseBackup | undefined> =>
+  firstFinished(vault, keys, archive, "oldest");
+
+async function firstFinished(vault: Bucket, keys: BucketKeys, archive: string, which: "newest" | "oldest") {
   const base = `${archiveFolder(archive)}base/`;
-  const { folders } = await list(vault, keys, base);
-  for (const folder of folders.sort().reverse()) {
+  const folders = (await list(vault, keys, base)).folders.sort();
+  for (const folder of which === "newest" ? folders.reverse() : folders) {
     const response = await s3Request(vault, keys, "GET", { key: `${folder}backup.info` });
     const endedAt = response.ok ? endOf(await response.text()) : undefined;
     if (endedAt !== undefined) return { id: folder.slice(base.length, -1), endedAt };

@@ -11,9 +11,9 @@ import { parse } from "yaml";
 import { copyPrefix } from "../components/media-copy";
 import { cnpgNamespace } from "../components/operators";
 import type { Fault, Settings } from "../settings";
-import { SettingsError, archiveName } from "../settings";
+import { SettingsError, archiveName, whyNotOnNfs } from "../settings";
 import type { ChartReference } from "../versions";
-import { newestBaseBackup, newestSegment, timelineOf } from "./archive";
+import { newestBaseBackup, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
 import { archiveOf, clusterName, findDatabases, restoredTo, tokenFault } from "./database";
 import type { Databases } from "./database";
 import { forgetUnfinished } from "./helm-records";
@@ -67,6 +67,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
   }
   const { faults, databases, lease, podMonitors } = await lookAround(settings, keys, "wait");
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
+  if (databases?.current !== undefined) warnOfRestore(settings);
   await takeLease(settings, keys, lease);
   if (!pulumi.runtime.isDryRun()) {
     for (const release of await forgetUnfinished(settings)) {
@@ -83,6 +84,15 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
       : {}),
     restoredTo: restoredTo(databases?.current, settings),
   };
+}
+
+/** What is left of a restore would speak again when the database is begun anew, perhaps years later. */
+function warnOfRestore({ restore, site }: Settings): void {
+  const set = (["to", "from"] as const).filter((key) => restore[key] !== undefined);
+  if (set.length === 0) return;
+  void pulumi.log.warn(
+    `restore.${set.join(" and restore.")}: looked at only when a database is made, and there is one; take it out: pulumi config rm homestead:restore --stack ${site}`,
+  );
 }
 
 /** What an update would refuse, for who only asks: nothing is waited for, and the lease is not taken. */
@@ -316,7 +326,18 @@ async function checkMarker(
 }
 
 async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings, report: Report): Promise<void> {
-  const known = (await storage.listStorageClass()).items.map((c) => c.metadata?.name ?? "");
+  const classes = (await storage.listStorageClass()).items;
+  const known = classes.map((c) => c.metadata?.name ?? "");
+  const { databases } = settings.storage;
+  const provisioner = classes.find(({ metadata }) => metadata?.name === databases)?.provisioner;
+  if (settings.search.kind !== "off" && provisioner !== undefined && /nfs/i.test(provisioner)) {
+    report(
+      "search.kind",
+      settings.search.kind,
+      `off, since the storage class '${databases}' is NFS (${provisioner}): ${whyNotOnNfs}`,
+      `pulumi config rm homestead:search --stack ${settings.site}`,
+    );
+  }
   for (const use of ["databases", "media"] as const) {
     const wanted = settings.storage[use];
     if (wanted !== undefined && !known.includes(wanted)) {
@@ -501,7 +522,9 @@ async function checkArchives(
       return;
     }
     if (beginning.kind !== "recovery") return;
-    if ((await newestBaseBackup(vault, keys.vault, beginning.archive)) !== undefined) return;
+    if ((await newestBaseBackup(vault, keys.vault, beginning.archive)) !== undefined) {
+      return await checkMoment(settings, keys, report);
+    }
     // An archive that is being written gets its first base backup by itself: a standby has time.
     if (role === "standby" && (await filled(beginning.archive))) {
       if (!mayWait() || (await baseBackupComes(settings, keys))) return;
@@ -522,6 +545,20 @@ async function checkArchives(
       "npx homestead doctor, then the same again",
     );
   }
+}
+
+/** A moment that no backup reaches would be noticed when the old database is gone. */
+async function checkMoment({ site, beginning, vault }: Settings, keys: CheckKeys, report: Report): Promise<void> {
+  if (beginning.kind !== "recovery" || beginning.to === undefined) return;
+  const oldest = await oldestBaseBackup(vault, keys.vault, beginning.archive);
+  const [from, to, now] = [oldest?.endedAt ?? new Date(), new Date(beginning.to), new Date()];
+  if (from <= to && to <= now) return;
+  report(
+    "restore.to",
+    beginning.to,
+    `a moment between ${from.toISOString()}, when the oldest base backup in ${beginning.archive} ended, and now, ${now.toISOString()}`,
+    `pulumi config set --path homestead:restore.to <moment> --stack ${site}`,
+  );
 }
 
 /** Waits for the first base backup that a standby begins from, half an hour at most. A preview does not wait. */

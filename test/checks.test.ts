@@ -27,6 +27,8 @@ interface World {
   marker?: string;
   /** Custom resource definitions beside Traefik's. */
   definitions?: string[];
+  /** Of the one storage class. */
+  provisioner?: string;
   /** Namespace of an operator that was there before us. */
   operatorIn?: string;
 }
@@ -53,7 +55,9 @@ async function serve(world: World, seen: Seen): Promise<string> {
   });
   const answers: Record<string, object | undefined> = {
     "/api/v1/namespaces/kube-system": { metadata: { name: "kube-system", uid: "u" } },
-    "/apis/storage.k8s.io/v1/storageclasses": { items: [{ metadata: { name: "local-path" }, provisioner: "x" }] },
+    "/apis/storage.k8s.io/v1/storageclasses": {
+      items: [{ metadata: { name: "local-path" }, provisioner: world.provisioner ?? "x" }],
+    },
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": {
       items: ["ingressroutes.traefik.io", ...definitions].map(definition),
     },
@@ -174,11 +178,43 @@ describe("a database that is yet to be made", () => {
     );
   });
 
+  it.each([
+    ["of before the oldest base backup", "2026-11-22T23:03:00Z"],
+    ["that is yet to come", "2999-01-01T00:00:00Z"],
+  ])("is refused with a moment %s, before anything is deleted or made", async (_what, to) => {
+    const said = await check({ vault: [base("home-g1")] }, { generations: { home: 2, vps: 1 }, restore: { to } });
+    expect(said).toMatch(/^1 fault /);
+    expect(said).toContain(`homestead:restore.to: "${to}"`);
+    expect(said).toMatch(
+      /allowed: a moment between 2026-11-22T23:03:30\.100Z, when the oldest base backup in home-g1 ended, and now, \d{4}-/,
+    );
+  });
+
+  it("is restored to a moment that its archive has", async () => {
+    const changes = { generations: { home: 2, vps: 1 }, restore: { to: "2026-11-22T23:04:00Z" } };
+    expect(await check({ vault: [base("home-g1")] }, changes)).toBe("missing");
+  });
+
   it("is refused where the archive it would begin from has no base backup", async () => {
     const vault = ["pg/home-g1/wals/0000000100000000/000000010000000000000001.gz"];
     expect(await check({ vault }, { generations: { home: 2, vps: 1 } })).toContain(
       "allowed: an archive with a base backup: home-g1, which this database would begin from, has none in bucket 'vault'",
     );
+  });
+});
+
+describe("search", () => {
+  it("is refused on a class that is NFS, whatever the profile says", async () => {
+    const said = await check(
+      { provisioner: "cluster.local/nfs-subdir-external-provisioner" },
+      { search: { kind: "elasticsearch" } },
+    );
+    expect(said).toMatch(/^1 fault /);
+    expect(said).toContain('homestead:search.kind: "elasticsearch"');
+    expect(said).toContain(
+      "allowed: off, since the storage class 'local-path' is NFS (cluster.local/nfs-subdir-external-provisioner): Lucene",
+    );
+    expect(await check({ lease: "none" }, { search: { kind: "elasticsearch" } })).toBe("missing");
   });
 });
 

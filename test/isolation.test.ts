@@ -7,6 +7,8 @@ const args = {
   network: { families: ["IPv4" as const], privateEgress: ["10.210.0.0/24"] },
   monitoring: { kind: "rules" as const, labels: {}, namespace: "monitoring" },
   vault: { endpoint: "https://s3.example.net:8443", region: "us-east-1", bucket: "vault" },
+  media: { kind: "volume" as const },
+  smtp: { kind: "none" as const },
 };
 const made = policies(args);
 const text = (name: string) => JSON.stringify(made[name]);
@@ -24,6 +26,24 @@ describe("policies", () => {
     expect(blocks[0]?.except).toEqual(
       expect.arrayContaining(["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "127.0.0.0/8"]),
     );
+  });
+
+  it("gives Mastodon the web's ports there, the bucket's and the mail server's: the API of a VPS is the internet, too", () => {
+    const portsOf = (more: object) => {
+      const rules = policies({ ...args, ...more })["mastodon"]?.egress as {
+        to: object[];
+        ports?: { port: number }[];
+      }[];
+      return rules
+        .filter(({ to }) => JSON.stringify(to).includes("0.0.0.0/0"))
+        .map(({ ports }) => ports?.map(({ port }) => port));
+    };
+    expect(portsOf({})).toEqual([[80, 443]]);
+    const media = { kind: "bucket", endpoint: "https://s3.example.net:9000", region: "x", bucket: "media" };
+    expect(portsOf({ media, smtp: { kind: "server", port: 587 } })).toEqual([[80, 443, 9000, 587]]);
+    expect(
+      JSON.stringify(policies({ ...args, network: { ...args.network, privateEgress: [] } })["mastodon"]),
+    ).not.toContain('"to":[]');
   });
 
   it("adds the IPv6 internet only where the cluster has IPv6", () => {

@@ -167,6 +167,8 @@ describe("the search server's network", () => {
     network: { families: ["IPv4"], privateEgress: [] },
     monitoring: { kind: "off" },
     vault: { endpoint: "https://s3.example.net", region: "us-east-1", bucket: "vault" },
+    media: { kind: "volume" },
+    smtp: { kind: "none" },
   });
 
   it("lets Mastodon in and nothing out", () => {

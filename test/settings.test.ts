@@ -530,6 +530,48 @@ rule(
   "one of install, existing",
 );
 rule(
+  "a range that is everything",
+  { network: { privateEgress: ["0.0.0.0/0"] } },
+  "network.privateEgress[0]",
+  '"0.0.0.0/0"',
+  "a range without loopback and link-local addresses: the clouds' metadata servers are there",
+);
+rule(
+  "a range with a metadata server",
+  { network: { privateEgress: ["169.254.169.254/32"] } },
+  "network.privateEgress[0]",
+  '"169.254.169.254/32"',
+  "a range without loopback and link-local addresses: the clouds' metadata servers are there",
+);
+rule(
+  "the cluster's own namespace",
+  { namespace: "kube-system" },
+  "namespace",
+  '"kube-system"',
+  "a namespace of its own, none of default, kube-system, kube-public, kube-node-lease, cert-manager, cnpg-system",
+);
+rule(
+  "a Traefik without labels",
+  { ingress: { address: "203.0.113.10", labels: {} } },
+  "ingress.labels",
+  "{}",
+  "labels of the Traefik pods, one at least",
+);
+rule(
+  "an address that is no URL after all",
+  { vault: { endpoint: "https://[", bucket: "vault" } },
+  "vault.endpoint",
+  '"https://["',
+  "a URL such as https://s3.example.net, without query",
+);
+rule(
+  "a port that there is not",
+  { vault: { endpoint: "https://s3.example.net:99999", bucket: "vault" } },
+  "vault.endpoint",
+  '"https://s3.example.net:99999"',
+  "a URL such as https://s3.example.net, without query",
+);
+rule(
   "a range without a length",
   { network: { privateEgress: ["10.0.0.0"] } },
   "network.privateEgress[0]",
@@ -563,6 +605,27 @@ rule(
   "restore.to",
   '"2026-11-22T10:00:00"',
   "a moment with its zone, such as 2026-11-22T10:00:00Z",
+);
+rule(
+  "a moment that no month has",
+  { restore: { to: "2026-02-30T10:00:00Z" } },
+  "restore.to",
+  '"2026-02-30T10:00:00Z"',
+  "a moment that there is, with its zone, such as 2026-11-22T10:00:00Z",
+);
+rule(
+  "a moment that no clock shows",
+  { restore: { to: "2026-11-22T25:00:00Z" } },
+  "restore.to",
+  '"2026-11-22T25:00:00Z"',
+  "a moment that there is, with its zone, such as 2026-11-22T10:00:00Z",
+);
+rule(
+  "a moment that is in no zone",
+  { restore: { to: "2026-11-22T10:00:00+99:99" } },
+  "restore.to",
+  '"2026-11-22T10:00:00+99:99"',
+  "a moment that there is, with its zone, such as 2026-11-22T10:00:00Z",
 );
 rule(
   "an archive of no site",

@@ -29,8 +29,8 @@ export function disksOf({ storage, media }: Pick<Settings, "storage" | "media">)
  * Every commit of Postgres waits for one, and a post is some ten commits, one after the other, in the web process and
  * in Sidekiq: from 100 ms on a post takes a second and more. An SSD needs 1 ms, a share on home hardware 10 to 100.
  * From 2 s on nothing that one would call a server is left. `storage.kind: nfs` says that this is known: probes and
- * time-outs are made for it, and it was measured that Postgres and Valkey live through fsyncs of 60 s
- * (facts/proved-on-the-lab.md); so it is a warning there up to that.
+ * time-outs are made for it, and Postgres and Valkey live through fsyncs of 60 s
+ * (npm run e2e -- slow-disk); so it is a warning there up to that.
  *
  * Valkey's snapshots are written by a child that nobody waits for: no limit is theirs. Uploads are written without
  * fsync; where they are kept a slow one only tells of a disk that fails.
