@@ -14,7 +14,9 @@ import { lostSinceBackup, missingFromRestored, parseReport } from "./drill/verdi
 import type { MastodonReport, RowCounts } from "./drill/verdicts";
 import { kubeClient } from "./kube";
 import { projectFolder } from "./plan";
+import { readLease } from "./lease/store";
 import { s3Request } from "./s3";
+import type { BucketKeys } from "./s3";
 import type { Site } from "./site-secrets";
 import { UserError } from "./user-error";
 import { archiveName } from "../settings";
@@ -132,6 +134,7 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   const { newestStatusAt } = report;
   if (newestStatusAt !== null)
     result.newestRow = { at: newestStatusAt, ageSeconds: Math.round((Date.now() - Date.parse(newestStatusAt)) / 1000) };
+  if (report.decrypted && report.encryptedValues === 0) await compareFingerprint(settings, vaultKeys, result);
   if (judgeDecryption(report, result)) {
     await cluster.create([manifests.webObject(args)]);
     await cluster.webReady(600);
@@ -169,6 +172,26 @@ async function compare(cluster: DrillCluster, result: DrillResult): Promise<void
   failures.push(...lostSinceBackup(rows.backup, rows.live), ...missingFromRestored(rows.live, rows.restored));
 }
 
+/**
+ * Where nothing is encrypted (Mastodon encrypts little more than second factors) the keys cannot be tried: then the
+ * lease knows whose server it is.
+ */
+export async function compareFingerprint(
+  { vault, lease, fingerprint }: Pick<Settings, "vault" | "lease" | "fingerprint">,
+  keys: BucketKeys,
+  result: Pick<DrillResult, "site" | "failures" | "warnings">,
+): Promise<void> {
+  const untried = "nothing in the database is encrypted, so the keys were not tried";
+  const stored = lease === "none" ? undefined : await readLease(vault, keys);
+  if (stored === undefined) result.warnings.push(untried);
+  else if (stored.lease.fingerprint === fingerprint)
+    result.warnings.push(`${untried}; the identity has the fingerprint that the lease names`);
+  else
+    result.failures.push(
+      `the identity of stack ${result.site} is ${fingerprint}, and the lease is of ${stored.lease.fingerprint}: this is not the identity that wrote it (npx homestead identity verify)`,
+    );
+}
+
 /** @returns whether the identity opens what is in the database. */
 function judgeDecryption({ decrypted, encryptedValues }: MastodonReport, result: DrillResult): boolean {
   if (!decrypted) {
@@ -178,7 +201,6 @@ function judgeDecryption({ decrypted, encryptedValues }: MastodonReport, result:
     return false;
   }
   result.decryptedValues = encryptedValues;
-  if (encryptedValues === 0) result.warnings.push("nothing in the database is encrypted, so the keys were not tried");
   return true;
 }
 

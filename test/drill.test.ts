@@ -2,6 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { interruptible, render } from "../cli/drill";
 import { endOf, listing, newestOf } from "../lib/archive";
+import { compareFingerprint } from "../lib/drill";
+import { firstLease, formatLease } from "../lib/lease/lease";
+import { fakeStore } from "./support/fake-store";
 import * as manifests from "../lib/drill/manifests";
 import type { DrillArgs } from "../lib/drill/manifests";
 import { lostSinceBackup, missingFromRestored, parseReport, span } from "../lib/drill/verdicts";
@@ -242,6 +245,28 @@ describe("a drill's result", () => {
     [187_200, "2 d 4 h"],
   ])("says %i seconds as %s", (seconds, text) => {
     expect(span(seconds)).toBe(text);
+  });
+});
+
+describe("a database in which nothing is encrypted", () => {
+  it("is compared by the fingerprint that the lease names", async () => {
+    const store = await fakeStore();
+    store.put("lease.json", formatLease(firstLease({ site: "home", epoch: 1, fingerprint: "abcd" }, 600, "w")));
+    const judged = async (fingerprint: string, lease: "vault" | "none" = "vault") => {
+      const result = { site: "home", failures: [] as string[], warnings: [] as string[] };
+      await compareFingerprint({ vault: store.vault, lease, fingerprint }, store.keys, result);
+      return result;
+    };
+    expect(await judged("abcd")).toMatchObject({
+      failures: [],
+      warnings: [expect.stringContaining("lease names") as string],
+    });
+    expect((await judged("ffff")).failures).toEqual([
+      "the identity of stack home is ffff, and the lease is of abcd: this is not the identity that wrote it (npx homestead identity verify)",
+    ]);
+    expect((await judged("ffff", "none")).warnings).toEqual([
+      "nothing in the database is encrypted, so the keys were not tried",
+    ]);
   });
 });
 

@@ -36,8 +36,14 @@ export function oneLine(error: unknown, length = 600): string {
 }
 
 /** Collects and prints the assertions of one scenario. */
+/** What is lost once is lost: no second try makes up for it. */
+export const forgivable = (broken: readonly string[]): boolean =>
+  broken.length > 0 && !broken.some((claim) => /\b(lost|kept|restarted|replaced)\b/.test(claim));
+
 export class Report {
   private tally: Tally = { passed: 0, failed: 0, skipped: 0 };
+  /** Claims that did not hold. */
+  readonly broken: string[] = [];
 
   constructor(private readonly print: (line: string) => void = (line) => console.log(line)) {}
 
@@ -65,6 +71,7 @@ export class Report {
       await probe();
     } catch (error) {
       this.tally.failed++;
+      this.broken.push(claim);
       this.print(`FAILED ${claim} (${since(start)}): ${oneLine(error)}`);
       return false;
     }
