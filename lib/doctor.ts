@@ -117,8 +117,13 @@ export async function examine(
  * What an update would refuse names a cluster or a bucket in better words than whoever asked it for something else; and
  * nothing good is said of a cluster that is not this stack's.
  */
-function isSaid({ area, what, verdict }: DoctorLine, faults: readonly DoctorLine[], settings: Settings): boolean {
-  if (!faults.some((fault) => fault.area === area)) return false;
+export function isSaid(
+  { area, what, verdict }: DoctorLine,
+  faults: readonly DoctorLine[],
+  settings: Pick<Settings, "cluster" | "vault" | "media">,
+): boolean {
+  // That nothing was said in time is no better word for anything.
+  if (!faults.some((fault) => fault.area === area && fault.what !== refusable)) return false;
   const { cluster, vault, media } = settings;
   if (area === "cluster") return what === cluster.context || what === "uid";
   return verdict === "fault" && (what === vault.bucket || (media.kind !== "volume" && what === media.bucket));
@@ -144,11 +149,14 @@ const keysOf = ({ secrets }: Site, name: "vault" | "media") => ({
   secretAccessKey: secrets[`${name}SecretAccessKey`] ?? "",
 });
 
+/** Stands for all that could not be asked in time: a store that takes the connection and never answers. */
+const refusable = "what an update would refuse";
+
 /** What `pulumi up` would end with, before it touches anything. */
 function refusals(site: Site): Promise<DoctorLine[]> {
   const { settings } = site;
   const keys = { vault: keysOf(site, "vault"), media: keysOf(site, "media") };
-  return attempt("cluster", "what an update would refuse", `pulumi preview --stack ${settings.site}`, async () =>
+  return attempt("cluster", refusable, `pulumi preview --stack ${settings.site}`, async () =>
     (await siteFaults(settings, keys)).map(lines.refusal),
   );
 }
@@ -248,7 +256,13 @@ interface Before {
 async function diskLines(settings: Settings, before: Before, options: DoctorOptions): Promise<DoctorLine[]> {
   if (options.disks === "skip") return [];
   const [refused, reached] = await Promise.all([before.refused, before.reached]);
-  if ("fault" in reached || refused.some(({ area }) => area === "cluster")) return [];
+  if ("fault" in reached) return [];
+  if (refused.some(({ what }) => what === refusable)) {
+    // Whose cluster it is was not said either.
+    const says = `since ${refusable} was not said in time`;
+    return [judged("storage", "not measured", "warning", says, "mend what does not answer, then ask again")];
+  }
+  if (refused.some(({ area }) => area === "cluster")) return [];
   const disks = disksOf(settings).filter(({ use }) => !refused.some(({ what }) => what === `storage.${use}`));
   const probe = new DiskProbe(kubeClient(settings.cluster), settings, options.signal);
   const found: DoctorLine[] = [];

@@ -9,7 +9,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { doctorCommand, render } from "../cli/doctor";
 import { bundle } from "../lib/bundle";
 import { aheadBy } from "../lib/clock";
-import { examine, refusalOf } from "../lib/doctor";
+import { examine, isSaid, refusalOf } from "../lib/doctor";
 import { reason, within } from "../lib/doctor/attempt";
 import * as buckets from "../lib/doctor/buckets";
 import * as capacity from "../lib/doctor/capacity";
@@ -415,6 +415,17 @@ describe("the issuer", () => {
       const { name, kind } = issuerOf(settingsOf(stack));
       expect(certificate?.inputs).toMatchObject({ spec: { issuerRef: { name, kind } } });
     }
+  });
+});
+
+describe("a line on the cluster", () => {
+  const settings = settingsOf("home");
+  const line = (what: string): lines.DoctorLine => ({ area: "cluster", what, verdict: "fault", says: "x", mend: "y" });
+
+  it("is left out where what an update would refuse says it better, and not where nothing was said in time", () => {
+    const own = line(settings.cluster.context);
+    expect(isSaid(own, [line("homestead:cluster.context")], settings)).toBe(true);
+    expect(isSaid(own, [line("what an update would refuse")], settings)).toBe(false);
   });
 });
 
