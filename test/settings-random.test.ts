@@ -93,6 +93,31 @@ const leaves: readonly [key: string, leaf: string, values: fc.Arbitrary<unknown>
   ["network", "privateEgress", fc.oneof(gibberish, fc.constantFrom(["10.0.0.0/99"], ["home"], [1]))],
   ["verification", "from", gibberish],
   ["restore", "to", fc.oneof(gibberish, fc.constantFrom("yesterday", "2026-11-22", "2026-11-22T10:00:00"))],
+  ["restore", "to", fc.constantFrom("2026-02-30T10:00:00Z", "2026-11-22T25:00:00Z", "2026-11-22T10:00:00+99:99")],
+  ["network", "privateEgress", fc.constantFrom(["0.0.0.0/0"], ["169.254.169.254/32"], ["127.0.0.0/8"], ["::/0"])],
+  ["ingress", "labels", fc.oneof(noObject, fc.constant({}))],
+  ["vault", "endpoint", fc.constantFrom("https://[", "https://:", "https://s3.example.net:99999")],
+  ["media", "publicUrl", fc.oneof(gibberish, fc.constantFrom("https://[", "media.example.net", "ftp://a"))],
+  ["media", "bucket", fc.oneof(gibberish, fc.constantFrom("ab", "UPPER"))],
+  ["certificates", "kind", gibberish],
+  ["certificates", "email", fc.oneof(fc.integer(), fc.constantFrom("nobody", "a@", "a b@c"))],
+  ["dns", "kind", gibberish],
+  ["smtp", "kind", gibberish],
+  ["search", "kind", gibberish],
+  ["blog", "kind", gibberish],
+  ["monitoring", "kind", gibberish],
+  ["images", "mastodon", fc.oneof(gibberish, fc.integer(), fc.constantFrom("mastodon", "ghcr.io/mastodon/mastodon"))],
+  ["charts", "mastodon", noObject],
+];
+
+/** The same in a form that the committed stack file does not have. */
+const forms: readonly [key: string, form: Record<string, unknown>, leaf: string, values: fc.Arbitrary<unknown>][] = [
+  ["smtp", { kind: "server", host: "mail.example.net", from: "a@b.example" }, "port", fc.constantFrom(0, 70_000, "x")],
+  ["smtp", { kind: "server", host: "mail.example.net", from: "a@b.example" }, "tls", gibberish],
+  ["search", { kind: "elasticsearch" }, "size", fc.oneof(gibberish, fc.constantFrom("10G", "0Gi", "ten"))],
+  ["blog", { kind: "image", image: "ghcr.io/a/b:v1", port: 8080 }, "image", fc.oneof(gibberish, fc.constant("nginx"))],
+  ["blog", { kind: "image", image: "ghcr.io/a/b:v1", port: 8080 }, "port", fc.constantFrom(0, 70_000, "x")],
+  ["monitoring", { kind: "rules" }, "notify", fc.oneof(gibberish, fc.constantFrom("https://[", "ftp://a", "ntfy"))],
 ];
 
 const wrongs = fc.oneof(
@@ -121,6 +146,9 @@ const wrongs = fc.oneof(
   fc
     .constantFrom(...leaves)
     .chain(([key, leaf, values]) => values.map((value) => wrong(key, { [key]: { ...objectOf(key), [leaf]: value } }))),
+  fc
+    .constantFrom(...forms)
+    .chain(([key, form, leaf, values]) => values.map((value) => wrong(key, { [key]: { ...form, [leaf]: value } }))),
   fc.constant(wrong("webHost", { webHost: valid["homestead:apex"] })),
   fc.constant(wrong("activeSite", { activeSite: "dev" })),
 );
