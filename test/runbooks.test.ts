@@ -8,6 +8,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import type { Command } from "commander";
 import { describe, expect, it } from "vitest";
+import { parse as parseYaml } from "yaml";
 import { doctorCommand } from "../cli/doctor";
 import { drillCommand } from "../cli/drill";
 import { identityCommand } from "../cli/identity";
@@ -16,6 +17,7 @@ import { planCommand } from "../cli/plan";
 import { statusCommand } from "../cli/status";
 import { switchCommand } from "../cli/switch";
 import { verifyCommand } from "../cli/verify";
+import { archiver } from "../components/postgres";
 import { projectFolder } from "../lib/plan";
 import { onPath } from "../lib/pulumi-cli";
 import { configKeys, optionalSecrets, requiredSecrets } from "../settings";
@@ -59,7 +61,8 @@ const known: Record<string, Record<string, readonly string[]>> = {
     create: ["-f"],
     "create job": ["--from"],
     delete: ["-f", "-l", "--ignore-not-found", "--wait"],
-    wait: ["--for", "--timeout"],
+    wait: ["--for", "--timeout", "-l"],
+    scale: ["--replicas"],
     rollout: [],
   },
   helm: { uninstall: [] },
@@ -158,7 +161,7 @@ function knownFault(program: string, words: readonly string[]): string | undefin
   const subcommands = known[program] ?? {};
   const name = [plain.slice(0, 2).join(" "), plain[0] ?? ""].find((one) => one in subcommands);
   if (name === undefined) return `${program} has no subcommand '${plain.slice(0, 2).join(" ")}' (or the list lacks it)`;
-  const options = own.filter((word) => word.startsWith("-")).map((word) => word.split("=")[0] ?? word);
+  const options = own.filter((word) => /^-./.test(word)).map((word) => word.split("=")[0] ?? word);
   const unknown = options.find((option) => ![...global, ...(subcommands[name] ?? [])].includes(option));
   return unknown === undefined ? undefined : `${program} ${name} has no option ${unknown} (or the list lacks it)`;
 }
@@ -166,7 +169,10 @@ function knownFault(program: string, words: readonly string[]): string | undefin
 /** Files that are named, and keys of the configuration, must exist. */
 function argumentFault(program: string, words: readonly string[]): string | undefined {
   const file = words.indexOf("-f");
-  if (program === "kubectl" && file >= 0) return fileFault(words[file + 1] ?? "");
+  const [, template] = /^go-template-file=(.*)$/.exec(words[words.indexOf("-o") + 1] ?? "") ?? [];
+  if (program === "kubectl" && template !== undefined) return fileFault(template);
+  // A hyphen: what the program before it in the pipeline prints.
+  if (program === "kubectl" && file >= 0 && words[file + 1] !== "-") return fileFault(words[file + 1] ?? "");
   const key = words.find((word) => word.startsWith("homestead:"))?.slice("homestead:".length);
   if (program !== "pulumi" || key === undefined) return undefined;
   const name = key.split(/[.[]/)[0] ?? "";
@@ -202,9 +208,45 @@ describe.each(files)("docs/runbooks/%s", (file) => {
     expect(lacking.map(({ text: command }) => command)).toEqual([]);
   });
 
-  it("links to files that are there", () => {
-    const targets = [...text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)].map((match) => match[1] ?? "");
-    expect(targets.filter((target) => !fs.existsSync(path.join(folder, target)))).toEqual([]);
+  it("names a database only to delete it: after a restore its Cluster is called otherwise", () => {
+    const naming = commandsIn(file, text).filter(({ words }) => words.some((word) => /postgres-g\d/.test(word)));
+    const others = naming.filter(({ words: [program, ...rest] }) => program === "kubectl" && !rest.includes("delete"));
+    expect(others.map(({ text: command }) => command)).toEqual([]);
+  });
+
+  it("links to files and headings that are there", () => {
+    const links = [...text.matchAll(/\]\(([^)#:]*)(?:#([^)]*))?\)/g)];
+    const broken = links.filter(([, target = "", heading]) => {
+      const linked = path.join(folder, target === "" ? file : target);
+      return !fs.existsSync(linked) || (heading !== undefined && !headingsOf(linked).includes(heading));
+    });
+    expect(broken.map(([link]) => link)).toEqual([]);
+  });
+});
+
+/** Anchors of a page's headings, as GitHub makes them. */
+const headingsOf = (page: string): string[] =>
+  [...fs.readFileSync(page, "utf8").matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+
+describe("docs/runbooks/base-backup.yaml", () => {
+  const text = fs.readFileSync(path.join(folder, "base-backup.yaml"), "utf8");
+
+  it("is a backup as the nightly ones, of the Cluster that the ScheduledBackup names", () => {
+    const { apiVersion, kind, spec } = parseYaml(text) as Record<string, unknown>;
+    expect({ apiVersion, kind, spec }).toEqual({
+      apiVersion: "postgresql.cnpg.io/v1",
+      kind: "Backup",
+      spec: {
+        cluster: { name: "{{ (index .items 0).spec.cluster.name }}" },
+        method: "plugin",
+        pluginConfiguration: { name: archiver },
+      },
+    });
   });
 });
 
@@ -228,6 +270,7 @@ describe("the check of a runbook's commands", () => {
     ["pulumi config set homestead:ownerPassword --stack home", "homestead:ownerPassword needs --secret"],
     ["kubectl --context home destroy pods", "kubectl has no subcommand 'destroy pods' (or the list lacks it)"],
     ["kubectl create -f docs/nothing.yaml", "there is no file docs/nothing.yaml"],
+    ["kubectl get pods -o go-template-file=docs/nothing.yaml", "there is no file docs/nothing.yaml"],
     ["npm run nothing", "package.json has no script 'nothing'"],
     ["rm -rf /", "nobody says that there is a program 'rm'"],
   ])("finds what is wrong with: %s", (text, fault) => {
