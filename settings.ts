@@ -71,14 +71,17 @@ const hostName = z
   );
 /** Of the calendar and of the clock: Postgres would refuse any other when the old database is gone. */
 const isMoment = (text: string): boolean => z.iso.datetime({ offset: true }).safeParse(text.replace(" ", "T")).success;
-const httpUrl = z
-  .string(allowed("a URL such as https://s3.example.net"))
-  .regex(/^https?:\/\/[A-Za-z0-9.[\]:-]+(\/[^?#\s]*)?$/, {
-    error: "a URL such as https://s3.example.net, without query",
-    abort: true,
-  })
-  // The expression lets `https://[` and a port of 99999 through.
-  .refine((text) => URL.canParse(text), "a URL such as https://s3.example.net, without query");
+/** A URL that looks like one and is one: the expressions let `https://[` and a port of 99999 through. */
+const urlLike = (whatever: string, expression: RegExp, what: string) =>
+  z
+    .string(allowed(whatever))
+    .regex(expression, { error: what, abort: true })
+    .refine((text) => URL.canParse(text), what);
+const httpUrl = urlLike(
+  "a URL such as https://s3.example.net",
+  /^https?:\/\/[A-Za-z0-9.[\]:-]+(\/[^?#\s]*)?$/,
+  "a URL such as https://s3.example.net, without query",
+);
 const kubeName = z
   .string(allowed("a Kubernetes name"))
   .regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, "a Kubernetes name: lower-case letters, digits, - and .");
@@ -95,12 +98,6 @@ const quantity = z
 const ipAddress = z
   .string(allowed("an IP address or a host name"))
   .refine((v) => net.isIP(v) !== 0 || hostName.safeParse(v).success, "an IP address or a host name");
-const cidr = z
-  .string(allowed("an address range such as 192.168.1.0/24"))
-  .refine(
-    (v) => z.cidrv4().safeParse(v).success || z.cidrv6().safeParse(v).success,
-    "an address range such as 192.168.1.0/24",
-  );
 /** What they hold is not ours to shut in, nor to give away. */
 const othersNamespaces = ["default", "kube-system", "kube-public", "kube-node-lease", "cert-manager", "cnpg-system"];
 /** Loopback and link-local addresses: the machine itself, and the clouds' metadata servers. */
@@ -119,11 +116,13 @@ function ofTheHouse(range: string): boolean {
   return !reaches && !ownAddresses.check(address, family);
 }
 /** A range that a part may reach beside the internet. */
-const houseRange = cidr.refine(
-  // What is no range has been told so.
-  (range) => !(z.cidrv4().safeParse(range).success || z.cidrv6().safeParse(range).success) || ofTheHouse(range),
-  "a range without loopback and link-local addresses: the clouds' metadata servers are there",
-);
+const houseRange = z
+  .string(allowed("an address range such as 192.168.1.0/24"))
+  .refine((v) => z.cidrv4().safeParse(v).success || z.cidrv6().safeParse(v).success, {
+    error: "an address range such as 192.168.1.0/24",
+    abort: true,
+  })
+  .refine(ofTheHouse, "a range without loopback and link-local addresses: the clouds' metadata servers are there");
 const imageReference = z
   .string(allowed("an image reference"))
   .regex(
@@ -364,14 +363,11 @@ const schema = {
             .default({}),
           namespace: label.default("monitoring"),
           // With a query, unlike other addresses: ntfy wants to be told there whose alerts it reads.
-          notify: z
-            .string(allowed("the URL of a webhook"))
-            .regex(/^https?:\/\/[A-Za-z0-9.[\]:-]+(\/[^#\s]*)?$/, {
-              error: "the URL of a webhook, http:// or https://",
-              abort: true,
-            })
-            .refine((text) => URL.canParse(text), "the URL of a webhook, http:// or https://")
-            .optional(),
+          notify: urlLike(
+            "the URL of a webhook",
+            /^https?:\/\/[A-Za-z0-9.[\]:-]+(\/[^#\s]*)?$/,
+            "the URL of a webhook, http:// or https://",
+          ).optional(),
         }),
       ],
       { error: () => "an object whose kind is off or rules" },

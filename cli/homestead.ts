@@ -1,7 +1,6 @@
 /** The `homestead` command: one file a subcommand. */
-import * as fs from "node:fs";
-import * as path from "node:path";
 import { Command } from "commander";
+import { version } from "../package.json";
 
 /* eslint-disable @typescript-eslint/no-require-imports -- import() would want file extensions here */
 /** What the help says of each subcommand, and how to get it: loaded together they would take seconds. */
@@ -41,14 +40,11 @@ const subcommands: Record<string, { summary: string; load: () => Command }> = {
 };
 /* eslint-enable @typescript-eslint/no-require-imports */
 
-const version = (): string =>
-  (JSON.parse(fs.readFileSync(path.join(__dirname, "..", "package.json"), "utf8")) as { version: string }).version;
-
 /** The command line: the subcommand that is called, and the others by name for the help. */
 function homestead(called: string | undefined): Command {
   const program = new Command("homestead")
     .description("One person's corner of the fediverse, on two sites: what `pulumi up` does not do by itself")
-    .version(version(), "-V, --version")
+    .version(version, "-V, --version")
     .showHelpAfterError("(homestead --help tells more)");
   for (const [name, { summary, load }] of Object.entries(subcommands)) {
     program.addCommand(name === called ? load() : new Command(name).description(summary));

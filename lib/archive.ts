@@ -2,6 +2,7 @@
 import * as zlib from "node:zlib";
 import { s3Request } from "./s3";
 import type { Bucket, BucketKeys } from "./s3";
+import type { Settings } from "../settings";
 
 /** A base backup that was finished. */
 export interface BaseBackup {
@@ -133,9 +134,13 @@ export async function partedAt(
     : undefined;
 }
 
-/** How a standby that has parted gets going again. */
-export const beginAgain = ({ site, generation }: { site: string; generation: number }): string =>
-  `its database must be begun again: raise ${site} in homestead:generations of Pulumi.yaml to ${generation + 1}, then pulumi up --stack ${site}`;
+/** What {@link partedAt} means for a site, and how it gets going again. */
+export const cannotFollow = (
+  archive: string,
+  parted: string,
+  { site, generation }: Pick<Settings, "site" | "generation">,
+) =>
+  `cannot follow ${archive} any more: ${parted}; its database must be begun again: raise ${site} in homestead:generations of Pulumi.yaml to ${generation + 1}, then pulumi up --stack ${site}`;
 
 /**
  * Timeline of what a standby replays. Its control file is behind by up to a checkpoint; the segments that it has

@@ -2,7 +2,7 @@
 import * as net from "node:net";
 import { queues as mastodonQueues } from "../components/mastodon";
 import { copiedKey } from "../components/media-copy";
-import { beginAgain, newestBaseBackup, newestSegment, partedAt, segmentsBehind } from "./archive";
+import { cannotFollow, newestBaseBackup, newestSegment, partedAt, segmentsBehind } from "./archive";
 import { clusterName, findDatabases } from "./database";
 import { span } from "./drill/verdicts";
 import { kubeClient } from "./kube";
@@ -319,8 +319,7 @@ async function followsLine(cluster: StatusCluster, database: string, site: Site,
   }
   const parted = await partedAt(vault, vaultKeys(site), archive, replayed);
   if (parted !== undefined) {
-    const says = `it cannot follow ${archive} any more: ${parted}; ${beginAgain(site.settings)}`;
-    return line("database", `${name} follows`, "fault", says);
+    return line("database", `${name} follows`, "fault", `it ${cannotFollow(archive, parted, site.settings)}`);
   }
   const lag = {
     archive,

@@ -1,6 +1,6 @@
 /** What is looked at before a switch begins: everything that would stop it half-way. Nothing is changed. */
 import * as k8s from "@kubernetes/client-node";
-import { beginAgain, newestBaseBackup, newestSegment, partedAt, segmentsBehind, timelineQuery } from "../archive";
+import { cannotFollow, newestBaseBackup, newestSegment, partedAt, segmentsBehind, timelineQuery } from "../archive";
 import type { Position } from "../archive";
 import { siteFaults } from "../checks";
 import type { CheckKeys } from "../checks";
@@ -186,10 +186,7 @@ async function standby(
     newestSegment(settings.vault, keysOf(target).vault, archive),
   ]);
   const parted = await partedAt(settings.vault, keysOf(target).vault, archive, replayed);
-  if (parted !== undefined)
-    return {
-      always: `${settings.site}'s database cannot follow ${archive} any more: ${parted}; ${beginAgain(settings)}`,
-    };
+  if (parted !== undefined) return { always: `${settings.site}'s database ${cannotFollow(archive, parted, settings)}` };
   if (used >= fullAt) return { fault: `${settings.site}'s database volume is ${used} % full` };
   const behind = segment === undefined ? 0 : segmentsBehind(segment.name, replayed.lsn);
   if (behind > mostBehind) {

@@ -119,11 +119,11 @@ async function main(): Promise<Tally> {
     }
     return { passed: 0, failed: 0, skipped: 0 };
   }
-  const chosen =
-    positionals.length === 0
-      ? scenarios.filter((s) => s.included !== "by name")
-      : scenarios.filter((s) => positionals.includes(s.name));
-  const left = positionals.length === 0 ? scenarios.filter((s) => !chosen.includes(s)).map((s) => s.name) : [];
+  const whole = positionals.length === 0;
+  const chosen = whole
+    ? scenarios.filter((s) => s.included !== "by name")
+    : scenarios.filter((s) => positionals.includes(s.name));
+  const left = whole ? scenarios.filter((s) => !chosen.includes(s)).map((s) => s.name) : [];
   if (left.length > 0) console.log(`left out, since they are run by name only: ${left.join(", ")}`);
 
   const found = await findEnvironment();
@@ -145,16 +145,16 @@ async function main(): Promise<Tally> {
   });
   try {
     await prepareImages(environment);
-    const extent = values.full ? "full" : positionals.length === 0 ? "brief" : "once";
+    const extent = values.full ? "full" : whole ? "brief" : "once";
     // Beside the others only where there are others: somebody who names scenarios gets them one after the other.
-    const second = positionals.length === 0 ? chosen.filter(({ place }) => place === "beside") : [];
+    const second = whole ? chosen.filter(({ place }) => place === "beside") : [];
     const first = chosen.filter((scenario) => !second.includes(scenario));
     const of = (when: NonNullable<Scenario["sites"]>) =>
       inOrder(
         first.filter(({ sites = "one" }) => sites === when),
         environment,
         extent,
-        positionals.length === 0 ? "taken" : "none",
+        whole ? "taken" : "none",
       );
     // They begin first: a scenario ends what began since it did.
     const together = await Promise.all([

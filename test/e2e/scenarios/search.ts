@@ -5,6 +5,7 @@
 import * as assert from "node:assert/strict";
 import * as crypto from "node:crypto";
 import { mustBeAdmitted, unrestricted } from "../support/admission";
+import { claimGone, claimUid } from "../support/claims";
 import { Cluster, differences } from "../support/cluster";
 import type { KubeObject } from "../support/cluster";
 import { containersOf, isReady } from "../support/disk";
@@ -233,26 +234,11 @@ async function outlivesItsPod({ context: { report }, cluster, server }: Site, fo
   });
 }
 
-async function claimUid(cluster: Cluster): Promise<string> {
-  const claim = await cluster.get("persistentvolumeclaim", "search", namespace);
-  if (claim === undefined) throw new Error("no claim 'search'");
-  return claim.metadata.uid;
-}
-
 /** The claim first, so that no new pod can take the volume on; it goes when the pod does. */
 async function deleteVolume(cluster: Cluster): Promise<void> {
   await cluster.kubectl(["delete", "persistentvolumeclaim", "search", "-n", namespace, "--wait=false"]);
   await cluster.kubectl(["delete", "pod", pod, "-n", namespace], { seconds: 180 });
-  await eventually(120, "claim and volume are gone", async () => {
-    assert.equal(await cluster.get("persistentvolumeclaim", "search", namespace), undefined);
-    const left = (await cluster.list("persistentvolumes")).filter(
-      ({ spec }) => (spec?.["claimRef"] as { name?: string } | undefined)?.name === "search",
-    );
-    assert.deepEqual(
-      left.map(({ metadata }) => metadata.name),
-      [],
-    );
-  });
+  await claimGone(cluster, "search", namespace);
 }
 
 async function lostAndBuiltAgain(site: Site, posts: readonly string[]): Promise<void> {
@@ -262,7 +248,11 @@ async function lostAndBuiltAgain(site: Site, posts: readonly string[]): Promise<
   // Of a time when the first index was finished: a rebuilt one has it for certain.
   const more = await report.step("one more post", () => posted(site, 1));
   await report.step("the volume is deleted, index and all", () => deleteVolume(cluster));
-  await report.control("the index is still on a volume of the cluster", () => claimUid(cluster), /no claim 'search'/);
+  await report.control(
+    "the index is still on a volume of the cluster",
+    () => claimUid(cluster, "search", namespace),
+    /no claim 'search'/,
+  );
   const again = await report.step("pulumi up --refresh --run-program", () =>
     project.pulumi(["up", "--stack", "home", "--yes", "--skip-preview", "--refresh", "--run-program"]),
   );

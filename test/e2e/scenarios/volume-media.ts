@@ -4,6 +4,7 @@
 import * as assert from "node:assert/strict";
 import * as crypto from "node:crypto";
 import { copiedKey } from "../../../components/media-copy";
+import { claimGone, claimUid } from "../support/claims";
 import { Cluster } from "../support/cluster";
 import { eventually, sleep } from "../support/processes";
 import { succeeded } from "../support/project";
@@ -68,7 +69,11 @@ export const volumeMedia: Scenario = {
     });
 
     await report.step("the volume is deleted, files and all", () => deleteVolume(cluster));
-    await report.control("the upload is still on a volume of the cluster", () => claimUid(cluster), /no claim/);
+    await report.control(
+      "the upload is still on a volume of the cluster",
+      () => claimUid(cluster, "media", namespace),
+      /no claim/,
+    );
     const again = await report.step("pulumi up --refresh --run-program", () =>
       project.pulumi(["up", "--stack", "home", "--yes", "--skip-preview", "--refresh", "--run-program"]),
     );
@@ -81,15 +86,15 @@ export const volumeMedia: Scenario = {
       await served(site, await send(client));
     });
 
-    const claim = await claimUid(cluster);
+    const claim = await claimUid(cluster, "media", namespace);
     await report.check("pulumi destroy leaves the volume", async () => {
       succeeded(await project.destroy("home"), "pulumi destroy");
-      assert.equal(await claimUid(cluster), claim);
+      assert.equal(await claimUid(cluster, "media", namespace), claim);
     });
     await report.check("pulumi up after it takes the volume over, and the upload is served", async () => {
       const outcome = succeeded(await project.up("home"), "pulumi up");
       assert.doesNotMatch(outcome.output, /already exists/i);
-      assert.equal(await claimUid(cluster), claim);
+      assert.equal(await claimUid(cluster, "media", namespace), claim);
       const renewed = await clientOf(cluster, client.names, secrets);
       await served({ ...site, client: renewed }, upload);
     });
@@ -218,26 +223,11 @@ async function missingShareIsNoticed(
   });
 }
 
-async function claimUid(cluster: Cluster): Promise<string> {
-  const claim = await cluster.get("persistentvolumeclaim", "media", namespace);
-  if (claim === undefined) throw new Error("no claim 'media'");
-  return claim.metadata.uid;
-}
-
 /** As docs/runbooks/media-volume.md has it. */
 async function deleteVolume(cluster: Cluster): Promise<void> {
   await cluster.kubectl(["delete", "persistentvolumeclaim", "media", "-n", namespace, "--wait=false"]);
   for (const name of ["mastodon", "media-copy"]) {
     await cluster.kubectl(["delete", "pods", "-n", namespace, "-l", `app.kubernetes.io/name=${name}`]);
   }
-  await eventually(120, "claim and volume are gone", async () => {
-    assert.equal(await cluster.get("persistentvolumeclaim", "media", namespace), undefined);
-    const left = (await cluster.list("persistentvolumes")).filter(
-      ({ spec }) => (spec?.["claimRef"] as { name?: string } | undefined)?.name === "media",
-    );
-    assert.deepEqual(
-      left.map(({ metadata }) => metadata.name),
-      [],
-    );
-  });
+  await claimGone(cluster, "media", namespace);
 }

@@ -48,6 +48,7 @@ export async function prepareImages(environment: Environment): Promise<void> {
   }
   const lab = Lab.of(environment);
   if (lab === undefined) return;
+  const there = await lab.images();
   const built: Record<string, string> = {};
   for (const variant of variants) {
     const suffix = variant.name === "" ? "" : `-${variant.name}`;
@@ -55,7 +56,7 @@ export async function prepareImages(environment: Environment): Promise<void> {
     built[`mastodon-streaming${suffix}`] = `${repository}/mastodon-streaming:${variant.tag}`;
     await buildStandin(environment, lab, variant);
   }
-  if (!(await lab.images()).has(labImages["versitygw"] ?? "")) {
+  if (!there.has(labImages["versitygw"] ?? "")) {
     await lab.run([
       "image",
       "build",
@@ -70,18 +71,17 @@ export async function prepareImages(environment: Environment): Promise<void> {
       '["/usr/local/bin/versitygw"]',
     ]);
   }
-  built["broken-blog"] = await buildBrokenBlog(environment, lab);
-  const rclone = await buildRclone(lab);
+  built["broken-blog"] = await buildBrokenBlog(environment, lab, there);
+  const rclone = await buildRclone(lab, there);
   if (rclone !== undefined) built["rclone"] = rclone;
-  const there = await lab.images();
   const given = Object.fromEntries(Object.entries(givenImages).filter(([, reference]) => there.has(reference)));
   environment.images = { ...labImages, ...given, ...built, ...environment.images };
 }
 
 /** A web server that gets ready, and then offers every page for download: the blog's folder is mounted where nginx would serve it. */
-async function buildBrokenBlog(environment: Environment, lab: Lab): Promise<string> {
+async function buildBrokenBlog(environment: Environment, lab: Lab, there: ReadonlySet<string>): Promise<string> {
   const name = "homestead.test/broken-blog:lab";
-  if ((await lab.images()).has(name)) return name;
+  if (there.has(name)) return name;
   const configuration = path.join(environment.cache, "httpd.conf");
   fs.writeFileSync(configuration, ".html:application/octet-stream\n");
   const program = (await must("sh", ["-c", "command -v busybox"])).trim();
@@ -113,9 +113,9 @@ async function buildBrokenBlog(environment: Environment, lab: Lab): Promise<stri
 }
 
 /** Debian's rclone with the libraries it is linked to, and a shell; none where this machine has no rclone. */
-async function buildRclone(lab: Lab): Promise<string | undefined> {
+async function buildRclone(lab: Lab, there: ReadonlySet<string>): Promise<string | undefined> {
   const name = "homestead.test/rclone:lab";
-  if ((await lab.images()).has(name)) return name;
+  if (there.has(name)) return name;
   const found = await run("sh", ["-c", "command -v rclone && command -v busybox"]);
   const [rclone, busybox] = found.stdout.trim().split("\n");
   if (found.code !== 0 || rclone === undefined || busybox === undefined) return undefined;

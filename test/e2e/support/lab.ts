@@ -23,10 +23,12 @@ export class Lab {
 
   /** Runs a lab command. @throws with the end of its output if it fails */
   run(args: string[], seconds = 300): Promise<string> {
+    const options = { env: this.environment.childEnv, seconds };
     // A start renders the zone anew.
-    const alone = args[0] === "up" ? ["flock", "--close", zoneLock(this.home)] : [];
-    const [command = "bash", ...rest] = [...alone, "bash", this.command, ...args];
-    return must(command, rest, { env: this.environment.childEnv, seconds });
+    if (args[0] === "up") {
+      return must("flock", ["--close", zoneLock(this.home), "bash", this.command, ...args], options);
+    }
+    return must("bash", [this.command, ...args], options);
   }
 
   /** The clusters that are up. */

@@ -35,11 +35,11 @@ export function oneLine(error: unknown, length = 600): string {
   return text.length > length ? `${text.slice(0, length - 3)}...` : text;
 }
 
-/** Collects and prints the assertions of one scenario. */
 /** What is lost once is lost: no second try makes up for it. */
 export const forgivable = (broken: readonly string[]): boolean =>
   broken.length > 0 && !broken.some((claim) => /\b(lost|kept|restarted|replaced)\b/.test(claim));
 
+/** Collects and prints the assertions of one scenario. */
 export class Report {
   private tally: Tally = { passed: 0, failed: 0, skipped: 0 };
   /** Claims that did not hold. */
