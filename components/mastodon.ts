@@ -3,8 +3,8 @@ import * as path from "node:path";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { chartArgs } from "../lib/charts";
-import { digest } from "../lib/digest";
-import { imageParts, labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
+import { digest, secretsDigest } from "../lib/digest";
+import { imageParts, labels, resources, restrictedContainer, restrictedPod, tagAlone } from "../lib/pods";
 import { reportFailedJobs } from "../lib/failed-jobs";
 import type { Settings } from "../settings";
 import { chartJobs } from "./isolation";
@@ -85,7 +85,9 @@ export function mastodonValues(args: ValueArgs) {
   const migrates = settings.role === "active" && settings.maintenance === "off";
   const redis = { existingSecret: args.valkey.secretName, existingSecretKeys: { password: "password" } };
   return {
-    image: { repository: image.name, tag: image.tag },
+    // The chart makes a label of this tag, and a label cannot hold a digest: the API would refuse every object of the
+    // release. So the chart's Jobs run by tag, and each Deployment is told the whole.
+    image: { repository: image.name, tag: tagAlone(image.tag) },
     mastodon: {
       localDomain: settings.apex,
       webDomain: settings.webHost,
@@ -102,6 +104,7 @@ export function mastodonValues(args: ValueArgs) {
       secrets: { existingSecret: "mastodon-identity" },
       web: {
         replicas: web,
+        image: { repository: image.name, tag: image.tag },
         // One process with five threads: a single user's server gains nothing by a second one (≈ 300 MB each).
         workers: "0",
         minThreads: "5",
@@ -117,6 +120,7 @@ export function mastodonValues(args: ValueArgs) {
           {
             name: "all-queues",
             replicas: replicasOf(settings, "jobs"),
+            image: { repository: image.name, tag: image.tag },
             queues,
             concurrency: 10,
             resources: resources("100m", "384Mi", "1Gi"),
@@ -352,7 +356,7 @@ export class Mastodon extends pulumi.ComponentResource {
    * something to restore from the start. Done before the release is even looked at.
    */
   private backup(name: string, { namespace, settings, postgres, kept }: MastodonArgs) {
-    const version = imageParts(settings.images.mastodon).tag.replace(/@.*/, "").toLowerCase();
+    const version = tagAlone(imageParts(settings.images.mastodon).tag).toLowerCase();
     return new k8s.apiextensions.CustomResource(
       `${name}-backup`,
       {
@@ -377,23 +381,21 @@ export class Mastodon extends pulumi.ComponentResource {
   private release(name: string, args: MastodonArgs, dependsOn: pulumi.Resource[]) {
     const { settings } = args;
     const { secrets } = settings;
-    const secretsDigest = pulumi.unsecret(
-      pulumi
-        .all([
-          secrets.secretKeyBase,
-          secrets.vapidPrivateKey,
-          secrets.vapidPublicKey,
-          secrets.activeRecordPrimaryKey,
-          secrets.activeRecordDeterministicKey,
-          secrets.activeRecordKeyDerivationSalt,
-          secrets.databasePassword,
-          secrets.mediaAccessKeyId,
-          secrets.mediaSecretAccessKey,
-          secrets.smtpPassword ?? "",
-          args.valkey.password,
-          args.search?.secretDigest ?? "",
-        ])
-        .apply((values) => digest(JSON.stringify(values))),
+    const { smtp } = settings;
+    const ofSecrets = secretsDigest(
+      secrets.secretKeyBase,
+      secrets.vapidPrivateKey,
+      secrets.vapidPublicKey,
+      secrets.activeRecordPrimaryKey,
+      secrets.activeRecordDeterministicKey,
+      secrets.activeRecordKeyDerivationSalt,
+      secrets.databasePassword,
+      secrets.mediaAccessKeyId,
+      secrets.mediaSecretAccessKey,
+      smtp.kind === "none" ? "" : (smtp.username ?? ""),
+      secrets.smtpPassword ?? "",
+      args.valkey.password,
+      args.search?.secretDigest ?? "",
     );
     return new k8s.helm.v3.Release(
       `${name}-release`,
@@ -401,7 +403,7 @@ export class Mastodon extends pulumi.ComponentResource {
         ...chartArgs("mastodon", settings.charts.mastodon),
         name: releaseName,
         namespace: args.namespace,
-        values: mastodonValues({ ...args, secretsDigest }),
+        values: mastodonValues({ ...args, secretsDigest: ofSecrets }),
         atomic: true,
         // The first start makes the schema, and a slow disk makes that long.
         timeout: 1800,

@@ -1,7 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { bundle } from "../lib/bundle";
-import { digest } from "../lib/digest";
+import { digest, secretsDigest } from "../lib/digest";
 import { labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
 import type { Settings } from "../settings";
 import { middleware, route } from "./ingress";
@@ -52,6 +52,7 @@ export class ObjectStore extends pulumi.ComponentResource {
   private server(name: string, args: ObjectStoreArgs, secret: k8s.core.v1.Secret) {
     const meta = { name: "object-store", namespace: args.namespace, labels: labels("object-store") };
     const probe = { tcpSocket: { port } };
+    const keys = secretsDigest(args.secrets.vaultAccessKeyId, args.secrets.vaultSecretAccessKey);
     const server = new k8s.apps.v1.StatefulSet(
       `${name}-server`,
       {
@@ -60,7 +61,8 @@ export class ObjectStore extends pulumi.ComponentResource {
           serviceName: "object-store",
           selector: { matchLabels: labels("object-store") },
           template: {
-            metadata: { labels: labels("object-store") },
+            // Read at start only: new keys start it anew.
+            metadata: { labels: labels("object-store"), annotations: { "homestead/secret": keys } },
             spec: {
               automountServiceAccountToken: false,
               enableServiceLinks: false,

@@ -5,7 +5,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { bundle } from "../lib/bundle";
 import type { PodMonitorsState } from "../lib/checks";
-import { digest } from "../lib/digest";
+import { digest, secretsDigest } from "../lib/digest";
 import { waitFor } from "../lib/lease/lease";
 import { labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
 import type { Settings } from "../settings";
@@ -41,11 +41,6 @@ export interface ValkeyArgs extends Pick<
   /** The moment that the database goes back to, or went back to when it was made. */
   restoredTo?: string;
 }
-
-const keysDigest = ({ secrets }: Pick<ValkeyArgs, "secrets">) =>
-  pulumi.unsecret(
-    pulumi.all([secrets.vaultAccessKeyId, secrets.vaultSecretAccessKey]).apply((keys) => digest(JSON.stringify(keys))),
-  );
 
 /** uid of the official image's user. */
 const user = 999;
@@ -185,7 +180,10 @@ export class Valkey extends pulumi.ComponentResource {
                 // The keeper is given the vault's keys as it starts; with old ones it would soon pause the server.
                 ...(gate
                   ? {
-                      "homestead/vault": keysDigest(args),
+                      "homestead/vault": secretsDigest(
+                        args.secrets.vaultAccessKeyId,
+                        args.secrets.vaultSecretAccessKey,
+                      ),
                       "homestead/gate": gate.programs,
                       ...scrapeAnnotations(args, metricsPorts.valkey),
                     }

@@ -49,3 +49,6 @@ export function imageParts(reference: string): { registry: string; repository: s
   const [, registry = "", repository = "", tag = ""] = match;
   return { registry, repository, name: `${registry}/${repository}`, tag };
 }
+
+/** The tag of `imageParts` without its digest, which a label or a name cannot hold. */
+export const tagAlone = (tag: string): string => tag.replace(/@.*/, "");

@@ -79,12 +79,13 @@ describe("mastodonValues", () => {
     expect(values().revisionPodAnnotation).toBe(false);
   });
 
-  it("splits an image so that the digest stays with the tag", () => {
+  it("says the digest to every Deployment, and not to the chart, which makes a label of its tag", () => {
     const pinned = { ...images, mastodon: `ghcr.io/mastodon/mastodon:v4.6.2@sha256:${"a".repeat(64)}` };
-    expect(values({ images: pinned }).image).toEqual({
-      repository: "ghcr.io/mastodon/mastodon",
-      tag: `v4.6.2@sha256:${"a".repeat(64)}`,
-    });
+    const { image, mastodon } = values({ images: pinned });
+    expect(image).toEqual({ repository: "ghcr.io/mastodon/mastodon", tag: "v4.6.2" });
+    const whole = { repository: "ghcr.io/mastodon/mastodon", tag: `v4.6.2@sha256:${"a".repeat(64)}` };
+    expect(mastodon.web.image).toEqual(whole);
+    expect(mastodon.sidekiq.workers.map((worker) => worker.image)).toEqual([whole]);
   });
 
   it("closes registrations by single-user mode only when nobody else may come", () => {

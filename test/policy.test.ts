@@ -48,6 +48,14 @@ describe("each rule", () => {
     container: { securityContext: { ...restrictedContainer, ...securityContext } },
   });
   const release = (spec: object) => object("helm.sh/v3", "Release", { spec: { version: "1.0.2", ...spec } });
+  const [repository = "", tag = ""] = images.mastodon.replace(/@.*/, "").split(/:(?=[^/]*$)/);
+  const mastodonByTag = { repository, tag };
+  const chartsJob = {
+    ...object("batch/v1", "Job", {
+      spec: { template: { spec: podOf({ container: { image: `${repository}:${tag}` } }) } },
+    }),
+    metadata: { name: "a", namespace, annotations: { "helm.sh/hook": "pre-upgrade" } },
+  };
   const policy = (spec: object) => object("networking.k8s.io/v1", "NetworkPolicy", { spec });
   const deny = policy({ podSelector: {}, policyTypes: ["Ingress", "Egress"] });
   const webhook = (port: number) =>
@@ -197,6 +205,9 @@ describe("each rule", () => {
         [deployment({ container: { image: "registry.local:5000/blog:v1" } })],
         [deployment({ container: { image: `docker.io/rclone/rclone:1.76.0@${someDigest}` } })],
         [release({ values: { image: { repository: "ghcr.io/mastodon/mastodon", tag: `v4.6.2@${someDigest}` } } })],
+        // Where a label is made of the tag.
+        [release({ values: { image: mastodonByTag } })],
+        [chartsJob],
         [release({ version: undefined, chart: "./charts/mastodon" })],
       ],
       break: [
@@ -204,6 +215,8 @@ describe("each rule", () => {
         [[deployment({ container: { image: "registry.local:5000/blog" } })], "allowed: a tag, and not latest"],
         [[deployment({ container: { image: `docker.io/library/node@${someDigest}` } })], "allowed: a tag"],
         [[deployment({ container: { image: undefined } })], "image is not set"],
+        [[release({ values: { mastodon: { web: { image: mastodonByTag } } } })], `allowed: ${images.mastodon}`],
+        [[{ ...chartsJob, metadata: { name: "a", namespace } }], `allowed: ${images.mastodon}`],
         [[deployment({ container: { image: "docker.io/rclone/rclone:1.75.1" } })], `allowed: ${images.rclone}`],
         [
           [deployment({ container: { image: `docker.io/rclone/rclone:1.75.1@${someDigest}` } })],
@@ -510,6 +523,18 @@ describe("each rule", () => {
   });
 });
 
+/** Labels that the API would refuse: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set */
+function refusedLabels(value: unknown, within = ""): string[] {
+  if (typeof value !== "object" || value === null) return [];
+  return Object.entries(value).flatMap(([key, inner]: [string, unknown]) =>
+    key === "labels" || key === "matchLabels"
+      ? Object.entries((inner ?? {}) as JsonObject)
+          .filter(([, text]) => typeof text !== "string" || !/^([a-z0-9]([\w.-]{0,61}[a-z0-9])?)?$/i.test(text))
+          .map(([name, text]) => `${within}.${key}: ${name}=${String(text)}`)
+      : refusedLabels(inner, `${within}.${key}`),
+  );
+}
+
 const objectsOf = (plan: Plan) => plan.resources.flatMap(({ type, inputs }) => objectOf(type, inputs) ?? []);
 
 /** Home with what the committed stack files leave out: search, media on a volume, feeds anew, a Job that verifies. */
@@ -546,6 +571,7 @@ describe("every rule is kept", () => {
     const chart = rendered(plan);
     expect(chart.filter(({ kind }) => kind === "Deployment")).toHaveLength(3);
     expect(breachesAmong([...objectsOf(plan), ...chart])).toEqual([]);
+    expect(refusedLabels([...objectsOf(plan), ...chart])).toEqual([]);
   });
 
   it("by a site with every part that there is, which needs every exception", async () => {
