@@ -11,6 +11,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { parse as parseYaml } from "yaml";
 import * as z from "zod";
 import { identityFaults, identityFingerprint } from "./lib/identity";
+import { qualify } from "./lib/stack-config";
 import { images as publishedImages, charts as publishedCharts } from "./versions";
 import type { ChartName, ChartReference, ImageName } from "./versions";
 
@@ -678,7 +679,13 @@ function report(stack: string, issue: z.core.$ZodIssue, values: Record<string, u
 
 /** Rules about the stack files themselves: shared values, strict mode, one cluster named by two stacks. */
 function fileFaults(raw: RawConfiguration, fault: Report): void {
-  const files = raw.stackFiles ?? {};
+  // `apex: …` in a file is `homestead:apex` to the CLI.
+  const files = Object.fromEntries(
+    Object.entries(raw.stackFiles ?? {}).map(([stack, entries]) => [
+      stack,
+      Object.fromEntries(Object.entries(entries).map(([key, value]) => [qualify(key, "homestead"), value])),
+    ]),
+  );
   for (const site of siteNames) {
     for (const key of sharedKeys) {
       const value = files[site]?.[`homestead:${key}`];

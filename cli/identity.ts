@@ -70,6 +70,7 @@ export async function createIdentity(
   const secrets = createSharedSecrets();
   const keys = Object.keys(secrets);
   const existing = await pulumi.stacks();
+  for (const stack of stacks) refuseUnknown(pulumi, existing, stack);
 
   const occupied: { stack: string; keys: string[] }[] = [];
   for (const stack of stacks.filter((name) => existing.includes(name))) {
@@ -96,6 +97,22 @@ export async function createIdentity(
     "The stack files now hold them, encrypted: commit the files, and keep the passphrase where no site can burn it.",
   );
   if (print === "printed") for (const [key, value] of Object.entries(secrets)) tell(`${key}: ${value}`);
+}
+
+/**
+ * A stack that the backend does not know, whose file has secrets: the wrong backend, or a state that was lost. New ones
+ * would take the place of the server's own.
+ */
+function refuseUnknown(pulumi: PulumiCli, existing: readonly string[], stack: string): void {
+  if (existing.includes(stack)) return;
+  const there = pulumi
+    .keysInFile(stack)
+    .filter((key) => (requiredSecrets as readonly string[]).some((one) => qualified(one) === key));
+  if (there.length === 0) return;
+  throw new UserError(
+    `nothing was written: Pulumi.${stack}.yaml holds ${there.join(", ")}, and the backend of this login knows no stack '${stack}'. ` +
+      `Log in to the one that has it: pulumi login <url>. Where that state is lost: pulumi stack init ${stack}, which takes the file as it is`,
+  );
 }
 
 const refusal = (occupied: { stack: string; keys: string[] }[], stacks: readonly string[], all: string[]): string => {
@@ -155,6 +172,7 @@ export async function copyIdentity(pulumi: PulumiCli, from: string, to: string, 
   if (from === to) throw new UserError(`'${from}' to itself: name two stacks`);
   const existing = await pulumi.stacks();
   if (!existing.includes(from)) throw new UserError(noStack(from));
+  refuseUnknown(pulumi, existing, to);
   const source = await pulumi.config(from, "clear");
   const target = existing.includes(to) ? await pulumi.config(to, "clear") : {};
 

@@ -5,6 +5,7 @@
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { keysInFile } from "./stack-config";
 import { UserError } from "./user-error";
 
 /** What a configuration entry is, as `pulumi config --json` tells it. */
@@ -58,6 +59,11 @@ export class PulumiCli {
     const listed = JSON.parse(await this.run(["stack", "ls", "--json"])) as { name: string }[];
     // `org/project/stack` on Pulumi Cloud, the name alone elsewhere.
     return listed.map(({ name }) => name.split("/").at(-1) ?? name);
+  }
+
+  /** The keys that the stack's file sets, `project:key`: also of a stack that the backend does not know. */
+  keysInFile(stack: string): string[] {
+    return keysInFile(this.folder, stack);
   }
 
   async createStack(stack: string): Promise<void> {

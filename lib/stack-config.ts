@@ -60,6 +60,18 @@ interface Project {
   declarations: Declaration[];
 }
 
+/**
+ * The keys that a stack's own file sets, `project:key`; none where there is no file.
+ *
+ * @throws StackConfigError if a file is no such file.
+ */
+export function keysInFile(folder: string, stack: string): string[] {
+  const file = path.join(folder, `Pulumi.${stack}.yaml`);
+  if (!fs.existsSync(file)) return [];
+  const { name } = readProject(folder);
+  return Object.keys(parseFile(file, stackFile).config ?? {}).map((key) => qualify(key, name));
+}
+
 /** Reads `Pulumi.yaml`. @throws StackConfigError if it is missing or is no project file. */
 export function readProject(folder: string): Project {
   const file = path.join(folder, "Pulumi.yaml");
@@ -142,7 +154,7 @@ export function readStackConfig(
 }
 
 /** `apex` -> `homestead:apex`; a key with a namespace stays as it is. */
-const qualify = (key: string, project: string) => (key.includes(":") ? key : `${project}:${key}`);
+export const qualify = (key: string, project: string): string => (key.includes(":") ? key : `${project}:${key}`);
 
 function parseFile<T extends z.ZodType>(file: string, shape: T): z.output<T> {
   let text: string;

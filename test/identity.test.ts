@@ -22,9 +22,15 @@ const bucketSecrets = {
 };
 
 /** The commands over a fake CLI, with what they print. */
-function over(stacks: Record<string, Record<string, string>>, failures: Failures = {}) {
+function over(
+  stacks: Record<string, Record<string, string>>,
+  failures: Failures = {},
+  files: Record<string, string> = {},
+) {
   const fake = fakePulumi(stacks, failures);
-  const pulumi = new PulumiCli(temporaryFolder(), fake.environment);
+  const folder = temporaryFolder();
+  for (const [name, text] of Object.entries(files)) fs.writeFileSync(path.join(folder, name), text);
+  const pulumi = new PulumiCli(folder, fake.environment);
   const printed: string[] = [];
   const tell = (line: string) => void printed.push(line);
   return {
@@ -161,6 +167,21 @@ describe("homestead identity create", () => {
     );
     expect(stacks()).toEqual(before);
     expect(commands().some((command) => command.startsWith("config set"))).toBe(false);
+  });
+
+  it("refuses, as copy does, where the backend does not know a stack whose file has secrets", async () => {
+    const file = "encryptionsalt: v1:x\nconfig:\n  kubernetes:strictMode: true\n  ownerPassword: {secure: x}\n";
+    const { create, copy, stacks } = over(
+      { vps: {} },
+      {},
+      { "Pulumi.yaml": "name: homestead", "Pulumi.home.yaml": file },
+    );
+    const message =
+      "nothing was written: Pulumi.home.yaml holds homestead:ownerPassword, and the backend of this login knows no stack 'home'. " +
+      "Log in to the one that has it: pulumi login <url>. Where that state is lost: pulumi stack init home, which takes the file as it is";
+    await expect(create(["vps", "home"])).rejects.toThrow(message);
+    await expect(copy("vps", "home")).rejects.toThrow(message);
+    expect(stacks()).toEqual({ vps: {} });
   });
 
   it("points from the stack that has all of them to the other", async () => {

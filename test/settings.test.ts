@@ -813,6 +813,12 @@ describe("the stack files", () => {
     );
   });
 
+  it("may not hold one without the project's name, which the CLI takes for the same", () => {
+    expect(withFiles({ home: strict, vps: { apex: "other.example" } })).toEqual([
+      expect.objectContaining({ key: "homestead:apex", value: '"other.example"' }),
+    ]);
+  });
+
   it("may hold one in dev", () => {
     expect(() =>
       parseSettings({ ...configurationOf("dev"), stackFiles: { dev: { ...strict, "homestead:apex": "a.b" } } }),
@@ -851,6 +857,13 @@ describe("the stack files", () => {
         stackFiles: { home: cluster({}), vps: cluster({ kubeconfig: "other" }) },
       }),
     ).not.toThrow();
+  });
+
+  it("may not name one context twice, with or without the project's name", () => {
+    const cluster = { context: "home" };
+    expect(withFiles({ home: { ...strict, "homestead:cluster": cluster }, vps: { ...strict, cluster } })).toEqual([
+      expect.objectContaining({ key: "homestead:cluster.context" }),
+    ]);
   });
 
   it("may not name one cluster by two contexts", () => {
