@@ -30,6 +30,7 @@ interface Options {
 const stack = "dev";
 /** The k3d cluster that is made where there is none; its context is `k3d-homestead`. */
 const k3dCluster = "homestead";
+const k3dContext = `k3d-${k3dCluster}`;
 
 /** Where a trial takes place. Tests give another folder, PATH and answers. */
 export interface World {
@@ -117,7 +118,9 @@ class Trial {
     );
     const up = new PulumiCli(this.world.folder, this.environment());
     await up.show(["up", "--yes", "--skip-preview", ...this.onStack]);
-    await this.tellAddresses(pulumi, up, found.address);
+    // Docker's own network cannot be reached from a Mac; the ports of this machine lead to the same Traefik.
+    const own = chosen.name === k3dContext && fs.existsSync(this.ownCluster);
+    await this.tellAddresses(pulumi, up, own ? "127.0.0.1" : found.address);
   }
 
   async destroy(options: Options): Promise<void> {
@@ -228,9 +231,9 @@ class Trial {
       "ignore",
     );
     const context = currentContext(this.world.environment);
-    if (context?.name === `k3d-${k3dCluster}`) return context;
+    if (context?.name === k3dContext) return context;
     throw new UserError(
-      `the k3d cluster is there, but not as the current context: kubectl config use-context k3d-${k3dCluster}`,
+      `the k3d cluster is there, but not as the current context: kubectl config use-context ${k3dContext}`,
     );
   }
 

@@ -280,26 +280,7 @@ export class Postgres extends pulumi.ComponentResource {
         ignoreChanges: args.database === "there" ? ["spec.bootstrap"] : [],
       },
     );
-    if (args.site === args.activeSite) {
-      new k8s.apiextensions.CustomResource(
-        `${name}-backup`,
-        {
-          apiVersion: "postgresql.cnpg.io/v1",
-          kind: "ScheduledBackup",
-          metadata: { name: args.databaseName, namespace, labels: labels("postgres") },
-          spec: {
-            // Six fields, seconds first: every night at three.
-            schedule: "0 0 3 * * *",
-            immediate: true,
-            backupOwnerReference: "none",
-            cluster: { name: args.databaseName },
-            method: "plugin",
-            pluginConfiguration: { name: archiver },
-          },
-        },
-        { parent: this, dependsOn: [cluster] },
-      );
-    }
+    this.backups(name, args, cluster);
     const there = cluster.id.apply(() => args.databaseName);
     const access = { cluster: args.cluster, namespace: args.namespace };
     this.cluster = args.role === "active" ? onceWritable(access, there) : there;
@@ -308,6 +289,38 @@ export class Postgres extends pulumi.ComponentResource {
     this.host = this.cluster.apply(hostOf);
     this.secretName = owner.metadata.name;
     this.registerOutputs({ host: this.host, secretName: this.secretName });
+  }
+
+  /**
+   * The active site begins with a base backup of its own time line, and makes one every night. A standby archives too,
+   * and segments go only with a base backup that grew older than `retentionPolicy`: without any, its archive would grow
+   * for ever. One a week is enough for that. They are two objects, so that a takeover makes a backup at once.
+   */
+  private backups(name: string, args: PostgresArgs, cluster: pulumi.Resource): void {
+    const { databaseName, namespace } = args;
+    const active = args.site === args.activeSite;
+    new k8s.apiextensions.CustomResource(
+      active ? `${name}-backup` : `${name}-standby-backup`,
+      {
+        apiVersion: "postgresql.cnpg.io/v1",
+        kind: "ScheduledBackup",
+        metadata: {
+          name: active ? databaseName : `${databaseName}-standby`,
+          namespace,
+          labels: labels("postgres"),
+        },
+        spec: {
+          // Six fields, seconds first: every night at three; on a standby on Sundays at four.
+          schedule: active ? "0 0 3 * * *" : "0 0 4 * * 0",
+          immediate: active,
+          backupOwnerReference: "none",
+          cluster: { name: databaseName },
+          method: "plugin",
+          pluginConfiguration: { name: archiver },
+        },
+      },
+      { parent: this, dependsOn: [cluster] },
+    );
   }
 
   /** The databases of earlier generations: their volumes are kept until somebody deletes them, their pods are not. */

@@ -530,7 +530,7 @@ function refusedLabels(value: unknown, within = ""): string[] {
     key === "labels" || key === "matchLabels"
       ? Object.entries((inner ?? {}) as JsonObject)
           .filter(([, text]) => typeof text !== "string" || !/^([a-z0-9]([\w.-]{0,61}[a-z0-9])?)?$/i.test(text))
-          .map(([name, text]) => `${within}.${key}: ${name}=${String(text)}`)
+          .map(([name, text]) => `${within}.${key}: ${name}=${JSON.stringify(text)}`)
       : refusedLabels(inner, `${within}.${key}`),
   );
 }

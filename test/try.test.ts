@@ -165,6 +165,7 @@ esac`,
     const said = await tryIt([], machine, "y");
     expect(said).toMatch(/^No kubectl context answers\. Make a k3d cluster 'homestead' for it\? \[y\/N\] \n/);
     expect(said).toContain("Your server is running.");
+    expect(said).toMatch(/^ {2}127\.0\.0\.1 \S+/m);
     expect(fs.readFileSync(log, "utf8")).toContain(
       "cluster create homestead --wait --port 80:80@loadbalancer --port 443:443@loadbalancer\n",
     );
