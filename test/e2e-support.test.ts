@@ -82,7 +82,7 @@ describe("a second try", () => {
     expect(forgivable(["the vault unreachable for 60 s: posts are acknowledged to the end"])).toBe(true);
     for (const claim of [
       "no acknowledged post is lost",
-      "NFS: every acknowledged post is kept",
+      "NFS: every acknowledged post is kept, read after the crash",
       "NFS: none of 12 pods was restarted or replaced",
     ])
       expect(forgivable(["something slow", claim])).toBe(false);

@@ -88,16 +88,6 @@ async function victims(cluster: Cluster): Promise<Victim[]> {
   }));
 }
 
-/**
- * One second, and then SIGKILL. Not `--force`, which would take the object away while the processes still run: two
- * databases on one volume are nobody's fault but that of the hand that does it.
- */
-const kill = (cluster: Cluster, victim: Victim): Promise<string> =>
-  cluster.kubectl(
-    ["delete", "pod", "-n", victim.namespace, victim.name, "--grace-period=1", "--wait=false", "--ignore-not-found"],
-    { seconds: 60 },
-  );
-
 /** Waits until as many pods as there were are ready again, none of them one of the old. */
 async function allBack(cluster: Cluster, before: readonly Victim[], old: readonly string[] = []): Promise<void> {
   await eventually(120, "every pod is back and ready", async () => {
@@ -123,7 +113,7 @@ async function killedInTurn({ report }: Context, cluster: Cluster, node: Node | 
   });
   for (const victim of before) {
     await report.check(`${victim.name} killed: it is back by itself`, async () => {
-      await kill(cluster, victim);
+      await cluster.kill(victim);
       await allBack(cluster, before, [victim.uid]);
     });
   }
@@ -222,7 +212,7 @@ async function diskFull(
     await eventually(300, "the database sleeps", async () => {
       const instances = await cluster.list("pods", namespace, `cnpg.io/cluster=${database},cnpg.io/podRole=instance`);
       // It would wait for three minutes for its clients to go by themselves, and they stay.
-      for (const { metadata } of instances) await kill(cluster, { ...metadata, namespace });
+      for (const { metadata } of instances) await cluster.kill({ ...metadata, namespace });
       assert.equal(instances.length, 0, "its pod is there");
       const sleeping = await cluster.get("clusters.postgresql.cnpg.io", database, namespace);
       const conditions = (sleeping?.status?.["conditions"] ?? []) as { type: string; status: string }[];
@@ -312,7 +302,7 @@ async function atRandom(
           (await victims(cluster)).sort((a, b) => a.name.localeCompare(b.name)),
         );
         done.push(victim.name);
-        await kill(cluster, victim);
+        await cluster.kill(victim);
       }
       await sleep(1000 + 4000 * random());
     }
@@ -324,7 +314,7 @@ async function atRandom(
     async () => {
       const web = (await victims(cluster)).find((victim) => victim.name.startsWith("mastodon-web"));
       assert.ok(web, "there is no web pod");
-      await kill(cluster, web);
+      await cluster.kill(web);
       await sleep(2000);
       const { status } = await client.request("/health", { seconds: 5 });
       assert.equal(status, 200);
