@@ -8,7 +8,7 @@ import { mutations } from "./e2e/cases/mutations";
 import { secretsBelow, secretsIn } from "./e2e/cases/secrets";
 import { kindOf } from "./e2e/support/counting-proxy";
 import { differences } from "./e2e/support/cluster";
-import { childEnvironment, imageOverrides } from "./e2e/support/environment";
+import { childEnvironment, findEnvironment, imageOverrides } from "./e2e/support/environment";
 import type { Environment } from "./e2e/support/environment";
 import { Lab } from "./e2e/support/lab";
 import { cleanUp, eventually, fromNow, run, sleep, within } from "./e2e/support/processes";
@@ -216,6 +216,22 @@ test("image overrides are name=reference, and nothing else", () => {
   expect(() => imageOverrides("mastodon")).toThrow("E2E_IMAGES: 'mastodon' is not name=reference");
 });
 
+test("the remote server's certificate comes with its key", async () => {
+  const required = [
+    ...["HOME", "VPS"].flatMap((c) => [`E2E_${c}_KUBECONFIG`, `E2E_${c}_CONTEXT`, `E2E_${c}_ADDRESS`]),
+    ...["S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY", "DNS_SERVER", "DNS_COMMAND", "ZONE", "HOST_ADDRESS"].map(
+      (key) => `E2E_${key}`,
+    ),
+  ];
+  const env = { E2E_EMPTY_CLUSTERS: "yes", ...Object.fromEntries(required.map((key) => [key, "x"])) };
+  for (const key of ["E2E_PEER_CERT", "E2E_PEER_KEY"]) {
+    expect(await findEnvironment({ ...env, [key]: "file.pem" })).toEqual({
+      kind: "missing",
+      why: "E2E_PEER_CERT and E2E_PEER_KEY are a pair, and only one of them is set",
+    });
+  }
+});
+
 test("each broken site still is one changed line of the sources", () => {
   const root = path.resolve(__dirname, "..");
   for (const mutation of mutations("registry.test/broken:1")) {
@@ -234,6 +250,11 @@ test("each broken site still is one changed line of the sources", () => {
       mutation.what,
     ).toHaveLength(1);
   }
+});
+
+test("without an image for it, the broken blog is left out", () => {
+  const named = (brokenBlog: string | undefined) => mutations(brokenBlog).map(({ what }) => what);
+  expect(named("b:1").filter((what) => !named(undefined).includes(what))).toEqual(["the blog's image is broken"]);
 });
 
 test("a store's listings are told from its reads: they have another price", () => {

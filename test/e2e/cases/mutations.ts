@@ -20,8 +20,8 @@ const mutation = (what: string, file: string, pattern: RegExp, replacement: stri
   error,
 });
 
-/** @param brokenBlog an image that runs and gets ready, but does not serve the blog as a page. */
-export function mutations(brokenBlog: string): Mutation[] {
+/** @param brokenBlog an image that runs and gets ready, but does not serve the blog as a page; without one that site is left out. */
+export function mutations(brokenBlog: string | undefined): Mutation[] {
   return [
     mutation(
       "the redirect's router is left out",
@@ -44,13 +44,17 @@ export function mutations(brokenBlog: string): Mutation[] {
       "\\${1}`",
       /: webfinger redirect: .*\?resource=/,
     ),
-    mutation(
-      "the blog's image is broken",
-      "components/blog.ts",
-      /image: images\.nginx,/,
-      `image: images.nginx.replace(/.+/, "${brokenBlog}"),`,
-      /: blog: .*text\/html/,
-    ),
+    ...(brokenBlog === undefined
+      ? []
+      : [
+          mutation(
+            "the blog's image is broken",
+            "components/blog.ts",
+            /image: images\.nginx,/,
+            `image: images.nginx.replace(/.+/, "${brokenBlog}"),`,
+            /: blog: .*text\/html/,
+          ),
+        ]),
     mutation(
       "the certificate is for another name",
       "components/ingress.ts",

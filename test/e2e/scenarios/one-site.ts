@@ -31,6 +31,8 @@ interface Site {
   cluster: Cluster;
   secrets: Secrets;
   client: SiteClient;
+  /** Mastodon takes no password for a token, and looks into what is uploaded. */
+  mastodon: "official" | "stand-in";
   /** Output of every update and preview, for the search for secrets. */
   outputs: string[];
 }
@@ -59,7 +61,8 @@ export const oneSite: Scenario = {
     if (first.code !== 0) throw new Error("without a site nothing else can be tried");
 
     const client = await clientOf(cluster, namesOf(environment.zone), secrets);
-    const site: Site = { context, project, cluster, secrets, client, outputs };
+    const mastodon = (await client.takesPasswords()) ? "stand-in" : "official";
+    const site: Site = { context, project, cluster, secrets, client, mastodon, outputs };
     await dnsWasSet(site);
     await ownerCanLogIn(site);
     await nothingToDo(site);
@@ -86,20 +89,26 @@ async function dnsWasSet({ context: { environment, report }, project }: Site): P
   });
 }
 
-async function ownerCanLogIn({ context: { report }, cluster, client }: Site): Promise<void> {
-  await report.check("the owner logs in with the first password, and is Owner", async () => {
+async function ownerCanLogIn({ context: { report }, cluster, client, mastodon }: Site): Promise<void> {
+  const logsIn = "the owner logs in with the first password";
+  if (mastodon === "official") {
+    report.skip(logsIn, "Mastodon gives no token for a password, and Rails, which gave this one, asks for none");
+  }
+  await report.check(mastodon === "official" ? "the owner is Owner" : `${logsIn}, and is Owner`, async () => {
     const account = await client.api("/api/v1/accounts/verify_credentials");
     assert.equal(account["username"], client.names.owner);
     assert.equal((account["role"] as { name?: string } | undefined)?.name, "Owner");
   });
-  await report.control(
-    "another password logs in, too",
-    () =>
-      new SiteClient(client.names, client.via, "another password", () => Promise.resolve("")).api(
-        "/api/v1/preferences",
-      ),
-    /invalid_grant/,
-  );
+  if (mastodon === "stand-in") {
+    await report.control(
+      "another password logs in, too",
+      () =>
+        new SiteClient(client.names, client.via, "another password", () => Promise.resolve("")).api(
+          "/api/v1/preferences",
+        ),
+      /invalid_grant/,
+    );
+  }
   await report.check("without a mail server mails are thrown away, not retried for days", async () => {
     const environment = await cluster.get("configmap", "mastodon-env", namespace);
     assert.equal(environment?.data?.["SMTP_DELIVERY_METHOD"], "test");
@@ -220,8 +229,9 @@ async function federates(site: Site): Promise<void> {
 
 // ---------------------------------------------------------------- the edge
 
-async function carriesMediaAndStreams({ context: { report }, client }: Site): Promise<void> {
-  await report.check("100 MB of media go up through the ingress, and come down from the media bucket", async () => {
+async function carriesMediaAndStreams({ context: { report }, client, mastodon }: Site): Promise<void> {
+  const carried = "100 MB of media go up through the ingress, and come down from the media bucket";
+  const carries = async () => {
     const size = 100 * 1000 * 1000;
     const boundary = `e2e-${crypto.randomUUID()}`;
     const head = Buffer.from(
@@ -258,7 +268,9 @@ async function carriesMediaAndStreams({ context: { report }, client }: Site): Pr
     }
     assert.equal(length, size);
     assert.equal(received.digest("hex"), digest.digest("hex"));
-  });
+  };
+  if (mastodon === "stand-in") await report.check(carried, carries);
+  else report.skip(carried, "Mastodon makes a video of what it is given, and the suite has 100 MB of nothing");
   const told = async (post: boolean) => {
     const stream = await client.stream();
     try {
@@ -283,8 +295,10 @@ async function carriesMediaAndStreams({ context: { report }, client }: Site): Pr
 async function mutationsAreCaught(site: Site): Promise<void> {
   const { context, project, outputs } = site;
   const { report, environment } = context;
-  // Without an image made for it, one that is there but answers nothing at the blog's port.
-  const brokenBlog = environment.images["broken-blog"] ?? "docker.io/library/busybox:1.37";
+  const brokenBlog = environment.images["broken-blog"];
+  if (brokenBlog === undefined) {
+    report.skip("the blog's image is broken: the update fails and says why", "E2E_IMAGES has no broken-blog");
+  }
   // Another TTL each time: an update that gets past the verification has records to change, so that the command's
   // silence says something.
   let ttl = 60;
