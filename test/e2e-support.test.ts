@@ -4,7 +4,7 @@ import * as net from "node:net";
 import * as os from "node:os";
 import * as path from "node:path";
 import { describe, expect, test } from "vitest";
-import { mutations } from "./e2e/cases/mutations";
+import { mutations, verificationLines } from "./e2e/cases/mutations";
 import { secretsBelow, secretsIn } from "./e2e/cases/secrets";
 import { kindOf } from "./e2e/support/counting-proxy";
 import { differences } from "./e2e/support/cluster";
@@ -250,6 +250,25 @@ test("each broken site still is one changed line of the sources", () => {
       mutation.what,
     ).toHaveLength(1);
   }
+});
+
+test("what the verification says is counted once, however often Pulumi says it", () => {
+  const blog = "verification failed: blog: expected https://a.test/ to answer 200 with text/html, got HTTP 503";
+  const actor = "verification failed: actor: expected https://m.test/users/o to answer 200, got HTTP 404";
+  const output = (...lines: string[]) =>
+    [
+      " +  command:local:Command verification-command creating (31s) error: exit status 1: verification failed: bl...",
+      "Diagnostics:",
+      "  command:local:Command (verification-command):",
+      ...lines.map((line) => `    error: ${line}`),
+      ...lines.map((line) => `    ${line} `),
+      "  pulumi:pulumi:Stack (homestead-home):",
+      "    error: update failed",
+      "Resources:",
+    ].join("\n");
+  expect(verificationLines(output(blog))).toEqual([blog]);
+  expect(verificationLines(output(blog, actor))).toEqual([blog, actor]);
+  expect(verificationLines("Diagnostics:\n    error: update failed\n")).toEqual([]);
 });
 
 test("without an image for it, the broken blog is left out", () => {
