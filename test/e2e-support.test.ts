@@ -5,7 +5,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { describe, expect, test } from "vitest";
 import { mutations, verificationLines } from "./e2e/cases/mutations";
-import { secretsBelow, secretsIn } from "./e2e/cases/secrets";
+import { credentialsOf, secretsBelow, secretsIn } from "./e2e/cases/secrets";
 import { kindOf } from "./e2e/support/counting-proxy";
 import { differences } from "./e2e/support/cluster";
 import { childEnvironment, findEnvironment, imageOverrides } from "./e2e/support/environment";
@@ -16,6 +16,7 @@ import { diagnosis } from "./e2e/support/project";
 import type { Project } from "./e2e/support/project";
 import { fetchVia } from "./e2e/support/web";
 import { forgivable, parseTotal, Report, sum, totalLine } from "./e2e/support/report";
+import { minify } from "../lib/kit/kubeconfig";
 import { curlOptions, mustBeOk, parseAnswer } from "./e2e/support/search-server";
 
 describe("the end of a scenario", () => {
@@ -184,6 +185,29 @@ describe("the search for secrets", () => {
     fs.writeFileSync(path.join(folder, "a"), secrets.password);
     fs.writeFileSync(path.join(folder, "b"), "nothing");
     expect(secretsBelow(folder, secrets)).toEqual(["a: password"]);
+    fs.rmSync(folder, { recursive: true });
+  });
+
+  test("knows what the provider signs in with, as the state would hold it", () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "kubeconfig-"));
+    const kubeconfig = path.join(folder, "config");
+    const users = [
+      { name: "admin", user: { "client-certificate-data": "Y2VydA==", "client-key": "key.pem" } },
+      { name: "robot", user: { token: "a-token-of-a-robot" } },
+      { name: "program", user: { exec: { command: "aws" } } },
+    ];
+    const contexts = users.map(({ name }) => ({ name, context: { cluster: "c", user: name } }));
+    const clusters = [{ name: "c", cluster: { server: "https://c.test" } }];
+    fs.writeFileSync(kubeconfig, JSON.stringify({ contexts, clusters, users }));
+    fs.writeFileSync(path.join(folder, "key.pem"), "-----BEGIN PRIVATE KEY-----");
+    const of = (context: string) => credentialsOf({ kubeconfig, context });
+    expect(of("admin")).toEqual({
+      "kubeconfig client-key-data": Buffer.from("-----BEGIN PRIVATE KEY-----").toString("base64"),
+    });
+    expect(of("robot")).toEqual({ "kubeconfig token": "a-token-of-a-robot" });
+    expect(of("program")).toEqual({});
+    const state = JSON.stringify({ inputs: { kubeconfig: minify(kubeconfig, ["admin"]).text } });
+    expect(secretsIn(state, of("admin"))).toEqual(["kubeconfig client-key-data"]);
     fs.rmSync(folder, { recursive: true });
   });
 });
