@@ -4,12 +4,14 @@ import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { chance, draw, seedOf } from "./e2e/support/chance";
-import type { KubeObject } from "./e2e/support/cluster";
+import type { Cluster, KubeObject } from "./e2e/support/cluster";
 import { isReady, lasting, oldRedis, restarts } from "./e2e/support/disk";
 import { breaches, parseSight, probeProgram } from "./e2e/support/egress";
-import { answered, mustBeAnswered } from "./e2e/support/load";
+import { answered, answeredWithin, Load, mustBeAnswered } from "./e2e/support/load";
 import type { Read } from "./e2e/support/load";
+import { sleep } from "./e2e/support/processes";
 import { prometheusConfiguration, scrapeTargets } from "./e2e/support/prometheus";
+import type { SiteClient } from "./e2e/support/site";
 
 const pod = (name: string, uid: string, restartCount = 0, owner = "ReplicaSet"): KubeObject => ({
   kind: "Pod",
@@ -85,6 +87,48 @@ describe("reads", () => {
   test("prove nothing when there were hardly any", () => {
     expect(() => mustBeAnswered(reads(10, 0), 0.99)).toThrow("only 10 reads were asked for");
   });
+
+  test("that were answered later than some seconds are told from the others", () => {
+    const slow: Read = { what: "page", milliseconds: 10_001 };
+    expect(answeredWithin(10, [...reads(2, 1), slow])).toBe(0.5);
+    expect(answeredWithin(11, [...reads(2, 1), slow])).toBe(0.75);
+    expect(answeredWithin(10, [])).toBe(0);
+  });
+});
+
+test("a post counts for the trouble in which it was sent, whenever it was acknowledged", async () => {
+  const waiting: (() => void)[] = [];
+  let sent = 0;
+  const client = {
+    names: { owner: "owner" },
+    request: () => Promise.resolve({ status: 200 }),
+    api: (path: string) =>
+      path === "/api/v1/statuses"
+        ? new Promise((resolve) => waiting.push(() => resolve({ id: ++sent })))
+        : Promise.resolve({}),
+  };
+  const load = new Load(client as unknown as SiteClient, {} as Cluster, { read: 1, post: 1 });
+  const next = async () => {
+    while (waiting.length === 0) await sleep(5);
+  };
+  const answer = async () => {
+    await next();
+    waiting.shift()?.();
+  };
+  expect(load.summary()).toContain("0 posts acknowledged, 0 refused");
+  await load.during(async () => {
+    await next();
+    load.begins();
+    await answer();
+    await next();
+    load.ends();
+    await answer();
+    await next();
+    setTimeout(() => void answer(), 50);
+  });
+  expect(load.acknowledged).toEqual(["1", "2", "3"]);
+  expect(load.inTrouble).toEqual(["2"]);
+  expect(load.summary()).toContain("3 posts acknowledged (1 of them sent in trouble), 0 refused");
 });
 
 test("the old Redis has an append-only file on the slow class, and the old chart's probes", () => {

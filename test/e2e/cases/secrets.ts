@@ -1,6 +1,9 @@
 /** Looks for secrets in clear where none may be. */
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { parse } from "yaml";
+import { minify } from "../../../lib/kit/kubeconfig";
+import type { ClusterAccess } from "../support/environment";
 
 /** A secret as it might turn up: as it is, and in the encodings that Kubernetes, URLs and JSON give it. */
 export function disguises(value: string): string[] {
@@ -28,6 +31,19 @@ export function secretsIn(text: string, secrets: Record<string, string>): string
   return Object.entries(secrets)
     .filter(([, value]) => disguises(value).some((disguise) => text.includes(disguise)))
     .map(([name]) => name);
+}
+
+/** What a kubeconfig's context shows to its cluster, as the program's provider is given it; nothing where a program hands it out. */
+export function credentialsOf({ kubeconfig, context }: Pick<ClusterAccess, "kubeconfig" | "context">) {
+  const { users } = parse(minify(kubeconfig, [context]).text) as { users: { user: Record<string, unknown> }[] };
+  const credentials: Record<string, string> = {};
+  for (const { user } of users) {
+    for (const key of ["client-key-data", "token", "password"]) {
+      const value = user[key];
+      if (typeof value === "string") credentials[`kubeconfig ${key}`] = value;
+    }
+  }
+  return credentials;
 }
 
 /** Every file below a folder, as `path: names of secrets` for those that hold one. Links are not followed. */

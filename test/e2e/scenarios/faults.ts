@@ -1,6 +1,9 @@
 /**
- * Everything that can be killed is killed, the vault goes away, the database's disk fills up, the clock jumps: nothing
- * acknowledged is lost, and the site mends itself (issue 6, "Done means" 2).
+ * Everything that can be killed is killed, the vault goes away, the database's disk fills up, the clock jumps: the
+ * database keeps every acknowledged post, and the site mends itself (issue 6, "Done means" 2).
+ *
+ * What is looked at is the database. A Valkey that is killed may lose the queue entries of its last minute (ADR 4), and
+ * with them deliveries of acknowledged posts: such a post is kept, and reaches no follower.
  */
 import * as assert from "node:assert/strict";
 import { chance, draw, seedOf } from "../support/chance";
@@ -26,7 +29,7 @@ const lengths = {
 
 export const faults: Scenario = {
   name: "faults",
-  what: "whatever is killed, cut off or filled up: nothing acknowledged is lost, and the site mends itself",
+  what: "whatever is killed, cut off or filled up: every acknowledged post is kept, and the site mends itself",
   secondTry:
     "it kills the node's own daemons and fills its disk, and on a slow machine what watches is cut off with them",
   minutes: 8,
@@ -49,7 +52,7 @@ export const faults: Scenario = {
       await mendsItself(context, site);
     });
     console.log(`      ${load.summary()}`);
-    await report.check("no acknowledged post is lost", async () => {
+    await report.check("every acknowledged post is kept in the database", async () => {
       assert.ok(load.acknowledged.length > 100, `only ${load.acknowledged.length} posts were acknowledged`);
       assert.deepEqual(await load.lost(), []);
     });
@@ -88,16 +91,6 @@ async function victims(cluster: Cluster): Promise<Victim[]> {
   }));
 }
 
-/**
- * One second, and then SIGKILL. Not `--force`, which would take the object away while the processes still run: two
- * databases on one volume are nobody's fault but that of the hand that does it.
- */
-const kill = (cluster: Cluster, victim: Victim): Promise<string> =>
-  cluster.kubectl(
-    ["delete", "pod", "-n", victim.namespace, victim.name, "--grace-period=1", "--wait=false", "--ignore-not-found"],
-    { seconds: 60 },
-  );
-
 /** Waits until as many pods as there were are ready again, none of them one of the old. */
 async function allBack(cluster: Cluster, before: readonly Victim[], old: readonly string[] = []): Promise<void> {
   await eventually(120, "every pod is back and ready", async () => {
@@ -123,7 +116,7 @@ async function killedInTurn({ report }: Context, cluster: Cluster, node: Node | 
   });
   for (const victim of before) {
     await report.check(`${victim.name} killed: it is back by itself`, async () => {
-      await kill(cluster, victim);
+      await cluster.kill(victim);
       await allBack(cluster, before, [victim.uid]);
     });
   }
@@ -222,7 +215,7 @@ async function diskFull(
     await eventually(300, "the database sleeps", async () => {
       const instances = await cluster.list("pods", namespace, `cnpg.io/cluster=${database},cnpg.io/podRole=instance`);
       // It would wait for three minutes for its clients to go by themselves, and they stay.
-      for (const { metadata } of instances) await kill(cluster, { ...metadata, namespace });
+      for (const { metadata } of instances) await cluster.kill({ ...metadata, namespace });
       assert.equal(instances.length, 0, "its pod is there");
       const sleeping = await cluster.get("clusters.postgresql.cnpg.io", database, namespace);
       const conditions = (sleeping?.status?.["conditions"] ?? []) as { type: string; status: string }[];
@@ -312,7 +305,7 @@ async function atRandom(
           (await victims(cluster)).sort((a, b) => a.name.localeCompare(b.name)),
         );
         done.push(victim.name);
-        await kill(cluster, victim);
+        await cluster.kill(victim);
       }
       await sleep(1000 + 4000 * random());
     }
@@ -324,7 +317,7 @@ async function atRandom(
     async () => {
       const web = (await victims(cluster)).find((victim) => victim.name.startsWith("mastodon-web"));
       assert.ok(web, "there is no web pod");
-      await kill(cluster, web);
+      await cluster.kill(web);
       await sleep(2000);
       const { status } = await client.request("/health", { seconds: 5 });
       assert.equal(status, 200);

@@ -6,8 +6,8 @@ import * as crypto from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { Readable } from "node:stream";
-import { mutations } from "../cases/mutations";
-import { secretsBelow, secretsIn } from "../cases/secrets";
+import { mutations, verificationLines } from "../cases/mutations";
+import { credentialsOf, secretsBelow, secretsIn } from "../cases/secrets";
 import { wrongConfigurations } from "../cases/wrong-configurations";
 import { serveChartIndex } from "../support/chart-index";
 import { Cluster, differences } from "../support/cluster";
@@ -31,6 +31,8 @@ interface Site {
   cluster: Cluster;
   secrets: Secrets;
   client: SiteClient;
+  /** Mastodon takes no password for a token, and looks into what is uploaded. */
+  mastodon: "official" | "stand-in";
   /** Output of every update and preview, for the search for secrets. */
   outputs: string[];
 }
@@ -59,7 +61,8 @@ export const oneSite: Scenario = {
     if (first.code !== 0) throw new Error("without a site nothing else can be tried");
 
     const client = await clientOf(cluster, namesOf(environment.zone), secrets);
-    const site: Site = { context, project, cluster, secrets, client, outputs };
+    const mastodon = (await client.takesPasswords()) ? "stand-in" : "official";
+    const site: Site = { context, project, cluster, secrets, client, mastodon, outputs };
     await dnsWasSet(site);
     await ownerCanLogIn(site);
     await nothingToDo(site);
@@ -86,20 +89,26 @@ async function dnsWasSet({ context: { environment, report }, project }: Site): P
   });
 }
 
-async function ownerCanLogIn({ context: { report }, cluster, client }: Site): Promise<void> {
-  await report.check("the owner logs in with the first password, and is Owner", async () => {
+async function ownerCanLogIn({ context: { report }, cluster, client, mastodon }: Site): Promise<void> {
+  const logsIn = "the owner logs in with the first password";
+  if (mastodon === "official") {
+    report.skip(logsIn, "Mastodon gives no token for a password, and Rails, which gave this one, asks for none");
+  }
+  await report.check(mastodon === "official" ? "the owner is Owner" : `${logsIn}, and is Owner`, async () => {
     const account = await client.api("/api/v1/accounts/verify_credentials");
     assert.equal(account["username"], client.names.owner);
     assert.equal((account["role"] as { name?: string } | undefined)?.name, "Owner");
   });
-  await report.control(
-    "another password logs in, too",
-    () =>
-      new SiteClient(client.names, client.via, "another password", () => Promise.resolve("")).api(
-        "/api/v1/preferences",
-      ),
-    /invalid_grant/,
-  );
+  if (mastodon === "stand-in") {
+    await report.control(
+      "another password logs in, too",
+      () =>
+        new SiteClient(client.names, client.via, "another password", () => Promise.resolve("")).api(
+          "/api/v1/preferences",
+        ),
+      /invalid_grant/,
+    );
+  }
   await report.check("without a mail server mails are thrown away, not retried for days", async () => {
     const environment = await cluster.get("configmap", "mastodon-env", namespace);
     assert.equal(environment?.data?.["SMTP_DELIVERY_METHOD"], "test");
@@ -220,8 +229,9 @@ async function federates(site: Site): Promise<void> {
 
 // ---------------------------------------------------------------- the edge
 
-async function carriesMediaAndStreams({ context: { report }, client }: Site): Promise<void> {
-  await report.check("100 MB of media go up through the ingress, and come down from the media bucket", async () => {
+async function carriesMediaAndStreams({ context: { report }, client, mastodon }: Site): Promise<void> {
+  const carried = "100 MB of media go up through the ingress, and come down from the media bucket";
+  const carries = async () => {
     const size = 100 * 1000 * 1000;
     const boundary = `e2e-${crypto.randomUUID()}`;
     const head = Buffer.from(
@@ -258,7 +268,9 @@ async function carriesMediaAndStreams({ context: { report }, client }: Site): Pr
     }
     assert.equal(length, size);
     assert.equal(received.digest("hex"), digest.digest("hex"));
-  });
+  };
+  if (mastodon === "stand-in") await report.check(carried, carries);
+  else report.skip(carried, "Mastodon makes a video of what it is given, and the suite has 100 MB of nothing");
   const told = async (post: boolean) => {
     const stream = await client.stream();
     try {
@@ -283,8 +295,10 @@ async function carriesMediaAndStreams({ context: { report }, client }: Site): Pr
 async function mutationsAreCaught(site: Site): Promise<void> {
   const { context, project, outputs } = site;
   const { report, environment } = context;
-  // Without an image made for it, one that is there but answers nothing at the blog's port.
-  const brokenBlog = environment.images["broken-blog"] ?? "docker.io/library/busybox:1.37";
+  const brokenBlog = environment.images["broken-blog"];
+  if (brokenBlog === undefined) {
+    report.skip("the blog's image is broken: the update fails and says why", "E2E_IMAGES has no broken-blog");
+  }
   // Another TTL each time: an update that gets past the verification has records to change, so that the command's
   // silence says something.
   let ttl = 60;
@@ -302,19 +316,20 @@ async function mutationsAreCaught(site: Site): Promise<void> {
     );
   };
   for (const mutation of mutations(brokenBlog)) {
-    await report.check(`${mutation.what}: the update fails and says why, DNS is left alone`, async () => {
-      const outcome = await update(() => mutation.change(project), [mutation.file]);
-      outputs.push(outcome.output);
-      assert.notEqual(outcome.code, 0, "the update succeeded");
-      const lines = outcome.output
-        .split("\n")
-        .filter((line) => /verification failed: .*: expected .*, got /.test(line));
-      assert.ok(
-        lines.some((line) => mutation.error.test(line)),
-        `${outcome.log}: no line of the verification matches ${mutation.error}; it said: ${lines.join(" / ") || diagnosis(outcome.output)}`,
-      );
-      assert.deepEqual(project.takeDnsCalls(), []);
-    });
+    await report.check(
+      `${mutation.what}: the update fails with one line that says why, DNS is left alone`,
+      async () => {
+        const outcome = await update(() => mutation.change(project), [mutation.file]);
+        outputs.push(outcome.output);
+        assert.notEqual(outcome.code, 0, "the update succeeded");
+        const lines = verificationLines(outcome.output);
+        assert.ok(
+          lines.length === 1 && mutation.error.test(lines[0] ?? ""),
+          `${outcome.log}: not one line that matches ${mutation.error}; it said: ${lines.join(" / ") || diagnosis(outcome.output)}`,
+        );
+        assert.deepEqual(project.takeDnsCalls(), []);
+      },
+    );
   }
   await report.check(
     "control: the same update of the unchanged sources succeeds and calls the DNS command",
@@ -522,6 +537,15 @@ async function rowsSurvive(site: Site): Promise<void> {
     );
     await assert.rejects(client.healthy(3));
   });
+  // A mail server has a password, one more for the search for secrets.
+  project.set("home", "smtp", {
+    kind: "server",
+    host: `mail.${client.names.apex}`,
+    from: client.names.ownerEmail,
+    auth: "plain",
+    username: "mail",
+  });
+  await project.setSecret("home", "smtpPassword", crypto.randomBytes(16).toString("hex"));
   await report.check("pulumi up after it finds the rows again, and nothing 'already exists'", async () => {
     const outcome = await project.up("home");
     outputs.push(outcome.output);
@@ -553,10 +577,13 @@ const isReady = (status: Record<string, unknown> | undefined): boolean =>
 
 async function noSecretInClear(site: Site): Promise<void> {
   const { context, project, cluster, outputs } = site;
-  const { report } = context;
+  const { environment, report } = context;
   const valkey = await cluster.get("secret", "valkey", namespace);
+  const credentials = credentialsOf(environment.home);
   const secrets: Record<string, string> = {
     ...site.secrets,
+    smtpPassword: await project.secret("home", "smtpPassword"),
+    ...credentials,
     valkeyPassword: Buffer.from(valkey?.data?.["password"] ?? "", "base64").toString(),
     passphrase: project.passphrase,
   };
@@ -611,12 +638,15 @@ async function noSecretInClear(site: Site): Promise<void> {
     },
     /secretKeyBase/,
   );
-  await report.control(
-    "the search overlooks the state with secrets shown",
-    async () => {
-      const shown = (await project.mustPulumi(["stack", "export", "--show-secrets", "--stack", "home"])).stdout;
-      assert.deepEqual(secretsIn(shown, secrets), []);
-    },
-    /databasePassword/,
-  );
+  const shown = async (searched: Record<string, string>) => {
+    const state = (await project.mustPulumi(["stack", "export", "--show-secrets", "--stack", "home"])).stdout;
+    assert.deepEqual(secretsIn(state, searched), []);
+  };
+  await report.control("the search overlooks the state with secrets shown", () => shown(secrets), /databasePassword/);
+  const { smtpPassword = "" } = secrets;
+  await report.control("it overlooks the mail server's password there", () => shown({ smtpPassword }), /smtpPassword/);
+  const overlooked = "it overlooks there what the provider signs in with";
+  if (Object.keys(credentials).length > 0) {
+    await report.control(overlooked, () => shown(credentials), /kubeconfig (client-key-data|token|password)/);
+  } else report.skip(`control: ${overlooked}`, "the kubeconfig has no key, token or password of its own");
 }

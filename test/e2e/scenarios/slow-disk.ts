@@ -9,7 +9,7 @@ import type { KubeObject } from "../support/cluster";
 import { isReady, lasting, OldRedis, restarts, slowClass, slowed } from "../support/disk";
 import type { Mode } from "../support/disk";
 import { Lab } from "../support/lab";
-import { Load, mustBeAnswered } from "../support/load";
+import { answeredWithin, Load, mustBeAnswered } from "../support/load";
 import { eventually, sleep } from "../support/processes";
 import { succeeded } from "../support/project";
 import { installedRules, Prometheus, prometheusBinary, scrapeTargets } from "../support/prometheus";
@@ -101,15 +101,22 @@ async function everythingOnTheSlowDisk(context: Context, lab: Lab): Promise<void
     load.during(async () => {
       await sleep(5000);
       alert?.begins();
-      await slowed(lab, modes(rounds.nfs[extent === "full" ? "full" : "once"]));
+      await slowed(lab, modes(rounds.nfs[extent === "full" ? "full" : "once"]), () => load.begins());
+      load.ends();
       await sleep(10_000);
     }),
   );
   console.log(`      ${load.summary()}`);
-  await report.check("NFS: at least 99 % of the reads were answered", () => mustBeAnswered(load.reads, 0.99));
+  // A figure and no claim: with so much patience the share that is claimed says that every page came, not how soon.
+  const soon = answeredWithin(readers.recommended, load.reads) * 100;
+  console.log(`      ${soon.toFixed(2)} % of the reads were answered within ${readers.recommended} s`);
+  await report.check(`NFS: at least 99 % of the reads were answered, each within ${readers.nfs} s`, () =>
+    mustBeAnswered(load.reads, 0.99),
+  );
   await nothingWasRestarted("NFS", context, cluster, before);
-  await nothingWasLost("NFS", context, load, 3);
   await alert?.check();
+  // A post takes as long as an fsync or two: there are few, and one that is acknowledged has been on the slow disk.
+  await nothingWasLost("NFS", context, cluster, load, 1);
 }
 
 // ---------------------------------------------------------------- the recommended profile
@@ -126,7 +133,8 @@ async function recommendedProfile(context: Context, lab: Lab): Promise<void> {
   const before = await pods(cluster);
   await report.step("recommended: reads and posts five times a second, while the disk is slowed and hangs", () =>
     load.during(async () => {
-      await slowed(lab, modes(rounds.recommended[extent === "full" ? "full" : "once"]));
+      await slowed(lab, modes(rounds.recommended[extent === "full" ? "full" : "once"]), () => load.begins());
+      load.ends();
       await sleep(5000);
     }),
   );
@@ -140,7 +148,7 @@ async function recommendedProfile(context: Context, lab: Lab): Promise<void> {
     mustBeAnswered(load.reads, 0.999),
   );
   await nothingWasRestarted("recommended", context, cluster, before);
-  await nothingWasLost("recommended", context, load, 50);
+  await nothingWasLost("recommended", context, cluster, load, 50);
 }
 
 // ---------------------------------------------------------------- looking
@@ -169,11 +177,36 @@ async function nothingWasRestarted(
   );
 }
 
-async function nothingWasLost(profile: string, { report }: Context, load: Load, least: number): Promise<void> {
-  await report.check(`${profile}: every acknowledged post is kept`, async () => {
-    assert.ok(load.acknowledged.length >= least, `only ${load.acknowledged.length} posts were acknowledged`);
-    assert.deepEqual(await load.lost(), []);
+/** After everything else that is looked at: it restarts the database. */
+async function nothingWasLost(
+  profile: string,
+  { report }: Context,
+  cluster: Cluster,
+  load: Load,
+  least: number,
+): Promise<void> {
+  await report.check(`${profile}: posts that were sent while the disk was slow were acknowledged`, () =>
+    assert.ok(load.inTrouble.length >= least, `${load.inTrouble.length} of them, and not ${least}`),
+  );
+  // The process remembers what its disk may not have. A power cut would ask more: this node keeps its page cache.
+  await report.check(`${profile}: the database, killed hard, recovers by itself`, () => databaseCrashes(cluster));
+  await report.check(`${profile}: every acknowledged post is kept, read after the crash`, async () =>
+    assert.deepEqual(await load.lost(), []),
+  );
+}
+
+/** Kills the database's pod, and waits until another one has recovered. @throws Error if it was shut down in order */
+async function databaseCrashes(cluster: Cluster): Promise<void> {
+  const namespace = "homestead";
+  const old = await cluster.primary();
+  await cluster.kill({ namespace, name: old.metadata.name });
+  const recovered = await eventually(180, "the database is back", async () => {
+    const pod = await cluster.primary();
+    assert.ok(pod.metadata.uid !== old.metadata.uid && isReady(pod), `${pod.metadata.name} is not ready`);
+    return pod;
   });
+  const log = await cluster.kubectl(["logs", "-n", namespace, recovered.metadata.name, "-c", "postgres", "--tail=-1"]);
+  assert.match(log, /database system was not properly shut down/, "it was shut down in order");
 }
 
 // ---------------------------------------------------------------- the alert

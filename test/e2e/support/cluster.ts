@@ -109,10 +109,27 @@ export class Cluster {
     );
   }
 
-  /** One SQL statement in Mastodon's database. @returns rows as lines, columns separated by | */
-  async sql(statement: string, namespace = "homestead"): Promise<string> {
+  /**
+   * Ends a pod hard: one second, and then SIGKILL. Not `--force`, which would take the object away while the processes
+   * still run: two databases on one volume are nobody's fault but that of the hand that does it.
+   */
+  kill({ namespace, name }: { namespace: string; name: string }): Promise<string> {
+    return this.kubectl(
+      ["delete", "pod", "-n", namespace, name, "--grace-period=1", "--wait=false", "--ignore-not-found"],
+      { seconds: 60 },
+    );
+  }
+
+  /** The pod of Mastodon's database. */
+  async primary(namespace = "homestead"): Promise<KubeObject> {
     const [pod] = await this.pods(namespace, "cnpg.io/cluster,cnpg.io/instanceRole=primary");
     if (!pod) throw new Error("no primary of the database");
+    return pod;
+  }
+
+  /** One SQL statement in Mastodon's database. @returns rows as lines, columns separated by | */
+  async sql(statement: string, namespace = "homestead"): Promise<string> {
+    const pod = await this.primary(namespace);
     const out = await this.exec(
       namespace,
       pod.metadata.name,

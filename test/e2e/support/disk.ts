@@ -12,15 +12,19 @@ export interface Mode {
   seconds: number;
 }
 
-/** Takes the disk through some modes, and leaves it as fast as it is, however that ends. */
-export async function slowed(lab: Lab, modes: readonly Mode[]): Promise<void> {
+/**
+ * Takes the disk through some modes, and leaves it as fast as it is, however that ends.
+ * @param begun called when the first of them is there.
+ */
+export async function slowed(lab: Lab, modes: readonly Mode[], begun: () => void): Promise<void> {
   const off = atExit(() => lab.run(["slow", "home", "off"]));
   try {
-    for (const { name, seconds } of modes) {
+    for (const [i, { name, seconds }] of modes.entries()) {
       console.log(
         `      ${name === "hang" ? "every operation hangs" : `every fsync takes ${name} more`}, ${seconds} s`,
       );
       await lab.run(["slow", "home", name]);
+      if (i === 0) begun();
       await sleep(seconds * 1000);
     }
   } finally {

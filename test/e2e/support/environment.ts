@@ -5,6 +5,7 @@
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
+import type { KeyPair } from "./authority";
 import { must, run } from "./processes";
 
 /** The checkout the suite tests. */
@@ -32,6 +33,8 @@ export interface Environment {
   zone: string;
   /** Address at which pods reach this machine: the remote server of the tests listens there. */
   hostAddress: string;
+  /** Certificate of that server; one of the suite's own authority otherwise. */
+  peer?: KeyPair;
   /** Folder with a chart a folder; published charts otherwise. */
   charts?: string;
   /** Image overrides by name (versions.ts). */
@@ -111,6 +114,8 @@ export async function findEnvironment(env: NodeJS.ProcessEnv = process.env): Pro
   const absent = required.filter((key) => !given[key]);
   if (absent.length > 0) return missing(`not set: ${absent.join(", ")} (test/e2e/README.md)`);
   const value = (key: string) => given[key] ?? "";
+  const [certificate, key] = [given["E2E_PEER_CERT"], given["E2E_PEER_KEY"]];
+  if (!certificate !== !key) return missing("E2E_PEER_CERT and E2E_PEER_KEY are a pair, and only one of them is set");
 
   // Plugins are looked for beside the CLI, and the project's own command looks for the CLI on PATH.
   if (env["E2E_PULUMI"] !== undefined) given["PATH"] = `${path.dirname(env["E2E_PULUMI"])}:${given["PATH"] ?? ""}`;
@@ -147,6 +152,7 @@ export async function findEnvironment(env: NodeJS.ProcessEnv = process.env): Pro
       dns: { server: value("E2E_DNS_SERVER"), command: value("E2E_DNS_COMMAND") },
       zone: value("E2E_ZONE"),
       hostAddress: value("E2E_HOST_ADDRESS"),
+      ...(certificate && key ? { peer: { certificate: path.resolve(certificate), key: path.resolve(key) } } : {}),
       ...(given["E2E_CHARTS"] ? { charts: given["E2E_CHARTS"] } : {}),
       images: imageOverrides(given["E2E_IMAGES"] ?? ""),
       pulumi,

@@ -25,14 +25,27 @@ const beat = 200;
 
 export class Load {
   readonly acknowledged: string[] = [];
+  /** Those of them that were sent between {@link begins} and {@link ends}. */
+  readonly inTrouble: string[] = [];
   readonly refused: string[] = [];
   readonly reads: Read[] = [];
+  private trouble: "before" | "now" | "over" = "before";
 
   constructor(
     private readonly client: SiteClient,
     private readonly cluster: Cluster,
     private readonly patience: Patience,
   ) {}
+
+  /** The trouble is there: what was acknowledged before says nothing about it. */
+  begins(): void {
+    this.trouble = "now";
+  }
+
+  /** The trouble is over. */
+  ends(): void {
+    this.trouble = "over";
+  }
 
   /** Reads five times a second, whatever became of the reads before, and posts as often, one post at a time. */
   async during<T>(work: () => Promise<T>): Promise<T> {
@@ -86,6 +99,7 @@ export class Load {
   private async post(going: () => boolean): Promise<void> {
     while (going()) {
       const start = Date.now();
+      const { trouble } = this;
       try {
         const status = await this.client.api("/api/v1/statuses", {
           method: "POST",
@@ -94,6 +108,7 @@ export class Load {
           seconds: this.patience.post,
         });
         this.acknowledged.push(String(status["id"]));
+        if (trouble === "now") this.inTrouble.push(String(status["id"]));
       } catch (error) {
         this.refused.push(oneLine(error, 200));
       }
@@ -111,9 +126,10 @@ export class Load {
   summary(): string {
     const { share, median, worst } = answered(this.reads);
     const percent = (share * 100).toFixed(2);
+    const sent = this.trouble === "before" ? "" : ` (${this.inTrouble.length} of them sent in trouble)`;
     return (
       `${this.reads.length} reads, ${percent} % answered, median ${median} ms, worst ${worst} ms; ` +
-      `${this.acknowledged.length} posts acknowledged, ${this.refused.length} refused`
+      `${this.acknowledged.length} posts acknowledged${sent}, ${this.refused.length} refused`
     );
   }
 }
@@ -136,6 +152,12 @@ export function answered(reads: readonly Read[]): {
     worst: good.at(-1) ?? 0,
     faults: [...times].sort(([, a], [, b]) => b - a).map(([fault, count]) => `${count} x ${fault}`),
   };
+}
+
+/** The share (0 to 1) of some reads that was answered within some seconds. */
+export function answeredWithin(seconds: number, reads: readonly Read[]): number {
+  const late = ({ milliseconds }: Read) => milliseconds > seconds * 1000;
+  return answered(reads.map((read) => (late(read) ? { ...read, fault: "late" } : read))).share;
 }
 
 /** @throws Error with the faults unless at least the given share (0 to 1) was answered, of at least 50 reads */

@@ -40,7 +40,8 @@ export class Peer {
     const { environment, logs } = context;
     const domain = `${name}.${environment.zone}`;
     const folder = path.join(logs, name);
-    const own = await serverCertificate(environment, folder, [domain]);
+    fs.mkdirSync(folder, { recursive: true });
+    const own = environment.peer ?? (await serverCertificate(environment, folder, [domain]));
     const trusted = path.join(folder, "trusted.pem");
     fs.writeFileSync(trusted, authority);
     await setDns(context, domain, environment.hostAddress);

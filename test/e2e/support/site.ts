@@ -70,6 +70,11 @@ export class SiteClient {
     return websocketVia(this.via, `wss://${this.names.webHost}/api/v1/streaming?stream=user`, [this.token]);
   }
 
+  /** Whether it gives a token for a password: the stand-in does, Mastodon has given that up. */
+  async takesPasswords(): Promise<boolean> {
+    return !refusesPasswords(await this.grant());
+  }
+
   private async form(path: string, fields: Record<string, string>): Promise<Answer> {
     return this.request(path, {
       method: "POST",
@@ -78,20 +83,25 @@ export class SiteClient {
     });
   }
 
-  // The password grant is what the stand-in has. Mastodon has given it up; there the server itself issues a token.
-  private async logIn(): Promise<string> {
-    const answer = await this.form("/oauth/token", {
+  private grant(): Promise<Answer> {
+    return this.form("/oauth/token", {
       grant_type: "password",
       scope: "read write follow push",
       username: this.names.ownerEmail,
       password: this.password,
     });
+  }
+
+  // The password grant is what the stand-in has. Mastodon has given it up; there the server itself issues a token.
+  private async logIn(): Promise<string> {
+    const answer = await this.grant();
     if (answer.status === 200) return String((JSON.parse(answer.text) as Record<string, unknown>)["access_token"]);
-    if (!answer.text.includes("unsupported_grant_type"))
-      throw new Error(`/oauth/token: ${answer.status} ${answer.text.slice(0, 300)}`);
+    if (!refusesPasswords(answer)) throw new Error(`/oauth/token: ${answer.status} ${answer.text.slice(0, 300)}`);
     return this.issueToken();
   }
 }
+
+const refusesPasswords = ({ text }: Answer): boolean => text.includes("unsupported_grant_type");
 
 /** Has Rails issue a token for the owner; for images that are not the stand-in. */
 export async function tokenFromRails(cluster: Cluster, owner: string): Promise<string> {
