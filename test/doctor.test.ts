@@ -25,12 +25,14 @@ import type { Programs } from "../lib/doctor/program";
 import * as storage from "../lib/doctor/storage";
 import { isOlder, satisfies } from "../lib/doctor/version";
 import type { JsonObject } from "../lib/plan/mask";
+import type { ConfigEntry } from "../lib/pulumi-cli";
+import { loadSite } from "../lib/site-secrets";
 import type { DnsAnswer } from "../lib/status/lines";
-import { parseSettings } from "../settings";
+import { SettingsError, parseSettings } from "../settings";
 import type { Settings, StackName } from "../settings";
-import { configurationOf } from "./support/configuration";
+import { committedConfiguration, configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
-import { temporaryFolder } from "./support/folders";
+import { copyProject, temporaryFolder } from "./support/folders";
 import { plannedStack } from "./support/planned";
 import { faultsOf } from "./support/schemas";
 
@@ -171,6 +173,39 @@ describe("what an update would refuse", () => {
       says: '"x"; an update wants y',
       mend: "z",
     });
+  });
+});
+
+describe("a stack as it is read for a doctor", () => {
+  /** What is wrong with `vps` in a folder whose files were edited. */
+  const faultsIn = async (edit: Record<string, (text: string) => string>) => {
+    const folder = copyProject(edit);
+    const { config } = committedConfiguration(folder, "vps");
+    const isSecret = (key: string) => /Key|Password|Salt/.test(key);
+    const entries = Object.entries(config).map(([key, value]) => [key, { value, secret: isSecret(key) }]);
+    const answer = Object.fromEntries(entries) as Record<string, ConfigEntry>;
+    const error: unknown = await loadSite("vps", folder, { config: () => Promise.resolve(answer) }).catch(
+      (thrown: unknown) => thrown,
+    );
+    return error instanceof SettingsError ? error.faults.map(lines.refusal) : [];
+  };
+
+  it("has its files looked at as an update does: another site's context, strict mode, a shared value", async () => {
+    expect(await faultsIn({})).toEqual([]);
+    expect(
+      await faultsIn({
+        "Pulumi.vps.yaml": (text) =>
+          `${text.replace("context: vps", "context: home").replace('strictMode: "true"', 'strictMode: "false"')}  homestead:epoch: 7\n`,
+      }),
+    ).toMatchObject([
+      { area: "stack", what: "epoch", verdict: "fault" },
+      { area: "stack", what: "kubernetes:strictMode", verdict: "fault" },
+      {
+        area: "cluster",
+        what: "cluster.context",
+        says: `"home"; an update wants a context of this stack's own: 'home' uses this one`,
+      },
+    ]);
   });
 });
 
