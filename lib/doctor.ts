@@ -11,7 +11,7 @@ import { siteFaults } from "./checks";
 import { reason, within } from "./doctor/attempt";
 import { conditionalLine, privacyLine, probeBucket, protectionLine, publicLine, rightsLine } from "./doctor/buckets";
 import type { BucketProbe, BucketPurpose } from "./doctor/buckets";
-import { capacityLines, needsOf, roomOf } from "./doctor/capacity";
+import { capacityLines, needsOf, roomOf, takesPods } from "./doctor/capacity";
 import type { Needs } from "./doctor/capacity";
 import { DoctorCluster } from "./doctor/cluster";
 import { DiskProbe, doctorNamespace } from "./doctor/disk";
@@ -21,7 +21,7 @@ import type { Area, ClusterFacts, DoctorLine, DoctorReport } from "./doctor/line
 import { clientAddressLine, expectedVersion, operatorLine, traefikLine } from "./doctor/operators";
 import type { OperatorName } from "./doctor/operators";
 import { programLines, readPrograms } from "./doctor/program";
-import { disksOf, fsyncLine, roomLine, unmeasuredLine } from "./doctor/storage";
+import { disksOf, fsyncLine, profileLine, roomLine, unmeasuredLine } from "./doctor/storage";
 import type { Disk } from "./doctor/storage";
 import { storeAhead } from "./clock";
 import { kubeClient } from "./kube";
@@ -295,14 +295,21 @@ async function measured(
 ): Promise<DoctorLine[]> {
   progress(`measuring fsync on ${disk.storageClass ?? "the default storage class"}`);
   try {
-    const result = await probe.measure(disk);
+    const { result, node } = await probe.measure(disk);
     const missing = await missingClaims(disk, cluster, needs).catch(() => []);
-    const room = roomLine(disk, result, missing);
-    return [fsyncLine(disk, settings.storage, result), ...(room ? [room] : [])];
+    const place = node === undefined ? undefined : { node, others: await otherNodes(node, cluster).catch(() => []) };
+    const more = [profileLine(disk, settings, result), roomLine(disk, result, missing)];
+    return [fsyncLine(disk, settings.storage, result, place), ...more.filter((line) => line !== undefined)];
   } catch (error) {
     signal.throwIfAborted();
     return [unmeasuredLine(disk, reason(error))];
   }
+}
+
+/** The nodes beside one that are ready and take pods of ours. */
+async function otherNodes(node: string, cluster: DoctorCluster): Promise<string[]> {
+  const fit = (await cluster.nodes()).filter((one) => takesPods(one) && lines.nodeIs(one, "Ready"));
+  return fit.flatMap(({ metadata }) => metadata?.name ?? []).filter((name) => name !== node);
 }
 
 /** The claims of a class that the stack is yet to make. */

@@ -578,7 +578,15 @@ describe("fsync", () => {
       execFileSync(process.execPath, [program, disk, "0.01"], { encoding: "utf8", stdio: "pipe" });
     const disk = path.join(folder, "disk");
     fs.mkdirSync(disk);
-    expect(Object.keys(JSON.parse(run(disk)) as object)).toEqual(["count", "p50", "p99", "max", "free", "size"]);
+    expect(Object.keys(JSON.parse(run(disk)) as object)).toEqual([
+      "count",
+      "p50",
+      "p99",
+      "max",
+      "free",
+      "size",
+      "fileSystem",
+    ]);
     expect(() => run(path.join(folder, "none"))).toThrow(
       /\nENOENT: no such file or directory, open '.*none\/fsync'\n$/,
     );
@@ -595,6 +603,7 @@ describe("a storage class", () => {
     max,
     free: 50 * gib,
     size: 100 * gib,
+    fileSystem: "other",
   });
   const local: Settings["storage"] = { kind: "local", databases: "local-path" };
   const nfs: Settings["storage"] = { kind: "nfs", databases: "nfs-client" };
@@ -636,6 +645,13 @@ describe("a storage class", () => {
     expect(storage.fsyncLine(disk, local, measured(2, 5100)).says).toBe(
       "fsync p50 1 ms, p99 2 ms, max 5.1 s of 900; it stalls",
     );
+    expect(storage.fsyncLine(disk, local, measured(0.019))).toMatchObject({
+      verdict: "warning",
+      says: "fsync p50 1 ms, p99 0.019 ms, max 0.019 ms of 900; no disk is that fast: something answers before the bytes are safe, and a power cut costs what was acknowledged",
+      mend: "docs/runbooks/slow-disk.md",
+    });
+    expect(storage.fsyncLine(disk, local, measured(0.02)).verdict).toBe("ok");
+    expect(storage.fsyncLine({ use: "media" }, nfs, measured(0.01)).verdict).toBe("ok");
     expect(storage.unmeasuredLine({ use: "media" }, "the pod that measures it failed: x")).toEqual({
       area: "storage",
       what: "media: the default class",
@@ -643,6 +659,27 @@ describe("a storage class", () => {
       says: "the pod that measures it failed: x",
       mend: "docs/runbooks/slow-disk.md, or leave it out with --no-disk",
     });
+  });
+
+  it("of nodes' own disks says which one was measured, where there are others", () => {
+    const says = (others: string[]) => storage.fsyncLine(disk, local, measured(1), { node: "n1", others }).says;
+    expect(says([])).toBe("fsync p50 1 ms, p99 1 ms, max 1 ms of 900");
+    expect(says(["n2", "n3"])).toBe(
+      "fsync p50 1 ms, p99 1 ms, max 1 ms of 900; on node n1, and not on n2, n3, which may get the claim too",
+    );
+  });
+
+  it("that is NFS is a warning where the profile takes it for a disk", () => {
+    const line = (kind: "local" | "nfs", fileSystem: Measured["fileSystem"]) =>
+      storage.profileLine(disk, { storage: { kind, databases: "x" }, site: "home" }, { ...measured(1), fileSystem });
+    expect(line("local", "nfs")).toEqual({
+      area: "storage",
+      what: "profile, databases: local-path",
+      verdict: "warning",
+      says: "the class is NFS, and storage.kind is local: probes and time-outs would take a share that is slow for a server that is dead",
+      mend: "pulumi config set --path homestead:storage.kind nfs --stack home, or a class of the nodes' own disks (docs/runbooks/slow-disk.md)",
+    });
+    expect([line("nfs", "nfs"), line("local", "other")]).toEqual([undefined, undefined]);
   });
 
   it("is one that will hold data", () => {
@@ -1070,6 +1107,15 @@ interface World {
   objects?: Record<string, object>;
   /** What becomes of a pod that measures a disk. */
   disk?: "measured" | "broken" | "hangs";
+  /** What is different about a disk that was measured. */
+  share?: Partial<Measured>;
+}
+
+/** What is made in it. */
+interface Made {
+  kind: string;
+  metadata: { name: string };
+  spec?: object;
 }
 
 /** Kinds of which there is a list even where there is none. */
@@ -1149,20 +1195,24 @@ class FakeKube {
       for (const key of this.objects.keys()) if (key === at || key.includes(below)) this.objects.delete(key);
       return gone;
     }
-    const object = JSON.parse(body) as { kind: string; metadata: { name: string } };
+    const object = JSON.parse(body) as Made;
     if (method === "PATCH") return this.objects.get(at);
-    this.objects.set(`${at}/${object.metadata.name}`, object.kind === "Pod" ? this.run(object) : object);
+    const made: Record<string, (object: Made) => object> = {
+      Pod: (pod) => this.run(pod),
+      PersistentVolumeClaim: (claim) => ({ ...claim, spec: { ...claim.spec, volumeName: "measured" } }),
+    };
+    this.objects.set(`${at}/${object.metadata.name}`, made[object.kind]?.(object) ?? object);
     return object;
   }
 
-  private run(pod: object): object {
+  private run(pod: Made): object {
     const terminated = { exitCode: 1, message: "opened\nENOSPC: no space left on device" };
     const status = {
       measured: { phase: "Succeeded" },
       broken: { phase: "Failed", containerStatuses: [{ name: "fsync", state: { terminated } }] },
       hangs: { phase: "Pending" },
     };
-    return { ...pod, status: status[this.world.disk ?? "measured"] };
+    return { ...pod, spec: { ...pod.spec, nodeName: "n1" }, status: status[this.world.disk ?? "measured"] };
   }
 
   private get(at: string): object | string | undefined {
@@ -1180,7 +1230,8 @@ class FakeKube {
     if (at === "/apis/networking.k8s.io/v1") return { resources: [resource("NetworkPolicy", "networkpolicies")] };
     if (at.endsWith("/log")) {
       const gib = 1024 ** 3;
-      return JSON.stringify({ count: 900, p50: 1, p99: 2, max: 3, free: 50 * gib, size: 100 * gib });
+      const room = { free: 50 * gib, size: 100 * gib };
+      return JSON.stringify({ count: 900, p50: 1, p99: 2, max: 3, ...room, ...this.world.share });
     }
     const found = this.objects.get(at);
     if (found !== undefined) return found;
@@ -1342,6 +1393,25 @@ describe("a site before its first update", () => {
       "fault: databases: local-path: the pod that measures it failed: ENOSPC: no space left on device",
     ]);
     expect(found.cluster.left()).toEqual([]);
+  });
+
+  it("is told of a share that the profile takes for a disk, and of nodes whose disks were not measured", async () => {
+    const node = (name: string) => ({
+      metadata: { name },
+      status: { allocatable: { cpu: "4", memory: "8Gi" }, conditions: [{ type: "Ready", status: "True" }] },
+    });
+    const required = { nodeSelectorTerms: [{ matchExpressions: [{ key: "kubernetes.io/hostname" }] }] };
+    const objects = {
+      ...ownCluster.objects,
+      "/api/v1/nodes/n2": node("n2"),
+      "/api/v1/nodes/n3": { ...node("n3"), spec: { unschedulable: true } },
+      "/api/v1/persistentvolumes/measured": { metadata: { name: "measured" }, spec: { nodeAffinity: { required } } },
+    };
+    const found = await examined({ objects, share: { fileSystem: "nfs" } });
+    expect(brief(found, "storage")).toEqual([
+      "ok: databases: local-path: fsync p50 1 ms, p99 2 ms, max 3 ms of 900; on node n1, and not on n2, which may get the claim too",
+      expect.stringMatching(/^warning: profile, databases: local-path: the class is NFS, and storage\.kind is local: /),
+    ]);
   });
 
   it("leaves nothing in the cluster when it is interrupted", async () => {

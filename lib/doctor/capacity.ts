@@ -185,7 +185,7 @@ export function roomOf(nodes: readonly k8s.V1Node[], pods: readonly k8s.V1Pod[],
 }
 
 /** Our pods tolerate nothing. */
-const takesPods = ({ spec }: k8s.V1Node): boolean =>
+export const takesPods = ({ spec }: k8s.V1Node): boolean =>
   spec?.unschedulable !== true && !(spec?.taints ?? []).some(({ effect }) => effect !== "PreferNoSchedule");
 
 const units = { cpu: (value: number) => `${value.toFixed(1)} cores`, memory: bytes } as const;
