@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import * as dgram from "node:dgram";
 import * as fs from "node:fs";
 import * as http from "node:http";
 import * as net from "node:net";
@@ -7,6 +8,7 @@ import * as path from "node:path";
 import type * as k8s from "@kubernetes/client-node";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { doctorCommand, render } from "../cli/doctor";
+import { certificateName } from "../components/ingress";
 import { bundle } from "../lib/bundle";
 import { aheadBy } from "../lib/clock";
 import { examine, isSaid, refusalOf } from "../lib/doctor";
@@ -16,7 +18,7 @@ import * as capacity from "../lib/doctor/capacity";
 import { diskObjects, doctorNamespace, namespaceObjects } from "../lib/doctor/disk";
 import { measure, summaryOf } from "../lib/doctor/fsync";
 import type { Measured } from "../lib/doctor/fsync";
-import { issuerLine, issuerOf } from "../lib/doctor/issuer";
+import { asksOverHttp, issuerLine, issuerOf, waitingLine } from "../lib/doctor/issuer";
 import * as lines from "../lib/doctor/lines";
 import { clientAddressLine, expectedVersion, imageName, operatorLine, traefikLine } from "../lib/doctor/operators";
 import type { OperatorFacts } from "../lib/doctor/operators";
@@ -453,6 +455,33 @@ describe("the issuer", () => {
   });
 });
 
+describe("a certificate that is asked for over HTTP", () => {
+  it.each([
+    [{ kind: "acme", email: "a@ramble.moe" }, true],
+    [{ kind: "acme", email: "a@ramble.moe", solver: { http01: {} } }, true],
+    [{ kind: "acme", email: "a@ramble.moe", solver: { dns01: {} } }, false],
+    [{ kind: "selfSigned" }, false],
+    // Its solvers are its owner's business.
+    [{ kind: "issuer", name: "le" }, false],
+  ])("by %j: %s", (certificates, is) => {
+    expect(asksOverHttp(settingsOf("home", { certificates }))).toBe(is);
+  });
+
+  it("waits for names that lead elsewhere, and an update for it: a fault, on a standby too", () => {
+    expect(waitingLine(home, ["ramble.moe"])).toEqual({
+      area: "certificates",
+      what: "http01",
+      verdict: "fault",
+      says: "the ACME solver http01 is answered where the names lead, and an update waits 15 min for the certificate: ramble.moe does not lead here yet, and DNS is what an update changes last",
+      mend: "point ramble.moe to 203.0.113.10 by hand first, or set certificates.solver of home to one by dns01",
+    });
+    expect(waitingLine(settingsOf("vps"), ["ramble.moe"])).toMatchObject({
+      says: expect.stringMatching(/: a standby gets none, since they lead to home$/) as unknown,
+      mend: "set certificates.solver of vps to one by dns01, or certificates to an issuer of your own (docs/runbooks/adding-a-site.md)",
+    });
+  });
+});
+
 describe("a line on the cluster", () => {
   const settings = settingsOf("home");
   const line = (what: string): lines.DoctorLine => ({ area: "cluster", what, verdict: "fault", says: "x", mend: "y" });
@@ -479,13 +508,30 @@ describe("names in DNS", () => {
       what: "ramble.moe",
       verdict: "warning",
       says: "192.0.2.9, says ns1.example; expected 203.0.113.10",
-      mend: "npx homestead verify home, then point ramble.moe to 203.0.113.10",
+      mend: "pulumi up --stack home, then point ramble.moe to 203.0.113.10",
     });
     expect(line(true).verdict).toBe("fault");
-    const byCommand = settingsOf("home", { dns: { kind: "command", command: "true" } });
-    expect(lines.nameLine(byCommand, answer, ["203.0.113.10"], true).mend).toBe(
-      "pulumi up --stack home, whose last step sets it",
-    );
+  });
+
+  it.each([
+    ["manual", true, "apart", "npx homestead verify home, then point ramble.moe to 203.0.113.10"],
+    ["command", false, "apart", "pulumi up --stack home, whose last step sets it"],
+    ["command", true, "apart", "pulumi up --stack home, whose last step sets it"],
+    // Whoever changes DNS: it would wait for the certificate, and the certificate for it.
+    ...(["manual", "command"] as const).flatMap((kind) =>
+      [false, true].map(
+        (served) =>
+          [
+            kind,
+            served,
+            "waits",
+            "point ramble.moe to 203.0.113.10 by hand: the certificate is asked for there. Then pulumi up --stack home, which waits for it",
+          ] as const,
+      ),
+    ),
+  ] as const)("changed by %s, served %s, with a certificate that %s", (kind, served, certificate, mend) => {
+    const settings = settingsOf("home", { dns: kind === "manual" ? { kind } : { kind, command: "true" } });
+    expect(lines.nameLine(settings, answer, ["203.0.113.10"], served, certificate).mend).toBe(mend);
   });
 
   it("are right where they lead to the active site, and wrong where they lead to the standby", () => {
@@ -1263,7 +1309,7 @@ function chartsInFolders(): Record<string, { path: string }> {
 async function examined(
   world: World = {},
   changes: Record<string, unknown> = {},
-  options: { store?: Store; disks?: "measure" | "skip"; signal?: AbortSignal } = {},
+  options: { store?: Store; disks?: "measure" | "skip"; signal?: AbortSignal; resolvers?: readonly string[] } = {},
 ): Promise<Examined> {
   const cluster = new FakeKube(world);
   const store = new FakeStore(options.store ?? { ...protectedStore, world: "reads" });
@@ -1286,7 +1332,7 @@ async function examined(
   const found = await examine({ settings, secrets }, () => Promise.resolve(plannedStack("home")), {
     disks: options.disks ?? "measure",
     // Nothing answers there, so that no test asks the world.
-    resolvers: ["127.0.0.1:1"],
+    resolvers: options.resolvers ?? ["127.0.0.1:1"],
     progress: () => undefined,
     signal: options.signal ?? new AbortController().signal,
   }).catch((error: unknown) => {
@@ -1393,6 +1439,35 @@ describe("a site before its first update", () => {
       "fault: databases: local-path: the pod that measures it failed: ENOSPC: no space left on device",
     ]);
     expect(found.cluster.left()).toEqual([]);
+  });
+
+  it("is told that its certificate waits for its names, until it has one", async () => {
+    // A name server that knows no name.
+    const server = dgram.createSocket("udp4");
+    server.on("message", (query, from) => {
+      query.writeUInt16BE(0x8183, 2);
+      server.send(query, from.port);
+    });
+    await new Promise<void>((done) => server.bind(0, "127.0.0.1", done));
+    onTestFinished(() => void server.close());
+    const options = { disks: "skip", resolvers: [`127.0.0.1:${server.address().port}`] } as const;
+    const told = async (world: World) => {
+      const found = (await examined(world, {}, options)).lines;
+      return {
+        waits: found.filter(({ what }) => what === "http01").map(({ says }) => says.replace(/^.*: /, "")),
+        mends: found.filter(({ area }) => area === "dns").map(({ mend = "" }) => mend.replace(/ .*/, "")),
+      };
+    };
+    expect(await told(ownCluster)).toEqual({
+      waits: ["mastodon.ramble.moe and ramble.moe do not lead here yet, and DNS is what an update changes last"],
+      mends: ["point", "point"],
+    });
+    const { apex, webHost, certificates } = home;
+    const name = certificateName({ apex, webHost, certificates, otherHosts: [] });
+    const ready = { status: { conditions: [{ type: "Ready", status: "True" }] } };
+    const at = `/apis/cert-manager.io/v1/namespaces/homestead/certificates/${name}`;
+    const objects = { ...ownCluster.objects, [at]: ready };
+    expect(await told({ objects })).toEqual({ waits: [], mends: ["pulumi", "pulumi"] });
   });
 
   it("is told of a share that the profile takes for a disk, and of nodes whose disks were not measured", async () => {
