@@ -20,7 +20,7 @@ import { DiskProbe, doctorNamespace } from "./doctor/disk";
 import { asksOverHttp, issuerLine, issuerOf, waitingLine } from "./doctor/issuer";
 import * as lines from "./doctor/lines";
 import type { Area, ClusterFacts, DoctorLine, DoctorReport } from "./doctor/lines";
-import { clientAddressLine, expectedVersion, operatorLine, traefikLine } from "./doctor/operators";
+import { clientAddressLine, expectedVersion, operatorLine, traefikLine, uploadLine } from "./doctor/operators";
 import type { OperatorName } from "./doctor/operators";
 import { programLines, readPrograms } from "./doctor/program";
 import { disksOf, fsyncLine, profileLine, roomLine, unmeasuredLine } from "./doctor/storage";
@@ -207,8 +207,8 @@ async function clusterLines(
     attempt("operators", "operators", look, () => operatorLines(settings, cluster)),
     attempt("operators", "Traefik", look, async () => {
       const { pods, services } = await cluster.traefik();
-      const addresses = pods.length === 0 ? [] : [clientAddressLine(settings, services, pods)];
-      return [traefikLine(settings, pods), ...addresses];
+      const requests = pods.length === 0 ? [] : [clientAddressLine(settings, services, pods), uploadLine(pods)];
+      return [traefikLine(settings, pods), ...requests];
     }),
   ]);
   const clock = ahead === undefined ? [] : [lines.clockLine("API server", ahead)];

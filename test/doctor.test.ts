@@ -20,7 +20,14 @@ import { measure, summaryOf } from "../lib/doctor/fsync";
 import type { Measured } from "../lib/doctor/fsync";
 import { asksOverHttp, issuerLine, issuerOf, waitingLine } from "../lib/doctor/issuer";
 import * as lines from "../lib/doctor/lines";
-import { clientAddressLine, expectedVersion, imageName, operatorLine, traefikLine } from "../lib/doctor/operators";
+import {
+  clientAddressLine,
+  expectedVersion,
+  imageName,
+  operatorLine,
+  traefikLine,
+  uploadLine,
+} from "../lib/doctor/operators";
 import type { OperatorFacts } from "../lib/doctor/operators";
 import { programLines } from "../lib/doctor/program";
 import type { Programs } from "../lib/doctor/program";
@@ -405,6 +412,39 @@ describe("the client's address", () => {
         says: expect.stringContaining("all clients share one rate limit") as unknown,
       });
     }
+  });
+});
+
+describe("an upload over a slow line", () => {
+  const option = "--entryPoints.websecure.transport.respondingTimeouts.readTimeout";
+  const line = (tag: string, ...args: string[]) => uploadLine([{ image: `traefik:${tag}`, args }]);
+
+  it("is cut off by Traefik's minute, and the mend is said", () => {
+    expect(line("v3.7.1", "--ping=true", "--entryPoints.web.transport.respondingTimeouts.readTimeout=0")).toEqual({
+      area: "operators",
+      what: "uploads",
+      verdict: "warning",
+      says: "have 60 s, Traefik's readTimeout: one of 99 MiB, as large as a video may be, needs a line of 14 Mbit/s",
+      mend: `give Traefik ${option}=10m where it was installed from (docs/runbooks/slow-upload.md); nothing to do if a file of its own says so`,
+    });
+  });
+
+  it.each([
+    ["v3.7.1", `${option}=600`, "ok"],
+    ["v3.7.1", `${option.toLowerCase()}=0s`, "ok"],
+    ["v3.7.1", `${option}=1h30m`, "ok"],
+    ["v3.7.1", `${option}=90s`, "warning"],
+    ["v3.7.1", `${option}=soon`, "warning"],
+    ["v2.11.2", "", "warning"],
+    ["v2.11.1", "", "ok"],
+    ["v2.10.7", `${option}=30s`, "warning"],
+  ])("by %s with %s: %s", (tag, arg, verdict) => {
+    expect(line(tag, arg).verdict).toBe(verdict);
+  });
+
+  it("is as slow as the least patient of its pods", () => {
+    const pod = (arg: string) => ({ image: "traefik:v3.7.1", args: [arg] });
+    expect(uploadLine([pod(`${option}=0`), pod("")]).verdict).toBe("warning");
   });
 });
 
@@ -1157,6 +1197,9 @@ interface World {
   share?: Partial<Measured>;
 }
 
+/** An argument of Traefik's, without which it would end a slow upload. */
+const patient = "--entryPoints.websecure.transport.respondingTimeouts.readTimeout=10m";
+
 /** What is made in it. */
 interface Made {
   kind: string;
@@ -1194,7 +1237,7 @@ class FakeKube {
     });
     add("/api/v1/namespaces/kube-system/pods/traefik", {
       metadata: { name: "traefik", namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
-      spec: { nodeName: "n1", containers: [{ name: "traefik", image: "traefik:v3.7.1" }] },
+      spec: { nodeName: "n1", containers: [{ name: "traefik", image: "traefik:v3.7.1", args: [patient] }] },
       status: { phase: "Running", conditions: [{ type: "Ready", status: "True" }] },
     });
     add("/api/v1/nodes/n1", {
@@ -1364,6 +1407,7 @@ describe("a site before its first update", () => {
       "ok: barman-cloud plugin: the update installs it",
       "ok: Traefik: v3.7.1 in kube-system, 1/1 ready",
       "ok: clients' addresses: Traefik sees them",
+      "ok: uploads: have 600 s, Traefik's readTimeout: one of 99 MiB, as large as a video may be, needs a line of 2 Mbit/s",
       "ok: databases: local-path: fsync p50 1 ms, p99 2 ms, max 3 ms of 900",
       expect.stringMatching(/^ok: memory: the stack asks for \d\.\d GiB; 8\.0 GiB of 8\.0 GiB are free for it$/),
       expect.stringMatching(/^ok: cpu: the stack asks for \d\.\d cores; 4\.0 cores of 4\.0 cores are free for it$/),
