@@ -531,9 +531,8 @@ export interface RawConfiguration {
   folder?: string;
 }
 
-/** Reads the running stack's configuration. @throws SettingsError with all faults. */
-export function readSettings(): Settings {
-  const folder = __dirname;
+/** The stack files of a folder, as the rules about files want them: stack -> its `config:` section. */
+export function readStackFiles(folder: string): Record<string, Record<string, unknown>> {
   const stackFiles: Record<string, Record<string, unknown>> = {};
   for (const stack of stackNames) {
     const file = path.join(folder, `Pulumi.${stack}.yaml`);
@@ -542,6 +541,12 @@ export function readSettings(): Settings {
       stackFiles[stack] = parsed?.config ?? {};
     }
   }
+  return stackFiles;
+}
+
+/** Reads the running stack's configuration. @throws SettingsError with all faults. */
+export function readSettings(): Settings {
+  const folder = __dirname;
   const config = pulumi.runtime.allConfig();
   // Not in the SDK's declarations. Should it go away, every value counts as secret.
   const { isConfigSecret } = pulumi.runtime as { isConfigSecret?: (key: string) => boolean };
@@ -549,7 +554,7 @@ export function readSettings(): Settings {
     stack: pulumi.getStack(),
     config,
     secretKeys: Object.keys(config).filter((key) => isConfigSecret?.(key) ?? true),
-    stackFiles,
+    stackFiles: readStackFiles(folder),
     folder,
   });
 }

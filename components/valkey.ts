@@ -9,6 +9,7 @@ import { digest, secretsDigest } from "../lib/digest";
 import { waitFor } from "../lib/lease/lease";
 import { labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
 import type { Settings } from "../settings";
+import { postgres } from "./isolation";
 import { queues } from "./mastodon";
 import { copiedKey } from "./media-copy";
 import { metricsPorts, scrapeAnnotations } from "./monitoring/scraping";
@@ -194,6 +195,7 @@ export class Valkey extends pulumi.ComponentResource {
               automountServiceAccountToken: false,
               enableServiceLinks: false,
               securityContext: restrictedPod(user),
+              ...(keeps ? { affinity: besideDatabase } : {}),
               // Time for the last snapshot to reach the disk, and with a keeper the vault, over a home's line.
               terminationGracePeriodSeconds: keeps ? (slow ? 300 : 120) + (gate ? 180 : 0) : 10,
               containers: [
@@ -261,6 +263,22 @@ export class Valkey extends pulumi.ComponentResource {
     );
   }
 }
+
+/**
+ * The keeper measures its own node's disk, and its alerts speak of the databases': where volumes are node-local, Valkey
+ * belongs on the node that has the database. Whichever is placed first, since the scheduler heeds a preference of what
+ * runs already for what comes. Preferred only: a node without room must not keep the server down.
+ */
+const besideDatabase = {
+  podAffinity: {
+    preferredDuringSchedulingIgnoredDuringExecution: [
+      {
+        weight: 100,
+        podAffinityTerm: { labelSelector: postgres.podSelector, topologyKey: "kubernetes.io/hostname" },
+      },
+    ],
+  },
+};
 
 interface Gate {
   configMap: k8s.core.v1.ConfigMap;

@@ -14,6 +14,7 @@ import type { Fault, Settings } from "../settings";
 import { SettingsError, archiveName, whyNotOnNfs } from "../settings";
 import type { ChartReference } from "../versions";
 import { newestBaseBackup, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
+import { addressesOf, missingRanges, serversOf } from "./egress";
 import { archiveOf, clusterName, findDatabases, restoredTo, tokenFault } from "./database";
 import type { Databases } from "./database";
 import { forgetUnfinished } from "./helm-records";
@@ -113,7 +114,7 @@ async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" 
   const external = settings.objectStore === "external";
   const [{ ours, podMonitors }, , lease] = await Promise.all([
     checkCluster(settings, report),
-    checkNsupdate(settings, report),
+    Promise.all([checkNsupdate(settings, report), checkEgress(settings, report)]),
     external ? checkBuckets(settings, keys, report).then(() => checkLease(settings, keys, databases, report)) : noLease,
     ...Object.entries(settings.charts).map(([name, chart]) => checkChart(name, chart, report)),
   ]);
@@ -482,6 +483,30 @@ async function checkBuckets(settings: Settings, keys: CheckKeys, report: Report)
       );
     }
   }
+}
+
+/** What this machine reaches the pods may not: an update would wait for a Valkey that cannot read the lease. */
+async function checkEgress(settings: Settings, report: Report): Promise<void> {
+  const { network, site } = settings;
+  const servers = await Promise.all(
+    serversOf(settings).map(async ({ what, host }) => ({
+      what,
+      ranges: missingRanges(await addressesOf(host), network),
+    })),
+  );
+  const closed = servers.filter(({ ranges }) => ranges.length > 0);
+  if (closed.length === 0) return;
+  const missing = [...new Set(closed.flatMap(({ ranges }) => ranges))];
+  const set = missing.map(
+    (range, i) =>
+      `pulumi config set --path 'homestead:network.privateEgress[${network.privateEgress.length + i}]' ${range} --stack ${site}`,
+  );
+  report(
+    "network.privateEgress",
+    network.privateEgress,
+    `a list with ${missing.join(", ")}, or with a range around it: ${closed.map(({ what }) => what).join(" and ")} ${closed.length === 1 ? "is" : "are"} there, and the network policies let pods reach no private address that is not named`,
+    set.join(", then: "),
+  );
 }
 
 /** A program that is missing would be noticed only at the update's very end. */

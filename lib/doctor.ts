@@ -3,25 +3,27 @@
  * is asked by itself and beside the others: what cannot be reached is one line.
  */
 import * as net from "node:net";
+import { certificateName } from "../components/ingress";
 import { publicUrl } from "../components/media";
 import { copyPrefix } from "../components/media-copy";
+import { mediaHost } from "../components/objectStore";
 import { SettingsError } from "../settings";
 import type { Settings, StackName } from "../settings";
 import { siteFaults } from "./checks";
 import { reason, within } from "./doctor/attempt";
 import { conditionalLine, privacyLine, probeBucket, protectionLine, publicLine, rightsLine } from "./doctor/buckets";
 import type { BucketProbe, BucketPurpose } from "./doctor/buckets";
-import { capacityLines, needsOf, roomOf } from "./doctor/capacity";
+import { capacityLines, needsOf, roomOf, takesPods } from "./doctor/capacity";
 import type { Needs } from "./doctor/capacity";
 import { DoctorCluster } from "./doctor/cluster";
 import { DiskProbe, doctorNamespace } from "./doctor/disk";
-import { issuerLine, issuerOf } from "./doctor/issuer";
+import { asksOverHttp, issuerLine, issuerOf, waitingLine } from "./doctor/issuer";
 import * as lines from "./doctor/lines";
 import type { Area, ClusterFacts, DoctorLine, DoctorReport } from "./doctor/lines";
-import { clientAddressLine, expectedVersion, operatorLine, traefikLine } from "./doctor/operators";
+import { clientAddressLine, expectedVersion, operatorLine, traefikLine, uploadLine } from "./doctor/operators";
 import type { OperatorName } from "./doctor/operators";
 import { programLines, readPrograms } from "./doctor/program";
-import { disksOf, fsyncLine, roomLine, unmeasuredLine } from "./doctor/storage";
+import { disksOf, fsyncLine, profileLine, roomLine, unmeasuredLine } from "./doctor/storage";
 import type { Disk } from "./doctor/storage";
 import { storeAhead } from "./clock";
 import { kubeClient } from "./kube";
@@ -205,8 +207,8 @@ async function clusterLines(
     attempt("operators", "operators", look, () => operatorLines(settings, cluster)),
     attempt("operators", "Traefik", look, async () => {
       const { pods, services } = await cluster.traefik();
-      const addresses = pods.length === 0 ? [] : [clientAddressLine(settings, services, pods)];
-      return [traefikLine(settings, pods), ...addresses];
+      const requests = pods.length === 0 ? [] : [clientAddressLine(settings, services, pods), uploadLine(pods)];
+      return [traefikLine(settings, pods), ...requests];
     }),
   ]);
   const clock = ahead === undefined ? [] : [lines.clockLine("API server", ahead)];
@@ -295,14 +297,21 @@ async function measured(
 ): Promise<DoctorLine[]> {
   progress(`measuring fsync on ${disk.storageClass ?? "the default storage class"}`);
   try {
-    const result = await probe.measure(disk);
+    const { result, node } = await probe.measure(disk);
     const missing = await missingClaims(disk, cluster, needs).catch(() => []);
-    const room = roomLine(disk, result, missing);
-    return [fsyncLine(disk, settings.storage, result), ...(room ? [room] : [])];
+    const place = node === undefined ? undefined : { node, others: await otherNodes(node, cluster).catch(() => []) };
+    const more = [profileLine(disk, settings, result), roomLine(disk, result, missing)];
+    return [fsyncLine(disk, settings.storage, result, place), ...more.filter((line) => line !== undefined)];
   } catch (error) {
     signal.throwIfAborted();
     return [unmeasuredLine(disk, reason(error))];
   }
+}
+
+/** The nodes beside one that are ready and take pods of ours. */
+async function otherNodes(node: string, cluster: DoctorCluster): Promise<string[]> {
+  const fit = (await cluster.nodes()).filter((one) => takesPods(one) && lines.nodeIs(one, "Ready"));
+  return fit.flatMap(({ metadata }) => metadata?.name ?? []).filter((name) => name !== node);
 }
 
 /** The claims of a class that the stack is yet to make. */
@@ -368,14 +377,33 @@ async function dnsLines(
   const { apex, webHost, ingress } = settings;
   const family = net.isIPv6(ingress.address) ? 6 : 4;
   const own = within(20, ownAddresses(ingress.address, resolvers)).catch(() => [ingress.address]);
+  const certificate = certificateState(settings, reached);
+  const astray = new Set<string>();
   const each = [apex, webHost].map((name) =>
     attempt("dns", name, "npx homestead doctor with --resolver and a server that answers", async () => {
       const [answer, at, found] = await Promise.all([within(20, addressesOf(name, family, resolvers)), own, reached]);
+      if (!answer.addresses.some((address) => at.includes(address))) astray.add(name);
       const served = "fault" in found || found.facts.namespace === "there";
-      return [lines.nameLine(settings, answer, at, served)];
+      return [lines.nameLine(settings, answer, at, served, (await certificate) === "there" ? "apart" : "waits")];
     }),
   );
-  return (await Promise.all(each)).flat();
+  const names = (await Promise.all(each)).flat();
+  const waits = (await certificate) === "missing" && astray.size > 0;
+  return [...names, ...(waits ? [waitingLine(settings, [...astray].sort())] : [])];
+}
+
+/** Whether the certificate that waits for DNS is there; one that does not counts as there. */
+async function certificateState(
+  settings: Settings,
+  reached: Promise<Reached | { fault: string }>,
+): Promise<"there" | "missing" | "not said"> {
+  if (!asksOverHttp(settings)) return "there";
+  const found = await reached;
+  if ("fault" in found) return "not said";
+  const embedded = settings.objectStore === "embedded" ? mediaHost(settings.media) : undefined;
+  const name = certificateName({ ...settings, otherHosts: embedded === undefined ? [] : [embedded] });
+  const state = await within(20, found.cluster.certificate(name)).catch(() => undefined);
+  return state === undefined ? "not said" : state === "ready" ? "there" : "missing";
 }
 
 function portLines(settings: Settings): Promise<DoctorLine[]> {

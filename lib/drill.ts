@@ -2,7 +2,6 @@
  * A restore drill: the newest backup of a site brought up beside it, in a namespace that reaches nothing, and asked
  * whether it is what the site would need.
  */
-import * as dns from "node:dns/promises";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { copyPrefix } from "../components/media-copy";
@@ -12,6 +11,7 @@ import * as manifests from "./drill/manifests";
 import type { DrillArgs } from "./drill/manifests";
 import { lostSinceBackup, missingFromRestored, parseReport } from "./drill/verdicts";
 import type { MastodonReport, RowCounts } from "./drill/verdicts";
+import { addressesOf } from "./egress";
 import { kubeClient } from "./kube";
 import { projectFolder } from "./plan";
 import { readLease } from "./lease/store";
@@ -105,6 +105,7 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
     );
   result.backup = { id: backup.id, endedAt: backup.endedAt.toISOString() };
 
+  const { endpoint } = settings.vault;
   const environment = await cluster.siteEnvironment(settings.site, settings.namespace);
   progress("counting rows of the live database, and waiting for its WAL in the archive");
   await countLive(cluster, settings, result);
@@ -113,7 +114,7 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
     settings,
     archive: result.archive,
     backup: backup.id,
-    vault: manifests.vaultEndpoint(settings.vault.endpoint, await resolved(settings.vault.endpoint)),
+    vault: manifests.vaultEndpoint(endpoint, await addressesOf(new URL(endpoint).hostname)),
     apiServer: await cluster.apiServer(),
     environment,
     secrets,
@@ -230,11 +231,6 @@ async function fetchMedia({ settings, secrets }: Site, report: MastodonReport, r
 
 /** Paperclip names a file by its key in a bucket, and by its path on a volume. */
 const withinMedia = (name: string): string => name.replace(/^.*\/public\/system\//, "").replace(/^\//, "");
-
-async function resolved(endpoint: string): Promise<string[]> {
-  const host = new URL(endpoint).hostname;
-  return (await dns.lookup(host, { all: true }).catch(() => [])).map(({ address }) => address);
-}
 
 const since = (start: number): number => Math.round((Date.now() - start) / 100) / 10;
 const reason = (error: unknown): string => {

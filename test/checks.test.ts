@@ -5,6 +5,7 @@ import type { AddressInfo } from "node:net";
 import * as path from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { checkSite } from "../lib/checks";
+import { missingRanges, serversOf } from "../lib/egress";
 import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
 import type { Lease } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
@@ -215,6 +216,51 @@ describe("search", () => {
       "allowed: off, since the storage class 'local-path' is NFS (cluster.local/nfs-subdir-external-provisioner): Lucene",
     );
     expect(await check({ lease: "none" }, { search: { kind: "elasticsearch" } })).toBe("missing");
+  });
+});
+
+describe("a server at a private address", () => {
+  const mail = (host: string) => ({ smtp: { kind: "server", host, from: "a@ramble.moe" } });
+
+  it("is refused where the network policies would keep the pods from it, with the range to name", async () => {
+    const network = { privateEgress: ["10.9.0.0/16"] };
+    expect(await check({}, { ...mail("100.64.3.4"), network })).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        '  homestead:network.privateEgress: ["10.9.0.0/16"]',
+        "    allowed: a list with 100.64.3.4/32, or with a range around it: the mail server (100.64.3.4) is there, and the network policies let pods reach no private address that is not named",
+        "    mend:    pulumi config set --path 'homestead:network.privateEgress[1]' 100.64.3.4/32 --stack home",
+      ].join("\n"),
+    );
+  });
+
+  it("is reached where its range is named", async () => {
+    expect(await check({}, { ...mail("10.9.0.7"), network: { privateEgress: ["10.9.0.0/16"] } })).toBe("missing");
+  });
+
+  it("is one whose every address is closed, of the cluster's families", () => {
+    const missing = (families: ("IPv4" | "IPv6")[], ...addresses: string[]) =>
+      missingRanges(addresses, { families, privateEgress: ["192.168.1.0/24"] });
+    expect(missing(["IPv4"], "192.168.2.5", "10.1.1.1")).toEqual(["192.168.2.5/32", "10.1.1.1/32"]);
+    expect(missing(["IPv4"], "192.168.2.5", "192.168.1.5")).toEqual([]);
+    expect(missing(["IPv4"], "10.1.1.1", "203.0.113.7")).toEqual([]);
+    // The cluster asks for no IPv6.
+    expect(missing(["IPv4"], "10.1.1.1", "2001:db8::1")).toEqual(["10.1.1.1/32"]);
+    expect(missing(["IPv4", "IPv6"], "fd00::1")).toEqual(["fd00::1/128"]);
+    // What did not resolve is another check's, and what is this machine itself may not be named.
+    expect(missing(["IPv4"])).toEqual([]);
+    expect(missing(["IPv4"], "127.0.0.1")).toEqual([]);
+  });
+
+  it("is the vault's, the media bucket's and the mail server's, and nothing that is in the cluster", () => {
+    const hosts = (stack: "home" | "dev", changes: Record<string, unknown> = {}) =>
+      serversOf(parseSettings(configurationOf(stack, changes))).map(({ host }) => host);
+    const bucket = (endpoint: string) => ({ endpoint, bucket: "bucket" });
+    const elsewhere = { vault: bucket("https://minio.lan:9000"), media: { kind: "volume" } };
+    expect(hosts("home", { ...elsewhere, ...mail("mail.lan") })).toEqual(["minio.lan", "mail.lan"]);
+    const both = { vault: bucket("https://minio.lan:9000"), media: bucket("http://[fd00::1]:9000") };
+    expect(hosts("home", both)).toEqual(["minio.lan", "fd00::1"]);
+    expect(hosts("dev")).toEqual([]);
   });
 });
 

@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import * as dgram from "node:dgram";
 import * as fs from "node:fs";
 import * as http from "node:http";
 import * as net from "node:net";
@@ -7,6 +8,7 @@ import * as path from "node:path";
 import type * as k8s from "@kubernetes/client-node";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { doctorCommand, render } from "../cli/doctor";
+import { certificateName } from "../components/ingress";
 import { bundle } from "../lib/bundle";
 import { aheadBy } from "../lib/clock";
 import { examine, isSaid, refusalOf } from "../lib/doctor";
@@ -16,21 +18,30 @@ import * as capacity from "../lib/doctor/capacity";
 import { diskObjects, doctorNamespace, namespaceObjects } from "../lib/doctor/disk";
 import { measure, summaryOf } from "../lib/doctor/fsync";
 import type { Measured } from "../lib/doctor/fsync";
-import { issuerLine, issuerOf } from "../lib/doctor/issuer";
+import { asksOverHttp, issuerLine, issuerOf, waitingLine } from "../lib/doctor/issuer";
 import * as lines from "../lib/doctor/lines";
-import { clientAddressLine, expectedVersion, imageName, operatorLine, traefikLine } from "../lib/doctor/operators";
+import {
+  clientAddressLine,
+  expectedVersion,
+  imageName,
+  operatorLine,
+  traefikLine,
+  uploadLine,
+} from "../lib/doctor/operators";
 import type { OperatorFacts } from "../lib/doctor/operators";
 import { programLines } from "../lib/doctor/program";
 import type { Programs } from "../lib/doctor/program";
 import * as storage from "../lib/doctor/storage";
 import { isOlder, satisfies } from "../lib/doctor/version";
 import type { JsonObject } from "../lib/plan/mask";
+import type { ConfigEntry } from "../lib/pulumi-cli";
+import { loadSite } from "../lib/site-secrets";
 import type { DnsAnswer } from "../lib/status/lines";
-import { parseSettings } from "../settings";
+import { SettingsError, parseSettings } from "../settings";
 import type { Settings, StackName } from "../settings";
-import { configurationOf } from "./support/configuration";
+import { committedConfiguration, configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
-import { temporaryFolder } from "./support/folders";
+import { copyProject, temporaryFolder } from "./support/folders";
 import { plannedStack } from "./support/planned";
 import { faultsOf } from "./support/schemas";
 
@@ -171,6 +182,39 @@ describe("what an update would refuse", () => {
       says: '"x"; an update wants y',
       mend: "z",
     });
+  });
+});
+
+describe("a stack as it is read for a doctor", () => {
+  /** What is wrong with `vps` in a folder whose files were edited. */
+  const faultsIn = async (edit: Record<string, (text: string) => string>) => {
+    const folder = copyProject(edit);
+    const { config } = committedConfiguration(folder, "vps");
+    const isSecret = (key: string) => /Key|Password|Salt/.test(key);
+    const entries = Object.entries(config).map(([key, value]) => [key, { value, secret: isSecret(key) }]);
+    const answer = Object.fromEntries(entries) as Record<string, ConfigEntry>;
+    const error: unknown = await loadSite("vps", folder, { config: () => Promise.resolve(answer) }).catch(
+      (thrown: unknown) => thrown,
+    );
+    return error instanceof SettingsError ? error.faults.map(lines.refusal) : [];
+  };
+
+  it("has its files looked at as an update does: another site's context, strict mode, a shared value", async () => {
+    expect(await faultsIn({})).toEqual([]);
+    expect(
+      await faultsIn({
+        "Pulumi.vps.yaml": (text) =>
+          `${text.replace("context: vps", "context: home").replace('strictMode: "true"', 'strictMode: "false"')}  homestead:epoch: 7\n`,
+      }),
+    ).toMatchObject([
+      { area: "stack", what: "epoch", verdict: "fault" },
+      { area: "stack", what: "kubernetes:strictMode", verdict: "fault" },
+      {
+        area: "cluster",
+        what: "cluster.context",
+        says: `"home"; an update wants a context of this stack's own: 'home' uses this one`,
+      },
+    ]);
   });
 });
 
@@ -371,6 +415,39 @@ describe("the client's address", () => {
   });
 });
 
+describe("an upload over a slow line", () => {
+  const option = "--entryPoints.websecure.transport.respondingTimeouts.readTimeout";
+  const line = (tag: string, ...args: string[]) => uploadLine([{ image: `traefik:${tag}`, args }]);
+
+  it("is cut off by Traefik's minute, and the mend is said", () => {
+    expect(line("v3.7.1", "--ping=true", "--entryPoints.web.transport.respondingTimeouts.readTimeout=0")).toEqual({
+      area: "operators",
+      what: "uploads",
+      verdict: "warning",
+      says: "have 60 s, Traefik's readTimeout: one of 99 MiB, as large as a video may be, needs a line of 14 Mbit/s",
+      mend: `give Traefik ${option}=10m where it was installed from (docs/runbooks/slow-upload.md); nothing to do if a file of its own says so`,
+    });
+  });
+
+  it.each([
+    ["v3.7.1", `${option}=600`, "ok"],
+    ["v3.7.1", `${option.toLowerCase()}=0s`, "ok"],
+    ["v3.7.1", `${option}=1h30m`, "ok"],
+    ["v3.7.1", `${option}=90s`, "warning"],
+    ["v3.7.1", `${option}=soon`, "warning"],
+    ["v2.11.2", "", "warning"],
+    ["v2.11.1", "", "ok"],
+    ["v2.10.7", `${option}=30s`, "warning"],
+  ])("by %s with %s: %s", (tag, arg, verdict) => {
+    expect(line(tag, arg).verdict).toBe(verdict);
+  });
+
+  it("is as slow as the least patient of its pods", () => {
+    const pod = (arg: string) => ({ image: "traefik:v3.7.1", args: [arg] });
+    expect(uploadLine([pod(`${option}=0`), pod("")]).verdict).toBe("warning");
+  });
+});
+
 describe("the issuer", () => {
   const yours = settingsOf("home", { certificates: { kind: "issuer", name: "le" } });
 
@@ -418,6 +495,33 @@ describe("the issuer", () => {
   });
 });
 
+describe("a certificate that is asked for over HTTP", () => {
+  it.each([
+    [{ kind: "acme", email: "a@ramble.moe" }, true],
+    [{ kind: "acme", email: "a@ramble.moe", solver: { http01: {} } }, true],
+    [{ kind: "acme", email: "a@ramble.moe", solver: { dns01: {} } }, false],
+    [{ kind: "selfSigned" }, false],
+    // Its solvers are its owner's business.
+    [{ kind: "issuer", name: "le" }, false],
+  ])("by %j: %s", (certificates, is) => {
+    expect(asksOverHttp(settingsOf("home", { certificates }))).toBe(is);
+  });
+
+  it("waits for names that lead elsewhere, and an update for it: a fault, on a standby too", () => {
+    expect(waitingLine(home, ["ramble.moe"])).toEqual({
+      area: "certificates",
+      what: "http01",
+      verdict: "fault",
+      says: "the ACME solver http01 is answered where the names lead, and an update waits 15 min for the certificate: ramble.moe does not lead here yet, and DNS is what an update changes last",
+      mend: "point ramble.moe to 203.0.113.10 by hand first, or set certificates.solver of home to one by dns01",
+    });
+    expect(waitingLine(settingsOf("vps"), ["ramble.moe"])).toMatchObject({
+      says: expect.stringMatching(/: a standby gets none, since they lead to home$/) as unknown,
+      mend: "set certificates.solver of vps to one by dns01, or certificates to an issuer of your own (docs/runbooks/adding-a-site.md)",
+    });
+  });
+});
+
 describe("a line on the cluster", () => {
   const settings = settingsOf("home");
   const line = (what: string): lines.DoctorLine => ({ area: "cluster", what, verdict: "fault", says: "x", mend: "y" });
@@ -444,13 +548,30 @@ describe("names in DNS", () => {
       what: "ramble.moe",
       verdict: "warning",
       says: "192.0.2.9, says ns1.example; expected 203.0.113.10",
-      mend: "npx homestead verify home, then point ramble.moe to 203.0.113.10",
+      mend: "pulumi up --stack home, then point ramble.moe to 203.0.113.10",
     });
     expect(line(true).verdict).toBe("fault");
-    const byCommand = settingsOf("home", { dns: { kind: "command", command: "true" } });
-    expect(lines.nameLine(byCommand, answer, ["203.0.113.10"], true).mend).toBe(
-      "pulumi up --stack home, whose last step sets it",
-    );
+  });
+
+  it.each([
+    ["manual", true, "apart", "npx homestead verify home, then point ramble.moe to 203.0.113.10"],
+    ["command", false, "apart", "pulumi up --stack home, whose last step sets it"],
+    ["command", true, "apart", "pulumi up --stack home, whose last step sets it"],
+    // Whoever changes DNS: it would wait for the certificate, and the certificate for it.
+    ...(["manual", "command"] as const).flatMap((kind) =>
+      [false, true].map(
+        (served) =>
+          [
+            kind,
+            served,
+            "waits",
+            "point ramble.moe to 203.0.113.10 by hand: the certificate is asked for there. Then pulumi up --stack home, which waits for it",
+          ] as const,
+      ),
+    ),
+  ] as const)("changed by %s, served %s, with a certificate that %s", (kind, served, certificate, mend) => {
+    const settings = settingsOf("home", { dns: kind === "manual" ? { kind } : { kind, command: "true" } });
+    expect(lines.nameLine(settings, answer, ["203.0.113.10"], served, certificate).mend).toBe(mend);
   });
 
   it("are right where they lead to the active site, and wrong where they lead to the standby", () => {
@@ -543,7 +664,15 @@ describe("fsync", () => {
       execFileSync(process.execPath, [program, disk, "0.01"], { encoding: "utf8", stdio: "pipe" });
     const disk = path.join(folder, "disk");
     fs.mkdirSync(disk);
-    expect(Object.keys(JSON.parse(run(disk)) as object)).toEqual(["count", "p50", "p99", "max", "free", "size"]);
+    expect(Object.keys(JSON.parse(run(disk)) as object)).toEqual([
+      "count",
+      "p50",
+      "p99",
+      "max",
+      "free",
+      "size",
+      "fileSystem",
+    ]);
     expect(() => run(path.join(folder, "none"))).toThrow(
       /\nENOENT: no such file or directory, open '.*none\/fsync'\n$/,
     );
@@ -560,6 +689,7 @@ describe("a storage class", () => {
     max,
     free: 50 * gib,
     size: 100 * gib,
+    fileSystem: "other",
   });
   const local: Settings["storage"] = { kind: "local", databases: "local-path" };
   const nfs: Settings["storage"] = { kind: "nfs", databases: "nfs-client" };
@@ -601,6 +731,13 @@ describe("a storage class", () => {
     expect(storage.fsyncLine(disk, local, measured(2, 5100)).says).toBe(
       "fsync p50 1 ms, p99 2 ms, max 5.1 s of 900; it stalls",
     );
+    expect(storage.fsyncLine(disk, local, measured(0.019))).toMatchObject({
+      verdict: "warning",
+      says: "fsync p50 1 ms, p99 0.019 ms, max 0.019 ms of 900; no disk is that fast: something answers before the bytes are safe, and a power cut costs what was acknowledged",
+      mend: "docs/runbooks/slow-disk.md",
+    });
+    expect(storage.fsyncLine(disk, local, measured(0.02)).verdict).toBe("ok");
+    expect(storage.fsyncLine({ use: "media" }, nfs, measured(0.01)).verdict).toBe("ok");
     expect(storage.unmeasuredLine({ use: "media" }, "the pod that measures it failed: x")).toEqual({
       area: "storage",
       what: "media: the default class",
@@ -608,6 +745,27 @@ describe("a storage class", () => {
       says: "the pod that measures it failed: x",
       mend: "docs/runbooks/slow-disk.md, or leave it out with --no-disk",
     });
+  });
+
+  it("of nodes' own disks says which one was measured, where there are others", () => {
+    const says = (others: string[]) => storage.fsyncLine(disk, local, measured(1), { node: "n1", others }).says;
+    expect(says([])).toBe("fsync p50 1 ms, p99 1 ms, max 1 ms of 900");
+    expect(says(["n2", "n3"])).toBe(
+      "fsync p50 1 ms, p99 1 ms, max 1 ms of 900; on node n1, and not on n2, n3, which may get the claim too",
+    );
+  });
+
+  it("that is NFS is a warning where the profile takes it for a disk", () => {
+    const line = (kind: "local" | "nfs", fileSystem: Measured["fileSystem"]) =>
+      storage.profileLine(disk, { storage: { kind, databases: "x" }, site: "home" }, { ...measured(1), fileSystem });
+    expect(line("local", "nfs")).toEqual({
+      area: "storage",
+      what: "profile, databases: local-path",
+      verdict: "warning",
+      says: "the class is NFS, and storage.kind is local: probes and time-outs would take a share that is slow for a server that is dead",
+      mend: "pulumi config set --path homestead:storage.kind nfs --stack home, or a class of the nodes' own disks (docs/runbooks/slow-disk.md)",
+    });
+    expect([line("nfs", "nfs"), line("local", "other")]).toEqual([undefined, undefined]);
   });
 
   it("is one that will hold data", () => {
@@ -697,10 +855,11 @@ describe("room", () => {
     expect(needs.namespaces.sort()).toEqual(["cert-manager", "cnpg-system", "homestead"]);
   });
 
-  it("is asked for by a standby without Mastodon's pods, but with its disks", () => {
+  it("is asked for by a standby as if it were active: Mastodon, Sidekiq and Valkey start on the night of the failover", () => {
     const active = capacity.needsOf(plannedStack("home"));
     const standby = capacity.needsOf(plannedStack("vps"));
-    expect(standby.pods.length).toBeLessThan(active.pods.length);
+    const sorted = ({ pods }: capacity.Needs) => pods.map(({ memory }) => memory).sort((a, b) => a - b);
+    expect(sorted(standby)).toEqual(sorted(active));
     expect(standby.claims).toHaveLength(active.claims.length);
   });
 
@@ -1034,6 +1193,18 @@ interface World {
   objects?: Record<string, object>;
   /** What becomes of a pod that measures a disk. */
   disk?: "measured" | "broken" | "hangs";
+  /** What is different about a disk that was measured. */
+  share?: Partial<Measured>;
+}
+
+/** An argument of Traefik's, without which it would end a slow upload. */
+const patient = "--entryPoints.websecure.transport.respondingTimeouts.readTimeout=10m";
+
+/** What is made in it. */
+interface Made {
+  kind: string;
+  metadata: { name: string };
+  spec?: object;
 }
 
 /** Kinds of which there is a list even where there is none. */
@@ -1066,7 +1237,7 @@ class FakeKube {
     });
     add("/api/v1/namespaces/kube-system/pods/traefik", {
       metadata: { name: "traefik", namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
-      spec: { nodeName: "n1", containers: [{ name: "traefik", image: "traefik:v3.7.1" }] },
+      spec: { nodeName: "n1", containers: [{ name: "traefik", image: "traefik:v3.7.1", args: [patient] }] },
       status: { phase: "Running", conditions: [{ type: "Ready", status: "True" }] },
     });
     add("/api/v1/nodes/n1", {
@@ -1113,20 +1284,24 @@ class FakeKube {
       for (const key of this.objects.keys()) if (key === at || key.includes(below)) this.objects.delete(key);
       return gone;
     }
-    const object = JSON.parse(body) as { kind: string; metadata: { name: string } };
+    const object = JSON.parse(body) as Made;
     if (method === "PATCH") return this.objects.get(at);
-    this.objects.set(`${at}/${object.metadata.name}`, object.kind === "Pod" ? this.run(object) : object);
+    const made: Record<string, (object: Made) => object> = {
+      Pod: (pod) => this.run(pod),
+      PersistentVolumeClaim: (claim) => ({ ...claim, spec: { ...claim.spec, volumeName: "measured" } }),
+    };
+    this.objects.set(`${at}/${object.metadata.name}`, made[object.kind]?.(object) ?? object);
     return object;
   }
 
-  private run(pod: object): object {
+  private run(pod: Made): object {
     const terminated = { exitCode: 1, message: "opened\nENOSPC: no space left on device" };
     const status = {
       measured: { phase: "Succeeded" },
       broken: { phase: "Failed", containerStatuses: [{ name: "fsync", state: { terminated } }] },
       hangs: { phase: "Pending" },
     };
-    return { ...pod, status: status[this.world.disk ?? "measured"] };
+    return { ...pod, spec: { ...pod.spec, nodeName: "n1" }, status: status[this.world.disk ?? "measured"] };
   }
 
   private get(at: string): object | string | undefined {
@@ -1144,7 +1319,8 @@ class FakeKube {
     if (at === "/apis/networking.k8s.io/v1") return { resources: [resource("NetworkPolicy", "networkpolicies")] };
     if (at.endsWith("/log")) {
       const gib = 1024 ** 3;
-      return JSON.stringify({ count: 900, p50: 1, p99: 2, max: 3, free: 50 * gib, size: 100 * gib });
+      const room = { free: 50 * gib, size: 100 * gib };
+      return JSON.stringify({ count: 900, p50: 1, p99: 2, max: 3, ...room, ...this.world.share });
     }
     const found = this.objects.get(at);
     if (found !== undefined) return found;
@@ -1176,7 +1352,7 @@ function chartsInFolders(): Record<string, { path: string }> {
 async function examined(
   world: World = {},
   changes: Record<string, unknown> = {},
-  options: { store?: Store; disks?: "measure" | "skip"; signal?: AbortSignal } = {},
+  options: { store?: Store; disks?: "measure" | "skip"; signal?: AbortSignal; resolvers?: readonly string[] } = {},
 ): Promise<Examined> {
   const cluster = new FakeKube(world);
   const store = new FakeStore(options.store ?? { ...protectedStore, world: "reads" });
@@ -1199,7 +1375,7 @@ async function examined(
   const found = await examine({ settings, secrets }, () => Promise.resolve(plannedStack("home")), {
     disks: options.disks ?? "measure",
     // Nothing answers there, so that no test asks the world.
-    resolvers: ["127.0.0.1:1"],
+    resolvers: options.resolvers ?? ["127.0.0.1:1"],
     progress: () => undefined,
     signal: options.signal ?? new AbortController().signal,
   }).catch((error: unknown) => {
@@ -1231,6 +1407,7 @@ describe("a site before its first update", () => {
       "ok: barman-cloud plugin: the update installs it",
       "ok: Traefik: v3.7.1 in kube-system, 1/1 ready",
       "ok: clients' addresses: Traefik sees them",
+      "ok: uploads: have 600 s, Traefik's readTimeout: one of 99 MiB, as large as a video may be, needs a line of 2 Mbit/s",
       "ok: databases: local-path: fsync p50 1 ms, p99 2 ms, max 3 ms of 900",
       expect.stringMatching(/^ok: memory: the stack asks for \d\.\d GiB; 8\.0 GiB of 8\.0 GiB are free for it$/),
       expect.stringMatching(/^ok: cpu: the stack asks for \d\.\d cores; 4\.0 cores of 4\.0 cores are free for it$/),
@@ -1306,6 +1483,54 @@ describe("a site before its first update", () => {
       "fault: databases: local-path: the pod that measures it failed: ENOSPC: no space left on device",
     ]);
     expect(found.cluster.left()).toEqual([]);
+  });
+
+  it("is told that its certificate waits for its names, until it has one", async () => {
+    // A name server that knows no name.
+    const server = dgram.createSocket("udp4");
+    server.on("message", (query, from) => {
+      query.writeUInt16BE(0x8183, 2);
+      server.send(query, from.port);
+    });
+    await new Promise<void>((done) => server.bind(0, "127.0.0.1", done));
+    onTestFinished(() => void server.close());
+    const options = { disks: "skip", resolvers: [`127.0.0.1:${server.address().port}`] } as const;
+    const told = async (world: World) => {
+      const found = (await examined(world, {}, options)).lines;
+      return {
+        waits: found.filter(({ what }) => what === "http01").map(({ says }) => says.replace(/^.*: /, "")),
+        mends: found.filter(({ area }) => area === "dns").map(({ mend = "" }) => mend.replace(/ .*/, "")),
+      };
+    };
+    expect(await told(ownCluster)).toEqual({
+      waits: ["mastodon.ramble.moe and ramble.moe do not lead here yet, and DNS is what an update changes last"],
+      mends: ["point", "point"],
+    });
+    const { apex, webHost, certificates } = home;
+    const name = certificateName({ apex, webHost, certificates, otherHosts: [] });
+    const ready = { status: { conditions: [{ type: "Ready", status: "True" }] } };
+    const at = `/apis/cert-manager.io/v1/namespaces/homestead/certificates/${name}`;
+    const objects = { ...ownCluster.objects, [at]: ready };
+    expect(await told({ objects })).toEqual({ waits: [], mends: ["pulumi", "pulumi"] });
+  });
+
+  it("is told of a share that the profile takes for a disk, and of nodes whose disks were not measured", async () => {
+    const node = (name: string) => ({
+      metadata: { name },
+      status: { allocatable: { cpu: "4", memory: "8Gi" }, conditions: [{ type: "Ready", status: "True" }] },
+    });
+    const required = { nodeSelectorTerms: [{ matchExpressions: [{ key: "kubernetes.io/hostname" }] }] };
+    const objects = {
+      ...ownCluster.objects,
+      "/api/v1/nodes/n2": node("n2"),
+      "/api/v1/nodes/n3": { ...node("n3"), spec: { unschedulable: true } },
+      "/api/v1/persistentvolumes/measured": { metadata: { name: "measured" }, spec: { nodeAffinity: { required } } },
+    };
+    const found = await examined({ objects, share: { fileSystem: "nfs" } });
+    expect(brief(found, "storage")).toEqual([
+      "ok: databases: local-path: fsync p50 1 ms, p99 2 ms, max 3 ms of 900; on node n1, and not on n2, which may get the claim too",
+      expect.stringMatching(/^warning: profile, databases: local-path: the class is NFS, and storage\.kind is local: /),
+    ]);
   });
 
   it("leaves nothing in the cluster when it is interrupted", async () => {

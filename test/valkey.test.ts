@@ -48,3 +48,23 @@ describe("the vault's keys", () => {
     ).not.toHaveProperty("homestead/vault");
   });
 });
+
+describe("the queue's place", () => {
+  it("is the database's node, whose disk its keeper's alerts speak of, if there is room", () => {
+    const affinity = (name: string) => at(named(plannedStack("home"), name).inputs, "spec.template.spec.affinity");
+    expect(affinity("valkey-queue")).toEqual({
+      podAffinity: {
+        preferredDuringSchedulingIgnoredDuringExecution: [
+          {
+            weight: 100,
+            podAffinityTerm: {
+              labelSelector: { matchExpressions: [{ key: "cnpg.io/cluster", operator: "Exists" }] },
+              topologyKey: "kubernetes.io/hostname",
+            },
+          },
+        ],
+      },
+    });
+    expect(affinity("valkey-cache")).toBeUndefined();
+  });
+});

@@ -14,7 +14,10 @@ export interface Alert {
   annotations: { summary: string; description: string; runbook_url: string };
 }
 
-/** Where each alert has a section of its own. */
+/**
+ * Where each alert has a section of its own. A path within the repository and no link: nothing here names an address of
+ * it, and every owner's clone has another.
+ */
 export const runbook = "docs/runbooks/alerts.md";
 
 const hour = 3600;

@@ -84,7 +84,10 @@ export function podAmount({ containers = [], initContainers = [], overhead }: Po
 
 // ---------------------------------------------------------------- what the stack asks for
 
-/** What a planned stack asks for. Jobs come and go: the room that an update needs anyway is enough for them. */
+/**
+ * What a planned stack asks for while it is active: a standby must have the room before it takes over. Jobs come and
+ * go: the room that an update needs anyway is enough for them.
+ */
 export function needsOf({ resources }: Pick<Plan, "resources">): Needs {
   const sidecar = resources.map((one) => at(one.inputs, "spec.instanceSidecarConfiguration")).find((found) => found);
   const each = resources.filter(({ kind }) => kind === "resource").map((one) => needOf(one, sidecar));
@@ -106,13 +109,11 @@ function needOf({ type, inputs }: PlannedResource, sidecar: Json | undefined): N
   switch (type) {
     case "kubernetes:apps/v1:Deployment":
     case "kubernetes:apps/v1:StatefulSet": {
-      const replicas = Number(at(spec, "replicas") ?? 1);
       const pod = podAmount((at(spec, "template.spec") ?? {}) as PodSpec);
-      // Kept at zero replicas too: a standby must have the room before it takes over.
       const claims = items(at(spec, "volumeClaimTemplates")).map((template) =>
         claimOf(`${text(at(template, "metadata.name"))[0] ?? ""}-${name}-0`, at(template, "spec")),
       );
-      return { pods: Array.from({ length: replicas }, () => pod), claims };
+      return { pods: Array.from({ length: replicasOf(spec) }, () => pod), claims };
     }
     case "kubernetes:core/v1:PersistentVolumeClaim":
       return { pods: [], claims: [claimOf(name, spec)] };
@@ -133,6 +134,9 @@ function needOf({ type, inputs }: PlannedResource, sidecar: Json | undefined): N
   }
 }
 
+/** What a standby or maintenance has at zero will be one. */
+const replicasOf = (of: Json | undefined): number => Math.max(1, Number(at(of, "replicas") ?? 1));
+
 const claimOf = (name: string, spec: Json | undefined): Claim => ({
   name,
   ...classOf(at(spec, "storageClassName")),
@@ -148,8 +152,7 @@ function podsInValues(values: Json | undefined): Amount[] {
   if (Array.isArray(values)) return values.flatMap(podsInValues);
   if (typeof values !== "object") return [];
   const requests = at(values, "resources.requests") as Record<string, string> | undefined;
-  const replicas = Number(at(values, "replicas") ?? 1);
-  const own = requests === undefined ? [] : Array.from({ length: replicas }, () => amount(requests));
+  const own = requests === undefined ? [] : Array.from({ length: replicasOf(values) }, () => amount(requests));
   return [...own, ...Object.values(values ?? {}).flatMap(podsInValues)];
 }
 
@@ -182,7 +185,7 @@ export function roomOf(nodes: readonly k8s.V1Node[], pods: readonly k8s.V1Pod[],
 }
 
 /** Our pods tolerate nothing. */
-const takesPods = ({ spec }: k8s.V1Node): boolean =>
+export const takesPods = ({ spec }: k8s.V1Node): boolean =>
   spec?.unschedulable !== true && !(spec?.taints ?? []).some(({ effect }) => effect !== "PreferNoSchedule");
 
 const units = { cpu: (value: number) => `${value.toFixed(1)} cores`, memory: bytes } as const;

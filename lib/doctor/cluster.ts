@@ -110,6 +110,17 @@ export class DoctorCluster {
     });
   }
 
+  /** Whether there is a certificate of that name that is valid. */
+  async certificate(name: string): Promise<"ready" | "missing"> {
+    const api = this.config.makeApiClient(k8s.CustomObjectsApi);
+    const of = { group: "cert-manager.io", version: "v1", plural: "certificates", name };
+    const object: unknown = await optional(
+      api.getNamespacedCustomObject({ ...of, namespace: this.settings.namespace }),
+    );
+    const { status } = (object ?? {}) as { status?: { conditions?: { type: string; status: string }[] } };
+    return isTrue(status?.conditions, "Ready") ? "ready" : "missing";
+  }
+
   /** The issuer that the site's certificate is asked of. */
   async issuer({ name, kind }: { name: string; kind: "Issuer" | "ClusterIssuer" }): Promise<IssuerFacts> {
     const api = this.config.makeApiClient(k8s.CustomObjectsApi);

@@ -31,6 +31,9 @@ export const diskSeconds = {
   cleanUp: 60,
 } as const;
 
+/** The label that binds a volume to one node. */
+const hostName = "kubernetes.io/hostname";
+
 /** User `node` of the Node.js images. */
 const user = 1000;
 
@@ -125,8 +128,11 @@ export class DiskProbe {
     await this.create(namespaceObjects(this.settings.site, bundle("lib/doctor/fsync-main.ts")));
   }
 
-  /** @throws Error that says why a class could not be measured */
-  async measure(disk: Disk): Promise<Measured> {
+  /**
+   * @returns what was measured, and the node whose own disk it was; none where the volume is not bound to one
+   * @throws Error that says why a class could not be measured
+   */
+  async measure(disk: Disk): Promise<{ result: Measured; node?: string }> {
     const { start, measure, grace } = diskSeconds;
     await this.create(diskObjects(disk, this.settings.images.node));
     const began = Date.now();
@@ -135,7 +141,10 @@ export class DiskProbe {
       this.signal.throwIfAborted();
       const pod = await this.core.readNamespacedPod({ name: disk.use, namespace: doctorNamespace });
       const phase = pod.status?.phase;
-      if (phase === "Succeeded") return await this.result(disk);
+      if (phase === "Succeeded") {
+        const node = (await this.isNodesOwn(disk).catch(() => false)) ? pod.spec?.nodeName : undefined;
+        return { result: await this.result(disk), ...(node === undefined ? {} : { node }) };
+      }
       if (phase === "Failed") throw new Error(`the pod that measures it failed: ${endOf(pod)}`);
       if (phase === "Running") running ??= Date.now();
       if (running !== undefined && Date.now() - running > (measure + grace) * 1000)
@@ -200,6 +209,14 @@ export class DiskProbe {
   private async result({ use }: Disk): Promise<Measured> {
     const log = await this.core.readNamespacedPodLog({ name: use, namespace: doctorNamespace });
     return JSON.parse(log.trimEnd().split("\n").at(-1) ?? "") as Measured;
+  }
+
+  /** Whether a volume that was measured can be had on its own node only. */
+  private async isNodesOwn({ use }: Disk): Promise<boolean> {
+    const claim = await this.core.readNamespacedPersistentVolumeClaim({ name: use, namespace: doctorNamespace });
+    const { spec } = await this.core.readPersistentVolume({ name: claim.spec?.volumeName ?? "" });
+    const terms = spec?.nodeAffinity?.required?.nodeSelectorTerms ?? [];
+    return terms.some(({ matchExpressions = [] }) => matchExpressions.some(({ key }) => key === hostName));
   }
 
   /** What a pod that does not start waits for, in a few words. */

@@ -20,7 +20,12 @@ export interface Measured extends Fsyncs {
   free: number;
   /** Bytes of the file system. */
   size: number;
+  /** Whether it is a share: an NFS one is known by its number, whatever its provisioner is called. */
+  fileSystem: "nfs" | "other";
 }
+
+/** NFS_SUPER_MAGIC (linux/magic.h, statfs(2)). */
+const nfsNumber = 0x6969;
 
 /** The percentiles by nearest rank. @throws Error when nothing was measured */
 export function summaryOf(milliseconds: readonly number[]): Fsyncs {
@@ -55,8 +60,9 @@ export function measure(folder: string, seconds: number): Measured {
       fs.fdatasyncSync(fd);
       took.push(performance.now() - start);
     } while (performance.now() < end);
-    const { bavail, blocks, bsize } = fs.statfsSync(folder);
-    return { ...summaryOf(took), free: bavail * bsize, size: blocks * bsize };
+    const { bavail, blocks, bsize, type } = fs.statfsSync(folder);
+    const fileSystem = type === nfsNumber ? "nfs" : "other";
+    return { ...summaryOf(took), free: bavail * bsize, size: blocks * bsize, fileSystem };
   } finally {
     fs.closeSync(fd);
     fs.rmSync(file, { force: true });

@@ -21,6 +21,40 @@ export function issuerOf({ certificates }: Pick<Settings, "certificates">): {
   }
 }
 
+/** Whether the certificate is asked for over HTTP at the hosts themselves, which only works where their names lead. */
+export function asksOverHttp({ certificates }: Pick<Settings, "certificates">): boolean {
+  if (certificates.kind !== "acme") return false;
+  return certificates.solver === undefined || "http01" in certificates.solver;
+}
+
+/**
+ * The line on names that do not lead to a site whose certificate is still to be asked for over HTTP.
+ *
+ * @param astray the names that lead elsewhere, or nowhere; one at least
+ */
+export function waitingLine(
+  { role, site, activeSite, ingress }: Pick<Settings, "role" | "site" | "activeSite" | "ingress">,
+  astray: readonly string[],
+): DoctorLine {
+  const solver = `set certificates.solver of ${site} to one by dns01`;
+  const why = "the ACME solver http01 is answered where the names lead, and an update waits 15 min for the certificate";
+  return role === "standby"
+    ? judged(
+        "certificates",
+        "http01",
+        "fault",
+        `${why}: a standby gets none, since they lead to ${activeSite}`,
+        `${solver}, or certificates to an issuer of your own (docs/runbooks/adding-a-site.md)`,
+      )
+    : judged(
+        "certificates",
+        "http01",
+        "fault",
+        `${why}: ${astray.join(" and ")} ${astray.length === 1 ? "does" : "do"} not lead here yet, and DNS is what an update changes last`,
+        `point ${astray.join(" and ")} to ${ingress.address} by hand first, or ${solver}`,
+      );
+}
+
 /** @param certManager whether cert-manager is in the cluster */
 export function issuerLine(
   settings: Pick<Settings, "certificates" | "cluster" | "namespace" | "site">,

@@ -109,12 +109,14 @@ export function clusterLines(
  *
  * @param own addresses at which the world reaches this site
  * @param served whether the site has been brought up
+ * @param certificate `waits` where it cannot be had before the name leads here (the solver http01)
  */
 export function nameLine(
   { role, site, activeSite, dns, ingress }: Pick<Settings, "role" | "site" | "activeSite" | "dns" | "ingress">,
   answer: DnsAnswer,
   own: readonly string[],
   served: boolean,
+  certificate: "waits" | "apart" = "apart",
 ): DoctorLine {
   const { what, verdict, says } = dnsLine(answer, own, role);
   if (role === "standby") {
@@ -130,10 +132,14 @@ export function nameLine(
       "npx homestead doctor with --resolver and a server that finds the zone's own",
     );
   }
+  const up = `pulumi up --stack ${site}`;
+  const point = `point ${answer.name} to ${ingress.address}`;
   const mend =
-    dns.kind === "manual"
-      ? `npx homestead verify ${site}, then point ${answer.name} to ${ingress.address}`
-      : `pulumi up --stack ${site}, whose last step sets it`;
+    certificate === "waits"
+      ? `${point} by hand: the certificate is asked for there. Then ${up}, which waits for it`
+      : dns.kind !== "manual"
+        ? `${up}, whose last step sets it`
+        : `${served ? `npx homestead verify ${site}` : up}, then ${point}`;
   return judged("dns", what, verdict === "fault" && !served ? "warning" : verdict, says, mend);
 }
 

@@ -156,6 +156,50 @@ export function clientAddressLine(
   );
 }
 
+/** What an upload may take where nothing says otherwise, since Traefik 2.11.2 (doc.traefik.io, migration notes). */
+const usualSeconds = 60;
+const firstWithLimit = "2.11.2";
+/** The largest upload that Mastodon takes, a video (app/models/media_attachment.rb, VIDEO_LIMIT). */
+const largestUpload = 99 * 1024 ** 2;
+/** Megabits a second that any line has upwards. */
+const anyLine = 2;
+
+const readTimeout = /^--entry-?points\.websecure\.transport\.respondingtimeouts\.readtimeout=(.+)$/i;
+
+/** Seconds of one of Go's durations such as `1h30m`, or of a number without a unit; undefined if it is neither. */
+function secondsIn(text: string): number | undefined {
+  if (/^\d+$/.test(text)) return Number(text);
+  if (!/^(\d+(\.\d+)?(h|m|s|ms))+$/.test(text)) return undefined;
+  const units: Record<string, number> = { h: 3600, m: 60, s: 1, ms: 0.001 };
+  const parts = [...text.matchAll(/([\d.]+)(h|ms|m|s)/g)];
+  return parts.reduce((sum, [, number, unit = ""]) => sum + Number(number) * (units[unit] ?? 0), 0);
+}
+
+/**
+ * Whether a slow line has the time for a large upload: Traefik ends a request that it has not read to its end by then,
+ * however well it goes.
+ *
+ * @param pods one at least
+ */
+export function uploadLine(pods: readonly Pick<TraefikPod, "image" | "args">[]): DoctorLine {
+  const limits = pods.map(({ image, args }) => {
+    const said = args.flatMap((arg) => readTimeout.exec(arg)?.[1] ?? []).at(-1);
+    const usual = isOlder(tagOf(image), firstWithLimit) ? 0 : usualSeconds;
+    return said === undefined ? usual : (secondsIn(said) ?? usual);
+  });
+  // 0 is no limit.
+  const seconds = Math.min(...limits.map((limit) => (limit === 0 ? Infinity : limit)));
+  if (seconds === Infinity) return ok("operators", "uploads", "may take as long as they need");
+  const needed = (largestUpload * 8) / 1e6 / seconds;
+  return judged(
+    "operators",
+    "uploads",
+    needed <= anyLine ? "ok" : "warning",
+    `have ${seconds} s, Traefik's readTimeout: one of 99 MiB, as large as a video may be, needs a line of ${Math.ceil(needed)} Mbit/s`,
+    "give Traefik --entryPoints.websecure.transport.respondingTimeouts.readTimeout=10m where it was installed from (docs/runbooks/slow-upload.md); nothing to do if a file of its own says so",
+  );
+}
+
 /** A line for Traefik's pods, found as the network policies find them: by `ingress.namespace` and `ingress.labels`. */
 export function traefikLine(
   { ingress, cluster, site }: Pick<Settings, "ingress" | "cluster" | "site">,

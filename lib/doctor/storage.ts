@@ -46,35 +46,70 @@ export const fsyncLimits: Record<DiskUse, Record<Settings["storage"]["kind"], { 
  */
 const stall = 2000;
 
+/** Milliseconds that no disk beats; docs/runbooks/slow-disk.md says what does. */
+const noDisk = 0.02;
+
+/** Where a class was measured whose volumes are the nodes' own disks. */
+export interface Place {
+  node: string;
+  /** The other nodes that a database could be placed on. */
+  others: readonly string[];
+}
+
 /** Milliseconds for a person. */
 export function time(milliseconds: number): string {
   if (milliseconds >= 1000) return `${(milliseconds / 1000).toFixed(1)} s`;
   return `${milliseconds >= 10 ? Math.round(milliseconds) : Number(milliseconds.toPrecision(2))} ms`;
 }
 
-/** The line on a disk's fsync. */
+/** The line on a disk's fsync. @param place undefined where a volume is the same disk on whatever node */
 export function fsyncLine(
   { use, storageClass }: Disk,
   { kind }: Settings["storage"],
   { p50, p99, max, count }: Measured,
+  place?: Place,
 ): DoctorLine {
   const byShare = byLimit(p99, fsyncLimits[use][kind]);
   const stalls: Verdict = max >= stall ? "warning" : "ok";
+  // Uploads are written without fsync.
+  const lies: Verdict = use === "databases" && p99 < noDisk ? "warning" : "ok";
   const measured = `fsync p50 ${time(p50)}, p99 ${time(p99)}, max ${time(max)} of ${count}`;
   const reason =
     byShare !== "ok"
       ? use === "media"
         ? "; a disk that is about to fail"
         : `; every commit waits for one, so a post takes ${time(p99 * 10)} and more`
-      : stalls === "warning"
-        ? "; it stalls"
-        : "";
+      : lies === "warning"
+        ? "; no disk is that fast: something answers before the bytes are safe, and a power cut costs what was acknowledged"
+        : stalls === "warning"
+          ? "; it stalls"
+          : "";
+  const elsewhere =
+    place === undefined || place.others.length === 0
+      ? ""
+      : `; on node ${place.node}, and not on ${place.others.join(", ")}, which may get the claim too`;
   return judged(
     "storage",
     nameOf({ use, storageClass }),
-    worst([byShare, stalls]),
-    measured + reason,
+    worst([byShare, stalls, lies]),
+    measured + reason + elsewhere,
     "docs/runbooks/slow-disk.md",
+  );
+}
+
+/** The line on a share that the stack takes for a disk; undefined where it says what it is. */
+export function profileLine(
+  disk: Disk,
+  { storage, site }: Pick<Settings, "storage" | "site">,
+  { fileSystem }: Measured,
+): DoctorLine | undefined {
+  if (disk.use !== "databases" || fileSystem !== "nfs" || storage.kind === "nfs") return undefined;
+  return judged(
+    "storage",
+    `profile, ${nameOf(disk)}`,
+    "warning",
+    `the class is NFS, and storage.kind is ${storage.kind}: probes and time-outs would take a share that is slow for a server that is dead`,
+    `pulumi config set --path homestead:storage.kind nfs --stack ${site}, or a class of the nodes' own disks (docs/runbooks/slow-disk.md)`,
   );
 }
 

@@ -1,0 +1,63 @@
+/** Which servers of a house the network policies (components/isolation.ts) keep the site's pods from. */
+import * as dns from "node:dns/promises";
+import * as net from "node:net";
+import type { Settings } from "../settings";
+
+/** A server that pods must reach. */
+export interface Server {
+  /** As a person would name it: `the vault's (https://minio.lan:9000)`. */
+  what: string;
+  /** A host name or an address, without brackets. */
+  host: string;
+}
+
+/** The servers outside the cluster that a stack names. */
+export function serversOf({
+  objectStore,
+  vault,
+  media,
+  smtp,
+}: Pick<Settings, "objectStore" | "vault" | "media" | "smtp">): Server[] {
+  const store = (name: string, endpoint: string): Server => ({
+    what: `${name} (${endpoint})`,
+    host: new URL(endpoint).hostname.replace(/^\[|\]$/g, ""),
+  });
+  const stores = [store("the vault", vault.endpoint)];
+  if (media.kind === "bucket") stores.push(store("the media bucket", media.endpoint));
+  const mail = smtp.kind === "server" ? [{ what: `the mail server (${smtp.host})`, host: smtp.host }] : [];
+  return [...(objectStore === "external" ? stores : []), ...mail];
+}
+
+/** An address as this machine knows it, or the addresses of a name; none where it has none. */
+export async function addressesOf(host: string): Promise<string[]> {
+  if (net.isIP(host) !== 0) return [host];
+  return (await dns.lookup(host, { all: true }).catch(() => [])).map(({ address }) => address);
+}
+
+/**
+ * What `network.privateEgress` must name for a server at these addresses to be reached; empty where one of them is
+ * reached as it is. Loopback and link-local addresses are no server's that a pod could reach, and may not be named.
+ */
+export function missingRanges(
+  addresses: readonly string[],
+  { families, privateEgress }: Settings["network"],
+): string[] {
+  const closed = listOf(["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]);
+  const open = listOf(privateEgress);
+  const used = addresses.filter((address) => families.includes(familyOf(address)));
+  const isClosed = (address: string) => has(closed, address) && !has(open, address);
+  if (!used.every(isClosed)) return [];
+  return used.map((address) => `${address}/${net.isIPv6(address) ? 128 : 32}`);
+}
+
+const familyOf = (address: string) => (net.isIPv6(address) ? "IPv6" : "IPv4");
+const has = (list: net.BlockList, address: string) => list.check(address, net.isIPv6(address) ? "ipv6" : "ipv4");
+
+function listOf(ranges: readonly string[]): net.BlockList {
+  const list = new net.BlockList();
+  for (const range of ranges) {
+    const [base = "", bits] = range.split("/");
+    list.addSubnet(base, Number(bits), net.isIPv6(base) ? "ipv6" : "ipv4");
+  }
+  return list;
+}
