@@ -147,6 +147,7 @@ function journalOf(target: SiteName, from: SiteName, kind: Kind, lease: Lease, f
     kind,
     epoch: lease.epoch + 1,
     generation: findings.generation,
+    ...(findings.database === "missing" ? { missing: true } : {}),
     steps: stepsOf(kind, findings.database).map((name) => ({ name })),
     startedAt: at,
     updatedAt: at,
@@ -182,6 +183,8 @@ async function goOn(
       ...open,
       kind: wanted,
       generation: Math.max(open.generation, findings.generation),
+      // Once it was so, an update may have stopped before it had made everything.
+      ...(findings.database === "missing" ? { missing: true } : {}),
       steps: stepsOf(wanted, findings.database).map((name) => ({ name })),
     };
     show(changed);

@@ -9,7 +9,7 @@ import type { Journal, Kind, StepName } from "../lib/switch/journal";
 import { sameImage, stateOf } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
-import { filesAt, nextStep, resumption, standingOf, stepsOf } from "../lib/switch/steps";
+import { filesAt, nextStep, resumption, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
 import { whyUpFailed } from "../lib/switch/world";
 import { fakeStore } from "./support/fake-store";
 import type { FakeStore } from "./support/fake-store";
@@ -185,8 +185,8 @@ function fakeWorld(options: { breakAt?: string; token?: string; queued?: number[
         `files ${shared.activeSite} ${shared.epoch} g${shared.generation}${maintenance ? ` ${maintenance}` : ""}${promotionToken ? ` token ${promotionToken}` : ""}`,
       );
     },
-    up: (site) => {
-      calls.push(`up ${site}`);
+    up: (site, state) => {
+      calls.push(`up ${site}${state === "refreshed" ? " refreshed" : ""}`);
       if (options.breakAt === calls.at(-1)) return Promise.reject(new Error("the disk is full"));
       return Promise.resolve({ demotionToken: options.token ?? "abc" });
     },
@@ -275,6 +275,37 @@ describe("a run", () => {
     const { world, calls } = fakeWorld();
     await runSwitch(journalOf("planned", stepsOf("planned", "parted"), { generation: 2 }), world);
     expect(calls.slice(0, 3)).toEqual(["files home 1 g2", "up vps", "follows vps"]);
+  });
+});
+
+describe("a target without its database, whose state may list what a new cluster has not got", () => {
+  test.each([
+    ["planned", ["follow"]],
+    ["lost", ["promote"]],
+    ["dead", ["promote"]],
+  ] as const)("%s: the first update of it looks at the cluster, and no other", async (kind, steps) => {
+    const journal = journalOf(kind, stepsOf(kind, "missing"), { missing: true });
+    const { world, calls } = fakeWorld();
+    await runSwitch(journal, world);
+    expect(calls.filter((call) => call === "up vps refreshed")).toHaveLength(1);
+    expect(calls.filter((call) => call.startsWith("up vps"))[0]).toBe("up vps refreshed");
+    expect(calls).not.toContain("up home refreshed");
+    expect(journal.steps.map(({ name }) => name).filter((step) => stateUseOf(step, journal) === "refreshed")).toEqual(
+      steps,
+    );
+  });
+
+  test("is looked at again by a run that goes on: the update may have stopped before all was made", async () => {
+    const { world } = fakeWorld({ breakAt: "up vps refreshed" });
+    const journal = journalOf("dead", stepsOf("dead", "missing"), { missing: true });
+    await expect(runSwitch(journal, world)).rejects.toThrow("promote failed");
+    expect(stateUseOf("promote", parseJournal(JSON.stringify(journal)))).toBe("refreshed");
+  });
+
+  test("one that is there costs nobody the look", async () => {
+    const { world, calls } = fakeWorld();
+    await runSwitch(planned(), world);
+    expect(calls.join()).not.toContain("refreshed");
   });
 });
 

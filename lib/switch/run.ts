@@ -2,15 +2,15 @@
 import { UserError } from "../user-error";
 import type { SiteName } from "../../settings";
 import type { Journal, StepName } from "./journal";
-import { filesAt, nextStep } from "./steps";
-import type { FileValues } from "./steps";
+import { filesAt, nextStep, stateUseOf } from "./steps";
+import type { FileValues, StateUse } from "./steps";
 
 /** What a step may do. */
 export interface World {
   /** Writes the project's files. */
   files(values: FileValues): void;
   /** `pulumi up`. @returns the stack's outputs. @throws UserError with the end of what it said */
-  up(site: SiteName): Promise<Record<string, unknown>>;
+  up(site: SiteName, state?: StateUse): Promise<Record<string, unknown>>;
   /** Waits until the site's database follows. @throws UserError */
   follows(site: SiteName): Promise<void>;
   /** Jobs that wait to be worked on. */
@@ -65,7 +65,7 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
   world.files(filesAt(step, journal));
   switch (step) {
     case "follow":
-      await world.up(target);
+      await world.up(target, stateUseOf(step, journal));
       await world.follows(target);
       return {};
     case "stop-web":
@@ -85,7 +85,7 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
     }
     case "promote":
     case "clear-token":
-      await world.up(target);
+      await world.up(target, stateUseOf(step, journal));
       return {};
     case "verify": {
       const faults = await world.verify(target);

@@ -71,6 +71,18 @@ export function filesAt(step: StepName, { target, from, epoch, generation, kind,
   }
 }
 
+/**
+ * How an update takes the stack's state: as it is, or only after a look at the cluster. What the state lists and a new
+ * cluster has not got would not be made, and what depends on it would fail.
+ */
+export type StateUse = "believed" | "refreshed";
+
+/** How the target's update in a step takes its state: refreshed by the first one on a cluster without its database. Pure. */
+export function stateUseOf(step: StepName, { missing, steps }: Pick<Journal, "missing" | "steps">): StateUse {
+  const first = steps.find(({ name }) => name === "follow" || name === "promote")?.name;
+  return missing === true && step === first ? "refreshed" : "believed";
+}
+
 /** The step to go on with; undefined at the end. */
 export const nextStep = (journal: Journal): StepName | undefined =>
   journal.steps.find(({ done }) => done === undefined)?.name;

@@ -16,6 +16,7 @@ import { writeFiles } from "./files";
 import { stateOf } from "./preflight";
 import type { JournalStore } from "./journal";
 import type { World } from "./run";
+import type { StateUse } from "./steps";
 
 export interface WorldOptions {
   target: SiteName;
@@ -34,7 +35,7 @@ export function realWorld(options: WorldOptions): World {
   const { target, from, journal, load } = options;
   return {
     files: (values) => void writeFiles(projectFolder, { target, from }, values),
-    up: (site) => up(site, options.engine),
+    up: (site, state) => up(site, state ?? "believed", options.engine),
     async follows(site) {
       const { settings } = await load(site);
       const databases = await findDatabases(settings);
@@ -66,8 +67,8 @@ export function realWorld(options: WorldOptions): World {
   };
 }
 
-/** An update of a site by the Automation API: the same as `pulumi up --yes --skip-preview`. */
-async function up(site: SiteName, engine: (text: string) => void): Promise<Record<string, unknown>> {
+/** An update of a site by the Automation API: the same as `pulumi up --yes --skip-preview`, with `--refresh --run-program` where its state is not believed. */
+async function up(site: SiteName, state: StateUse, engine: (text: string) => void): Promise<Record<string, unknown>> {
   let said = "";
   const hear = (text: string) => {
     said += text;
@@ -77,7 +78,8 @@ async function up(site: SiteName, engine: (text: string) => void): Promise<Recor
   const envVars = { PULUMI_NODEJS_TRANSPILE_ONLY: "true", PULUMI_SKIP_UPDATE_CHECK: "true" };
   try {
     const stack = await LocalWorkspace.selectStack({ stackName: site, workDir: projectFolder }, { envVars });
-    const { outputs } = await stack.up({ onOutput: hear, onError: hear, color: "never" });
+    const look = state === "refreshed" ? { refresh: true, runProgram: true } : {};
+    const { outputs } = await stack.up({ ...look, onOutput: hear, onError: hear, color: "never" });
     return Object.fromEntries(Object.entries(outputs).map(([name, { value }]) => [name, value as unknown]));
   } catch (error) {
     throw new UserError(whyUpFailed(site, said, error));
