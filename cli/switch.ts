@@ -72,6 +72,7 @@ async function switchTo(target: SiteName, options: Options): Promise<void> {
   const world = realWorld({
     target: journal.target,
     from: journal.from,
+    kind: journal.kind,
     journal: store,
     load: loadSite,
     loadTarget,

@@ -173,12 +173,15 @@ config:
 });
 
 /** A world that notes what is done to it, and breaks where it is told to. */
-function fakeWorld(options: { breakAt?: string; token?: string; queued?: number[]; faults?: string[] } = {}) {
+function fakeWorld(
+  options: { breakAt?: string; token?: string; queued?: number[]; faults?: string[]; behind?: number[] } = {},
+) {
   const calls: string[] = [];
   const saved: Journal[] = [];
   const lines: string[] = [];
   let now = Date.parse(at);
   const queued = [...(options.queued ?? [0])];
+  const behind = [...(options.behind ?? [0])];
   const world: World = {
     files: ({ shared, maintenance, promotionToken }) => {
       calls.push(
@@ -190,7 +193,11 @@ function fakeWorld(options: { breakAt?: string; token?: string; queued?: number[
       if (options.breakAt === calls.at(-1)) return Promise.reject(new Error("the disk is full"));
       return Promise.resolve({ demotionToken: options.token ?? "abc" });
     },
-    follows: (site) => Promise.resolve(void calls.push(`follows ${site}`)),
+    lagging: (site) => {
+      calls.push(`lagging ${site}`);
+      const segments = behind.length > 1 ? behind.shift() : behind[0];
+      return Promise.resolve(segments ? `${site}'s database is ${segments} segments behind home-g1` : undefined);
+    },
     queued: () => Promise.resolve(queued.length > 1 ? (queued.shift() ?? 0) : (queued[0] ?? 0)),
     verify: (site) => {
       calls.push(`verify ${site}`);
@@ -274,7 +281,26 @@ describe("a run", () => {
   test("a site that was lost begins its next generation before it is handed the server", async () => {
     const { world, calls } = fakeWorld();
     await runSwitch(journalOf("planned", stepsOf("planned", "parted"), { generation: 2 }), world);
-    expect(calls.slice(0, 3)).toEqual(["files home 1 g2", "up vps", "follows vps"]);
+    expect(calls.slice(0, 3)).toEqual(["files home 1 g2", "up vps", "lagging vps"]);
+  });
+
+  test("nothing stops before a database that began anew has caught up; how far it is, is said once a minute", async () => {
+    const { world, calls, lines } = fakeWorld({ behind: [...Array<number>(30).fill(900), 41, 0] });
+    await runSwitch(journalOf("planned", stepsOf("planned", "missing")), world);
+    expect(calls.indexOf("up home")).toBeGreaterThan(calls.lastIndexOf("lagging vps"));
+    expect(calls.filter((call) => call === "lagging vps")).toHaveLength(32);
+    const said = lines.filter((line) => line.includes("segments behind"));
+    expect(said[0]).toBe("      vps's database is 900 segments behind home-g1");
+    expect(said.length).toBeGreaterThan(1);
+    expect(said.length).toBeLessThan(6);
+  });
+
+  test("one that never catches up ends the step, and nothing was changed on the active site", async () => {
+    const { world, calls } = fakeWorld({ behind: [900] });
+    await expect(runSwitch(journalOf("planned", stepsOf("planned", "parted")), world)).rejects.toThrow(
+      "follow failed: after 3 hours still: vps's database is 900 segments behind home-g1; nothing was changed on home\nNothing is lost; the same command goes on with this step.",
+    );
+    expect(calls).not.toContain("up home");
   });
 });
 

@@ -95,6 +95,8 @@ export async function preflight(question: Question): Promise<Findings> {
   for (const part of parts) {
     const found = await part.catch((error: unknown) => ({ fault: message(error) }));
     if ("fault" in found) (kind === "planned" ? faults : warnings).push(found.fault);
+    if ("awaited" in found)
+      (kind === "planned" ? faults : warnings).push(`${found.awaited}: wait until it has caught up`);
     // Nor may a lost site be taken over with it: it would bring back what was undone.
     if ("always" in found) faults.push(found.always);
     if ("warning" in found) warnings.push(found.warning);
@@ -148,8 +150,12 @@ async function reachable({ cluster, namespace, site, generation, images: of }: S
   }
 }
 
-/** `fault`: before a planned switch, and no more than a warning where the other site is lost. `always`: before any. */
-type Finding = { fault: string } | { always: string } | { warning: string } | Record<string, never>;
+/**
+ * `fault`: before a planned switch, and no more than a warning where the other site is lost. `awaited`: such a fault that
+ * goes away by itself. `always`: before any.
+ */
+type Finding =
+  { fault: string } | { awaited: string } | { always: string } | { warning: string } | Record<string, never>;
 
 /** Why a database is not ready; undefined if it is. */
 function readiness(database: DatabaseObject | undefined): string | undefined {
@@ -172,7 +178,8 @@ async function backup(target: Site, archive: string, use: "follows" | "begins"):
   return age > oldBackupSeconds ? { warning: `the newest base backup in ${archive} is ${span(age)} old` } : {};
 }
 
-async function standby(
+/** Whether a standby could take over, and soon. @throws Error when the site or the vault does not say */
+export async function standby(
   { settings, ...site }: Site,
   archive: string,
   database: DatabaseObject | undefined,
@@ -180,7 +187,7 @@ async function standby(
   const target = { settings, ...site };
   const why = readiness(database);
   if (database === undefined || why !== undefined)
-    return { fault: `${settings.site}'s database is not ready: ${why ?? ""}` };
+    return { awaited: `${settings.site}'s database is not ready (${why ?? ""})` };
   const [{ replayed, used }, segment] = await Promise.all([
     askStandby(settings, database.metadata.name),
     newestSegment(settings.vault, keysOf(target).vault, archive),
@@ -191,7 +198,7 @@ async function standby(
   const behind = segment === undefined ? 0 : segmentsBehind(segment.name, replayed.lsn);
   if (behind > mostBehind) {
     return {
-      fault: `${settings.site}'s database is ${behind} segments behind ${archive}: wait until it has caught up`,
+      awaited: `${settings.site}'s database is ${behind} segments behind ${archive}`,
     };
   }
   return {};

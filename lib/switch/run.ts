@@ -11,8 +11,8 @@ export interface World {
   files(values: FileValues): void;
   /** `pulumi up`. @returns the stack's outputs. @throws UserError with the end of what it said */
   up(site: SiteName, state?: StateUse): Promise<Record<string, unknown>>;
-  /** Waits until the site's database follows. @throws UserError */
-  follows(site: SiteName): Promise<void>;
+  /** Why the site's database could not take over soon; undefined once it could. @throws UserError when waiting would not help */
+  lagging(site: SiteName): Promise<string | undefined>;
   /** Jobs that wait to be worked on. */
   queued(site: SiteName): Promise<number>;
   /** Asks the site through public DNS. @returns a line a fault */
@@ -27,6 +27,8 @@ export interface World {
 
 /** Seconds that queues are given to drain: what is left goes along in Valkey's snapshot. */
 const drainSeconds = 60;
+/** Seconds that a database which began anew is given to replay what came after its base backup, a day's WAL at most. */
+const catchUpSeconds = 3 * 3600;
 
 /** Takes every step that is not done yet. @throws UserError when a step fails; the same command goes on with it */
 export async function runSwitch(journal: Journal, world: World): Promise<Journal> {
@@ -66,7 +68,7 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
   switch (step) {
     case "follow":
       await world.up(target, stateUseOf(step, journal));
-      await world.follows(target);
+      await catchUp(target, from, world);
       return {};
     case "stop-web":
     case "stop-workers":
@@ -92,6 +94,24 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
       if (faults.length > 0) throw new UserError(faults.join("\n"));
       return {};
     }
+  }
+}
+
+/** Nothing is down meanwhile, and afterwards the server is away for as long as the rest takes. */
+async function catchUp(site: SiteName, from: SiteName, world: World): Promise<void> {
+  const began = world.now();
+  for (let said = 0; ;) {
+    const why = await world.lagging(site);
+    if (why === undefined) return;
+    const waited = seconds(began, world.now());
+    if (waited >= catchUpSeconds) {
+      throw new UserError(`after ${catchUpSeconds / 3600} hours still: ${why}; nothing was changed on ${from}`);
+    }
+    if (said === 0 || waited >= said + 60) {
+      world.say(`      ${why}`);
+      said = Math.max(1, waited);
+    }
+    await world.pause(5);
   }
 }
 

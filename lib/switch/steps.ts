@@ -11,7 +11,7 @@ export type TargetDatabase = "follows" | "parted" | "missing";
 /** One line for each step, for `--dry-run` and for whoever watches. */
 export const described: Record<StepName, (journal: Journal) => string> = {
   follow: ({ target, generation }) =>
-    `pulumi up on ${target}: its database begins anew (generation ${generation}) and follows`,
+    `pulumi up on ${target}: its database begins anew (generation ${generation}), follows and catches up`,
   "stop-web": ({ from }) => `pulumi up on ${from}: nobody reads or posts any more, jobs are still worked on`,
   drain: ({ from }) => `wait for ${from}'s queues, a minute at most; what is left goes along`,
   "stop-workers": ({ from }) => `pulumi up on ${from}: no jobs either`,

@@ -11,16 +11,18 @@ import { parseQueues } from "../status/lines";
 import { UserError } from "../user-error";
 import { failureLines, verify } from "../verify";
 import type { VerificationTarget } from "../verify";
+import { archiveName } from "../../settings";
 import type { SiteName } from "../../settings";
 import { writeFiles } from "./files";
-import { stateOf } from "./preflight";
-import type { JournalStore } from "./journal";
+import { standby, stateOf } from "./preflight";
+import type { JournalStore, Kind } from "./journal";
 import type { World } from "./run";
 import type { StateUse } from "./steps";
 
 export interface WorldOptions {
   target: SiteName;
   from: SiteName;
+  kind: Kind;
   journal: JournalStore;
   /** Reads a stack as its files are now. */
   load: (site: string) => Promise<Site>;
@@ -32,16 +34,27 @@ export interface WorldOptions {
 }
 
 export function realWorld(options: WorldOptions): World {
-  const { target, from, journal, load } = options;
+  const { target, from, kind, journal, load } = options;
   return {
     files: (values) => void writeFiles(projectFolder, { target, from }, values),
     up: (site, state) => up(site, state ?? "believed", options.engine),
-    async follows(site) {
-      const { settings } = await load(site);
+    async lagging(site) {
+      const loaded = await load(site);
+      const { settings } = loaded;
       const databases = await findDatabases(settings);
+      if (databases === undefined) return `${site}'s cluster does not answer`;
       if (stateOf(databases, site) !== "follows") {
         throw new UserError(`${site}'s database does not follow: npx homestead status ${site}`);
       }
+      const archive = archiveName(from, settings.generations[from] ?? 1);
+      const found = await standby(loaded, archive, databases.current).catch((error: unknown) => ({
+        awaited: `${site}'s database does not say how far it has come: ${reason(error)}`,
+      }));
+      if ("awaited" in found) return found.awaited;
+      // As before a switch: a server that is away already goes on with less than the best.
+      if ("fault" in found && kind === "planned") throw new UserError(found.fault);
+      if ("always" in found) throw new UserError(found.always);
+      return undefined;
     },
     async queued(site) {
       const { settings } = await load(site);
@@ -66,6 +79,8 @@ export function realWorld(options: WorldOptions): World {
     pause: (seconds) => sleep(seconds * 1000),
   };
 }
+
+const reason = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** An update of a site by the Automation API: the same as `pulumi up --yes --skip-preview`, with `--refresh --run-program` where its state is not believed. */
 async function up(site: SiteName, state: StateUse, engine: (text: string) => void): Promise<Record<string, unknown>> {
