@@ -178,7 +178,8 @@ async function goOn(
   if (how === "decide anew") {
     console.log(`the ${open.kind} switch that stopped before ${step} goes on as ${wanted}`);
     const old = await loadSite(open.from).catch(() => undefined);
-    const findings = await preflight({ kind: wanted, from: open.from, target: there, old, lease });
+    const findings = await preflight({ kind: wanted, from: open.from, target: there, old, lease, stopped: true });
+    for (const warning of findings.warnings) console.log(`warning: ${warning}`);
     if (findings.faults.length > 0) throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.`);
     const changed: Journal = {
       ...open,

@@ -6,11 +6,15 @@ import { clockFault } from "../lib/switch/clocks";
 import { writeFiles } from "../lib/switch/files";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
-import { sameImage, stateOf } from "../lib/switch/preflight";
+import { notThatKind, preflight, sameImage, stateOf } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
 import { filesAt, nextStep, resumption, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
 import { whyUpFailed } from "../lib/switch/world";
+import { firstLease } from "../lib/lease/lease";
+import { parseSettings } from "../settings";
+import { configurationOf } from "./support/configuration";
+import { fakeCluster } from "./support/fake-cluster";
 import { fakeStore } from "./support/fake-store";
 import type { FakeStore } from "./support/fake-store";
 import { temporaryFolder } from "./support/folders";
@@ -285,10 +289,10 @@ describe("a run", () => {
   });
 
   test("nothing stops before a database that began anew has caught up; how far it is, is said once a minute", async () => {
-    const { world, calls, lines } = fakeWorld({ behind: [...Array<number>(30).fill(900), 41, 0] });
+    const { world, calls, lines } = fakeWorld({ behind: [...Array<number>(15).fill(900), 41, 0] });
     await runSwitch(journalOf("planned", stepsOf("planned", "missing")), world);
     expect(calls.indexOf("up home")).toBeGreaterThan(calls.lastIndexOf("lagging vps"));
-    expect(calls.filter((call) => call === "lagging vps")).toHaveLength(32);
+    expect(calls.filter((call) => call === "lagging vps")).toHaveLength(17);
     const said = lines.filter((line) => line.includes("segments behind"));
     expect(said[0]).toBe("      vps's database is 900 segments behind home-g1");
     expect(said.length).toBeGreaterThan(1);
@@ -441,6 +445,97 @@ describe("before a switch", () => {
     expect(stateOf(writing("vps"), "home")).toBe("follows");
     expect(stateOf({ current: undefined }, "home")).toBe("missing");
     expect(stateOf(undefined, "home")).toBe("missing");
+  });
+
+  test("a site whose database is ready is not lost, unless a planned switch was begun and stopped", () => {
+    const asked = { kind: "lost", from: "home", target: "vps", reach: "serves", stopped: false } as const;
+    expect(notThatKind(asked)).toEqual({
+      refused:
+        "home is not lost: its database is ready; without --lost nothing is lost: npx homestead switch vps (if that was begun and cannot go on, --lost is taken)",
+    });
+    expect(notThatKind({ ...asked, stopped: true })).toEqual({
+      warning:
+        "home is not gone: its database is ready, and it may take posts until it has read the new lease; those are lost. What keeps home from being handed over is better mended: npx homestead switch vps",
+    });
+    expect(notThatKind({ ...asked, reach: "answers" })).toEqual({});
+    expect(notThatKind({ ...asked, kind: "planned" })).toEqual({});
+  });
+
+  test("a site that answers is never dead", () => {
+    const asked = { kind: "dead", from: "home", target: "vps", reach: "answers", stopped: true } as const;
+    expect(notThatKind(asked)).toEqual({
+      refused:
+        "home is not powered off: its cluster answers; without --dead nothing is lost: npx homestead switch vps (or --lost, if it does not work any more)",
+    });
+    expect(notThatKind({ ...asked, reach: "silent" })).toEqual({});
+  });
+
+  /** What is found about a `vps` whose cluster has nothing. */
+  async function lookedAt(kind: Kind, changes: Record<string, unknown>) {
+    const store = await fakeStore();
+    const { kubeconfig } = await fakeCluster();
+    const chart = temporaryFolder();
+    fs.writeFileSync(path.join(chart, "Chart.yaml"), "");
+    const charts = ["mastodon", "cert-manager", "cloudnative-pg", "plugin-barman-cloud"];
+    const settings = parseSettings(
+      configurationOf("vps", {
+        cluster: { context: "trial", kubeconfig },
+        charts: Object.fromEntries(charts.map((name) => [name, { path: chart }])),
+        vault: { endpoint: store.vault.endpoint, bucket: store.vault.bucket },
+        ...changes,
+      }),
+    );
+    const lease = firstLease({ site: "home", epoch: 1, fingerprint: settings.fingerprint }, 600, "w");
+    return preflight({ kind, from: "home", target: { settings, secrets: {} }, old: undefined, lease });
+  }
+
+  test("a standby that takes over is asked for nsupdate: it is to change the DNS", async () => {
+    const dns = {
+      kind: "rfc2136",
+      server: "ns.example.net",
+      zone: "ramble.moe",
+      keyName: "k",
+      algorithm: "hmac-sha256",
+    };
+    const before = process.env["PATH"];
+    process.env["PATH"] = temporaryFolder();
+    try {
+      const { faults } = await lookedAt("planned", { dns, dnsKey: Buffer.alloc(32).toString("base64") });
+      expect(faults.join("\n")).toMatch(/homestead:dns\.kind: "rfc2136"\n +allowed: nsupdate on this machine's PATH/);
+    } finally {
+      process.env["PATH"] = before;
+    }
+  });
+
+  describe("a cold site whose certificate would wait for DNS, and DNS for it", () => {
+    const acme = { kind: "acme", email: "user@ramble.moe" };
+    const lacks =
+      "vps has no valid certificate for: ramble.moe, mastodon.ramble.moe, and with the solver http01 it gets none before DNS points there";
+    const ofCertificates = (lines: string[]) => lines.filter((line) => line.includes("no valid certificate"));
+    const address = { ingress: { address: "192.0.2.20" } };
+
+    test("is not switched to, while there is time", async () => {
+      const found = await lookedAt("planned", { certificates: acme, ...address });
+      expect(ofCertificates(found.faults)).toEqual([
+        `${lacks}: name a solver of kind dns01 (homestead:certificates.solver in Pulumi.vps.yaml) or an issuer of your own (docs/runbooks/adding-a-site.md)`,
+      ]);
+    });
+
+    test("takes over from a lost one with the records to be set by hand", async () => {
+      const found = await lookedAt("lost", { certificates: acme, ...address });
+      expect(ofCertificates(found.faults)).toEqual([]);
+      expect(ofCertificates(found.warnings)).toEqual([
+        `${lacks}, which the update does last: set the records by hand as soon as promote has begun (ramble.moe A 192.0.2.20, mastodon.ramble.moe A 192.0.2.20); if it gives up by then, the same command goes on`,
+      ]);
+    });
+
+    test.each([
+      [{ ...acme, solver: { http01: { gatewayHTTPRoute: {} } } }, 1],
+      [{ ...acme, solver: { dns01: { webhook: {} } } }, 0],
+      [{ kind: "selfSigned" }, 0],
+    ])("%j", async (certificates, faults) => {
+      expect(ofCertificates((await lookedAt("planned", { certificates })).faults)).toHaveLength(faults);
+    });
   });
 
   test("the distance between two places in the WAL is counted in segments", () => {

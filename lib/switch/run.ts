@@ -111,7 +111,7 @@ async function catchUp(site: SiteName, from: SiteName, world: World): Promise<vo
       world.say(`      ${why}`);
       said = Math.max(1, waited);
     }
-    await world.pause(5);
+    await world.pause(10);
   }
 }
 
