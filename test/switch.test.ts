@@ -1,9 +1,11 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
+import type { V1CronJob } from "@kubernetes/client-node";
 import { describe, expect, test } from "vitest";
 import { bytesOf, leftAt, segmentsBehind } from "../lib/archive";
 import { clockFault } from "../lib/switch/clocks";
 import { writeFiles } from "../lib/switch/files";
+import { copyMedia, lastCopy } from "../lib/switch/media";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
 import { notThatKind, preflight, sameImage, stateOf } from "../lib/switch/preflight";
@@ -202,6 +204,10 @@ function fakeWorld(
       const segments = behind.length > 1 ? behind.shift() : behind[0];
       return Promise.resolve(segments ? `${site}'s database is ${segments} segments behind home-g1` : undefined);
     },
+    copyMedia: (site) => {
+      calls.push(`copy ${site}`);
+      return options.breakAt === calls.at(-1) ? Promise.reject(new Error("the share is gone")) : Promise.resolve();
+    },
     queued: () => Promise.resolve(queued.length > 1 ? (queued.shift() ?? 0) : (queued[0] ?? 0)),
     verify: (site) => {
       calls.push(`verify ${site}`);
@@ -225,6 +231,7 @@ describe("a run", () => {
       "files home 1 g1 web",
       "files home 1 g1 all",
       "up home",
+      "copy home",
       "files vps 2 g1",
       "up home",
       "files vps 2 g1 token abc",
@@ -275,6 +282,12 @@ describe("a run", () => {
     const stuck = fakeWorld({ queued: [7] });
     await runSwitch(planned(), stuck.world);
     expect(stuck.lines).toContain("      7 jobs are left; they go along");
+  });
+
+  test("nothing is demoted before the youngest media are in the vault", async () => {
+    const { world, calls } = fakeWorld({ breakAt: "copy home" });
+    await expect(runSwitch(planned(), world)).rejects.toThrow("stop-workers failed: the share is gone");
+    expect(calls).not.toContain("files vps 2 g1");
   });
 
   test("faults seen through public DNS fail the last step", async () => {
@@ -336,6 +349,63 @@ describe("a target without its database, whose state may list what a new cluster
     const { world, calls } = fakeWorld();
     await runSwitch(planned(), world);
     expect(calls.join()).not.toContain("refreshed");
+  });
+});
+
+describe("the last copy of media on a volume", () => {
+  const cronJob: V1CronJob = {
+    metadata: { name: "media-copy", uid: "u1" },
+    spec: {
+      schedule: "*/15 * * * *",
+      jobTemplate: {
+        metadata: { labels: { a: "b" } },
+        spec: {
+          backoffLimit: 1,
+          template: { spec: { containers: [{ name: "rclone", env: [{ name: "SITE", value: "home" }] }] } },
+        },
+      },
+    },
+  };
+
+  test("is the CronJob's own Job, which takes the youngest files as well", () => {
+    const job = lastCopy(cronJob, "media-copy-1");
+    expect(job.metadata).toMatchObject({
+      name: "media-copy-1",
+      labels: { a: "b" },
+      ownerReferences: [{ kind: "CronJob", name: "media-copy", uid: "u1" }],
+    });
+    expect(job.spec?.backoffLimit).toBe(1);
+    expect(job.spec?.template.spec?.containers[0]?.env).toEqual([
+      { name: "SITE", value: "home" },
+      { name: "MIN_AGE", value: "0s" },
+    ]);
+    expect(JSON.stringify(cronJob)).not.toContain("MIN_AGE");
+  });
+
+  /** A cluster whose Job ends like this. */
+  async function copied(condition: object) {
+    const jobs = "/apis/batch/v1/namespaces/homestead/jobs";
+    const others = new Proxy<Record<string, () => object>>(
+      { "/apis/batch/v1/namespaces/homestead/cronjobs/media-copy": () => cronJob },
+      {
+        get: (known, asked: string) =>
+          known[asked] ?? (asked.startsWith(jobs) ? () => ({ status: { conditions: [condition] } }) : undefined),
+      },
+    );
+    const { kubeconfig, changes } = await fakeCluster({ others });
+    await copyMedia({ cluster: { context: "trial", kubeconfig }, namespace: "homestead", site: "home" });
+    expect(changes).toEqual([`POST ${jobs}`]);
+  }
+
+  test("is waited for", async () => {
+    await copied({ type: "Complete", status: "True" });
+  });
+
+  test("that fails says where its reason stands", async () => {
+    const failed = copied({ type: "Failed", status: "True", message: "Job has reached the specified backoff limit" });
+    await expect(failed).rejects.toThrow(
+      /^the last copy of home's media failed: Job has reached the specified backoff limit; kubectl --context trial -n homestead logs job\/media-copy-[0-9a-f]{8}$/,
+    );
   });
 });
 

@@ -314,11 +314,12 @@ export function sameImage(a: string, b: string): boolean {
 }
 
 async function lossOf(target: Site, from: string, archive: string): Promise<string> {
-  const { vault, archiveInterval } = target.settings;
+  const { vault, archiveInterval, media } = target.settings;
+  const uploads = media.kind === "volume" ? "; of media, the uploads of the last 16 minutes" : "";
   const segment = await newestSegment(vault, keysOf(target).vault, archive).catch(() => undefined);
   if (segment === undefined) return `everything that ${from} wrote: the vault has no WAL of it`;
   const age = span((Date.now() - segment.archivedAt.getTime()) / 1000);
-  return `what ${from} wrote after ${segment.archivedAt.toISOString()} (${age} ago), the newest in the vault: usually at most ${archiveInterval} s of posts; jobs that were queued are lost, home feeds are rebuilt`;
+  return `what ${from} wrote after ${segment.archivedAt.toISOString()} (${age} ago), the newest in the vault: usually at most ${archiveInterval} s of posts; jobs that were queued are lost, home feeds are rebuilt${uploads}`;
 }
 
 const message = (error: unknown): string => {

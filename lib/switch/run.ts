@@ -13,6 +13,8 @@ export interface World {
   up(site: SiteName, state?: StateUse): Promise<Record<string, unknown>>;
   /** Why the site's database could not take over soon; undefined once it could. @throws UserError when waiting would not help */
   lagging(site: SiteName): Promise<string | undefined>;
+  /** Brings what nobody has copied yet of media on a volume to the vault. Of media in a bucket there is nothing to bring. */
+  copyMedia(site: SiteName): Promise<void>;
   /** Jobs that wait to be worked on. */
   queued(site: SiteName): Promise<number>;
   /** Asks the site through public DNS. @returns a line a fault */
@@ -71,9 +73,13 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
       await catchUp(target, from, world);
       return {};
     case "stop-web":
-    case "stop-workers":
     case "reopen":
       await world.up(from);
+      return {};
+    case "stop-workers":
+      await world.up(from);
+      // Nothing writes files any more; once it is demoted the site takes from the vault, and brings nothing there.
+      await world.copyMedia(from);
       return {};
     case "drain":
       await drain(from, world);

@@ -14,7 +14,7 @@ export const described: Record<StepName, (journal: Journal) => string> = {
     `pulumi up on ${target}: its database begins anew (generation ${generation}), follows and catches up`,
   "stop-web": ({ from }) => `pulumi up on ${from}: nobody reads or posts any more, jobs are still worked on`,
   drain: ({ from }) => `wait for ${from}'s queues, a minute at most; what is left goes along`,
-  "stop-workers": ({ from }) => `pulumi up on ${from}: no jobs either`,
+  "stop-workers": ({ from }) => `pulumi up on ${from}: no jobs either; media on a volume are copied to the vault`,
   demote: ({ from }) => `pulumi up on ${from}: its database gives up writing, queues and feeds go to the vault`,
   promote: ({ target, kind }) =>
     `pulumi up on ${target}: takes the lease${kind === "lost" ? ", waits the old site's grace out" : ""}, database promoted, Mastodon up, verified, DNS`,

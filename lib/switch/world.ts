@@ -14,6 +14,7 @@ import type { VerificationTarget } from "../verify";
 import { archiveName } from "../../settings";
 import type { SiteName } from "../../settings";
 import { writeFiles } from "./files";
+import { copyMedia } from "./media";
 import { standby, stateOf } from "./preflight";
 import type { JournalStore, Kind } from "./journal";
 import type { World } from "./run";
@@ -55,6 +56,12 @@ export function realWorld(options: WorldOptions): World {
       if ("fault" in found && kind === "planned") throw new UserError(found.fault);
       if ("always" in found) throw new UserError(found.always);
       return undefined;
+    },
+    async copyMedia(site) {
+      const { settings } = await load(site);
+      if (settings.media.kind !== "volume") return;
+      console.log("      the youngest media are copied to the vault");
+      await copyMedia(settings);
     },
     async queued(site) {
       const { settings } = await load(site);
