@@ -72,6 +72,7 @@ async function switchTo(target: SiteName, options: Options): Promise<void> {
   const world = realWorld({
     target: journal.target,
     from: journal.from,
+    kind: journal.kind,
     journal: store,
     load: loadSite,
     loadTarget,
@@ -147,6 +148,7 @@ function journalOf(target: SiteName, from: SiteName, kind: Kind, lease: Lease, f
     kind,
     epoch: lease.epoch + 1,
     generation: findings.generation,
+    ...(findings.database === "missing" ? { missing: true } : {}),
     steps: stepsOf(kind, findings.database).map((name) => ({ name })),
     startedAt: at,
     updatedAt: at,
@@ -176,12 +178,15 @@ async function goOn(
   if (how === "decide anew") {
     console.log(`the ${open.kind} switch that stopped before ${step} goes on as ${wanted}`);
     const old = await loadSite(open.from).catch(() => undefined);
-    const findings = await preflight({ kind: wanted, from: open.from, target: there, old, lease });
+    const findings = await preflight({ kind: wanted, from: open.from, target: there, old, lease, stopped: true });
+    for (const warning of findings.warnings) console.log(`warning: ${warning}`);
     if (findings.faults.length > 0) throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.`);
     const changed: Journal = {
       ...open,
       kind: wanted,
       generation: Math.max(open.generation, findings.generation),
+      // Once it was so, an update may have stopped before it had made everything.
+      ...(findings.database === "missing" ? { missing: true } : {}),
       steps: stepsOf(wanted, findings.database).map((name) => ({ name })),
     };
     show(changed);

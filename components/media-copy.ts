@@ -18,6 +18,8 @@ export interface MediaCopyArgs extends Pick<Settings, "site" | "role" | "epoch" 
 export const mastodonUser = 991;
 /** Name of the copy's pods, for policies. */
 export const copyPods = "media-copy";
+/** Name of the CronJob that copies. */
+export const copyName = "media-copy";
 /** Where a volume's copy stands in the vault. */
 export const copyPrefix = "media/";
 /** Object that holds the time of a site's last complete copy, in ISO 8601. */
@@ -122,7 +124,7 @@ export function mediaCopy(parent: pulumi.Resource, name: string, args: MediaCopy
   new k8s.batch.v1.CronJob(
     `${name}-copy`,
     {
-      metadata: meta("media-copy"),
+      metadata: meta(copyName),
       spec: {
         schedule: "*/15 * * * *",
         concurrencyPolicy: "Forbid",

@@ -10,7 +10,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
 import { copyPrefix } from "../components/media-copy";
 import { cnpgNamespace } from "../components/operators";
-import type { Fault, Settings } from "../settings";
+import type { Fault, Role, Settings } from "../settings";
 import { SettingsError, archiveName, whyNotOnNfs } from "../settings";
 import type { ChartReference } from "../versions";
 import { newestBaseBackup, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
@@ -96,12 +96,16 @@ function warnOfRestore({ restore, site }: Settings): void {
   );
 }
 
-/** What an update would refuse, for who only asks: nothing is waited for, and the lease is not taken. */
-export async function siteFaults(settings: Settings, keys: CheckKeys): Promise<Fault[]> {
-  return (await lookAround(settings, keys, "look")).faults;
+/**
+ * What an update would refuse, for who only asks: nothing is waited for, and the lease is not taken.
+ *
+ * @param then the role that the site shall have in the end: a standby that becomes active is to change DNS
+ */
+export async function siteFaults(settings: Settings, keys: CheckKeys, then: Role = settings.role): Promise<Fault[]> {
+  return (await lookAround(settings, keys, "look", then)).faults;
 }
 
-async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" | "look") {
+async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" | "look", then = settings.role) {
   const faults: Fault[] = [];
   const report: Report = (key, value, allowed, mend) =>
     faults.push({
@@ -114,7 +118,7 @@ async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" 
   const external = settings.objectStore === "external";
   const [{ ours, podMonitors }, , lease] = await Promise.all([
     checkCluster(settings, report),
-    Promise.all([checkNsupdate(settings, report), checkEgress(settings, report)]),
+    Promise.all([checkNsupdate(settings.dns, then, report), checkEgress(settings, report)]),
     external ? checkBuckets(settings, keys, report).then(() => checkLease(settings, keys, databases, report)) : noLease,
     ...Object.entries(settings.charts).map(([name, chart]) => checkChart(name, chart, report)),
   ]);
@@ -510,7 +514,7 @@ async function checkEgress(settings: Settings, report: Report): Promise<void> {
 }
 
 /** A program that is missing would be noticed only at the update's very end. */
-async function checkNsupdate({ dns, role }: Settings, report: Report): Promise<void> {
+async function checkNsupdate(dns: Settings["dns"], role: Role, report: Report): Promise<void> {
   if (dns.kind !== "rfc2136" || role !== "active" || (await hasNsupdate())) return;
   report(
     "dns.kind",

@@ -1,16 +1,22 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
+import type { V1CronJob } from "@kubernetes/client-node";
 import { describe, expect, test } from "vitest";
 import { bytesOf, leftAt, segmentsBehind } from "../lib/archive";
 import { clockFault } from "../lib/switch/clocks";
 import { writeFiles } from "../lib/switch/files";
+import { copyMedia, lastCopy } from "../lib/switch/media";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
-import { sameImage, stateOf } from "../lib/switch/preflight";
+import { notThatKind, preflight, sameImage, stateOf } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
-import { filesAt, nextStep, resumption, standingOf, stepsOf } from "../lib/switch/steps";
+import { filesAt, nextStep, resumption, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
 import { whyUpFailed } from "../lib/switch/world";
+import { firstLease } from "../lib/lease/lease";
+import { parseSettings } from "../settings";
+import { configurationOf } from "./support/configuration";
+import { fakeCluster } from "./support/fake-cluster";
 import { fakeStore } from "./support/fake-store";
 import type { FakeStore } from "./support/fake-store";
 import { temporaryFolder } from "./support/folders";
@@ -173,24 +179,35 @@ config:
 });
 
 /** A world that notes what is done to it, and breaks where it is told to. */
-function fakeWorld(options: { breakAt?: string; token?: string; queued?: number[]; faults?: string[] } = {}) {
+function fakeWorld(
+  options: { breakAt?: string; token?: string; queued?: number[]; faults?: string[]; behind?: number[] } = {},
+) {
   const calls: string[] = [];
   const saved: Journal[] = [];
   const lines: string[] = [];
   let now = Date.parse(at);
   const queued = [...(options.queued ?? [0])];
+  const behind = [...(options.behind ?? [0])];
   const world: World = {
     files: ({ shared, maintenance, promotionToken }) => {
       calls.push(
         `files ${shared.activeSite} ${shared.epoch} g${shared.generation}${maintenance ? ` ${maintenance}` : ""}${promotionToken ? ` token ${promotionToken}` : ""}`,
       );
     },
-    up: (site) => {
-      calls.push(`up ${site}`);
+    up: (site, state) => {
+      calls.push(`up ${site}${state === "refreshed" ? " refreshed" : ""}`);
       if (options.breakAt === calls.at(-1)) return Promise.reject(new Error("the disk is full"));
       return Promise.resolve({ demotionToken: options.token ?? "abc" });
     },
-    follows: (site) => Promise.resolve(void calls.push(`follows ${site}`)),
+    lagging: (site) => {
+      calls.push(`lagging ${site}`);
+      const segments = behind.length > 1 ? behind.shift() : behind[0];
+      return Promise.resolve(segments ? `${site}'s database is ${segments} segments behind home-g1` : undefined);
+    },
+    copyMedia: (site) => {
+      calls.push(`copy ${site}`);
+      return options.breakAt === calls.at(-1) ? Promise.reject(new Error("the share is gone")) : Promise.resolve();
+    },
     queued: () => Promise.resolve(queued.length > 1 ? (queued.shift() ?? 0) : (queued[0] ?? 0)),
     verify: (site) => {
       calls.push(`verify ${site}`);
@@ -214,6 +231,7 @@ describe("a run", () => {
       "files home 1 g1 web",
       "files home 1 g1 all",
       "up home",
+      "copy home",
       "files vps 2 g1",
       "up home",
       "files vps 2 g1 token abc",
@@ -266,6 +284,12 @@ describe("a run", () => {
     expect(stuck.lines).toContain("      7 jobs are left; they go along");
   });
 
+  test("nothing is demoted before the youngest media are in the vault", async () => {
+    const { world, calls } = fakeWorld({ breakAt: "copy home" });
+    await expect(runSwitch(planned(), world)).rejects.toThrow("stop-workers failed: the share is gone");
+    expect(calls).not.toContain("files vps 2 g1");
+  });
+
   test("faults seen through public DNS fail the last step", async () => {
     const { world } = fakeWorld({ faults: ["verification failed: apex: expected a, got b"] });
     await expect(runSwitch(planned(), world)).rejects.toThrow("verify failed: verification failed: apex");
@@ -274,7 +298,114 @@ describe("a run", () => {
   test("a site that was lost begins its next generation before it is handed the server", async () => {
     const { world, calls } = fakeWorld();
     await runSwitch(journalOf("planned", stepsOf("planned", "parted"), { generation: 2 }), world);
-    expect(calls.slice(0, 3)).toEqual(["files home 1 g2", "up vps", "follows vps"]);
+    expect(calls.slice(0, 3)).toEqual(["files home 1 g2", "up vps", "lagging vps"]);
+  });
+
+  test("nothing stops before a database that began anew has caught up; how far it is, is said once a minute", async () => {
+    const { world, calls, lines } = fakeWorld({ behind: [...Array<number>(15).fill(900), 41, 0] });
+    await runSwitch(journalOf("planned", stepsOf("planned", "missing")), world);
+    expect(calls.indexOf("up home")).toBeGreaterThan(calls.lastIndexOf("lagging vps"));
+    expect(calls.filter((call) => call === "lagging vps")).toHaveLength(17);
+    const said = lines.filter((line) => line.includes("segments behind"));
+    expect(said[0]).toBe("      vps's database is 900 segments behind home-g1");
+    expect(said.length).toBeGreaterThan(1);
+    expect(said.length).toBeLessThan(6);
+  });
+
+  test("one that never catches up ends the step, and nothing was changed on the active site", async () => {
+    const { world, calls } = fakeWorld({ behind: [900] });
+    await expect(runSwitch(journalOf("planned", stepsOf("planned", "parted")), world)).rejects.toThrow(
+      "follow failed: after 3 hours still: vps's database is 900 segments behind home-g1; nothing was changed on home\nNothing is lost; the same command goes on with this step.",
+    );
+    expect(calls).not.toContain("up home");
+  });
+});
+
+describe("a target without its database, whose state may list what a new cluster has not got", () => {
+  test.each([
+    ["planned", ["follow"]],
+    ["lost", ["promote"]],
+    ["dead", ["promote"]],
+  ] as const)("%s: the first update of it looks at the cluster, and no other", async (kind, steps) => {
+    const journal = journalOf(kind, stepsOf(kind, "missing"), { missing: true });
+    const { world, calls } = fakeWorld();
+    await runSwitch(journal, world);
+    expect(calls.filter((call) => call === "up vps refreshed")).toHaveLength(1);
+    expect(calls.filter((call) => call.startsWith("up vps"))[0]).toBe("up vps refreshed");
+    expect(calls).not.toContain("up home refreshed");
+    expect(journal.steps.map(({ name }) => name).filter((step) => stateUseOf(step, journal) === "refreshed")).toEqual(
+      steps,
+    );
+  });
+
+  test("is looked at again by a run that goes on: the update may have stopped before all was made", async () => {
+    const { world } = fakeWorld({ breakAt: "up vps refreshed" });
+    const journal = journalOf("dead", stepsOf("dead", "missing"), { missing: true });
+    await expect(runSwitch(journal, world)).rejects.toThrow("promote failed");
+    expect(stateUseOf("promote", parseJournal(JSON.stringify(journal)))).toBe("refreshed");
+  });
+
+  test("one that is there costs nobody the look", async () => {
+    const { world, calls } = fakeWorld();
+    await runSwitch(planned(), world);
+    expect(calls.join()).not.toContain("refreshed");
+  });
+});
+
+describe("the last copy of media on a volume", () => {
+  const cronJob: V1CronJob = {
+    metadata: { name: "media-copy", uid: "u1" },
+    spec: {
+      schedule: "*/15 * * * *",
+      jobTemplate: {
+        metadata: { labels: { a: "b" } },
+        spec: {
+          backoffLimit: 1,
+          template: { spec: { containers: [{ name: "rclone", env: [{ name: "SITE", value: "home" }] }] } },
+        },
+      },
+    },
+  };
+
+  test("is the CronJob's own Job, which takes the youngest files as well", () => {
+    const job = lastCopy(cronJob, "media-copy-1");
+    expect(job.metadata).toMatchObject({
+      name: "media-copy-1",
+      labels: { a: "b" },
+      ownerReferences: [{ kind: "CronJob", name: "media-copy", uid: "u1" }],
+    });
+    expect(job.spec?.backoffLimit).toBe(1);
+    expect(job.spec?.template.spec?.containers[0]?.env).toEqual([
+      { name: "SITE", value: "home" },
+      { name: "MIN_AGE", value: "0s" },
+    ]);
+    expect(JSON.stringify(cronJob)).not.toContain("MIN_AGE");
+  });
+
+  /** A cluster whose Job ends like this. */
+  async function copied(condition: object) {
+    const jobs = "/apis/batch/v1/namespaces/homestead/jobs";
+    const others = new Proxy<Record<string, () => object>>(
+      { "/apis/batch/v1/namespaces/homestead/cronjobs/media-copy": () => cronJob },
+      {
+        get: (known, asked: string) =>
+          known[asked] ?? (asked.startsWith(jobs) ? () => ({ status: { conditions: [condition] } }) : undefined),
+      },
+    );
+    const { kubeconfig, changes } = await fakeCluster({ others });
+    await copyMedia({ cluster: { context: "trial", kubeconfig }, namespace: "homestead", site: "home" });
+    expect(changes).toEqual([`POST ${jobs}`]);
+  }
+
+  test("is waited for", async () => {
+    await copied({ type: "Complete", status: "True" });
+  });
+
+  test("that fails says where its reason stands", async () => {
+    const failed = copied({ type: "Failed", status: "True", message: "Job has reached the specified backoff limit" });
+    await expect(failed).rejects.toThrow(
+      /^the last copy of home's media failed: Job has reached the specified backoff limit; kubectl --context trial -n homestead logs job\/media-copy-[0-9a-f]{8}$/,
+    );
   });
 });
 
@@ -384,6 +515,97 @@ describe("before a switch", () => {
     expect(stateOf(writing("vps"), "home")).toBe("follows");
     expect(stateOf({ current: undefined }, "home")).toBe("missing");
     expect(stateOf(undefined, "home")).toBe("missing");
+  });
+
+  test("a site whose database is ready is not lost, unless a planned switch was begun and stopped", () => {
+    const asked = { kind: "lost", from: "home", target: "vps", reach: "serves", stopped: false } as const;
+    expect(notThatKind(asked)).toEqual({
+      refused:
+        "home is not lost: its database is ready; without --lost nothing is lost: npx homestead switch vps (if that was begun and cannot go on, --lost is taken)",
+    });
+    expect(notThatKind({ ...asked, stopped: true })).toEqual({
+      warning:
+        "home is not gone: its database is ready, and it may take posts until it has read the new lease; those are lost. What keeps home from being handed over is better mended: npx homestead switch vps",
+    });
+    expect(notThatKind({ ...asked, reach: "answers" })).toEqual({});
+    expect(notThatKind({ ...asked, kind: "planned" })).toEqual({});
+  });
+
+  test("a site that answers is never dead", () => {
+    const asked = { kind: "dead", from: "home", target: "vps", reach: "answers", stopped: true } as const;
+    expect(notThatKind(asked)).toEqual({
+      refused:
+        "home is not powered off: its cluster answers; without --dead nothing is lost: npx homestead switch vps (or --lost, if it does not work any more)",
+    });
+    expect(notThatKind({ ...asked, reach: "silent" })).toEqual({});
+  });
+
+  /** What is found about a `vps` whose cluster has nothing. */
+  async function lookedAt(kind: Kind, changes: Record<string, unknown>) {
+    const store = await fakeStore();
+    const { kubeconfig } = await fakeCluster();
+    const chart = temporaryFolder();
+    fs.writeFileSync(path.join(chart, "Chart.yaml"), "");
+    const charts = ["mastodon", "cert-manager", "cloudnative-pg", "plugin-barman-cloud"];
+    const settings = parseSettings(
+      configurationOf("vps", {
+        cluster: { context: "trial", kubeconfig },
+        charts: Object.fromEntries(charts.map((name) => [name, { path: chart }])),
+        vault: { endpoint: store.vault.endpoint, bucket: store.vault.bucket },
+        ...changes,
+      }),
+    );
+    const lease = firstLease({ site: "home", epoch: 1, fingerprint: settings.fingerprint }, 600, "w");
+    return preflight({ kind, from: "home", target: { settings, secrets: {} }, old: undefined, lease });
+  }
+
+  test("a standby that takes over is asked for nsupdate: it is to change the DNS", async () => {
+    const dns = {
+      kind: "rfc2136",
+      server: "ns.example.net",
+      zone: "ramble.moe",
+      keyName: "k",
+      algorithm: "hmac-sha256",
+    };
+    const before = process.env["PATH"];
+    process.env["PATH"] = temporaryFolder();
+    try {
+      const { faults } = await lookedAt("planned", { dns, dnsKey: Buffer.alloc(32).toString("base64") });
+      expect(faults.join("\n")).toMatch(/homestead:dns\.kind: "rfc2136"\n +allowed: nsupdate on this machine's PATH/);
+    } finally {
+      process.env["PATH"] = before;
+    }
+  });
+
+  describe("a cold site whose certificate would wait for DNS, and DNS for it", () => {
+    const acme = { kind: "acme", email: "user@ramble.moe" };
+    const lacks =
+      "vps has no valid certificate for: ramble.moe, mastodon.ramble.moe, and with the solver http01 it gets none before DNS points there";
+    const ofCertificates = (lines: string[]) => lines.filter((line) => line.includes("no valid certificate"));
+    const address = { ingress: { address: "192.0.2.20" } };
+
+    test("is not switched to, while there is time", async () => {
+      const found = await lookedAt("planned", { certificates: acme, ...address });
+      expect(ofCertificates(found.faults)).toEqual([
+        `${lacks}: name a solver of kind dns01 (homestead:certificates.solver in Pulumi.vps.yaml) or an issuer of your own (docs/runbooks/adding-a-site.md)`,
+      ]);
+    });
+
+    test("takes over from a lost one with the records to be set by hand", async () => {
+      const found = await lookedAt("lost", { certificates: acme, ...address });
+      expect(ofCertificates(found.faults)).toEqual([]);
+      expect(ofCertificates(found.warnings)).toEqual([
+        `${lacks}, which the update does last: set the records by hand as soon as promote has begun (ramble.moe A 192.0.2.20, mastodon.ramble.moe A 192.0.2.20); if it gives up by then, the same command goes on`,
+      ]);
+    });
+
+    test.each([
+      [{ ...acme, solver: { http01: { gatewayHTTPRoute: {} } } }, 1],
+      [{ ...acme, solver: { dns01: { webhook: {} } } }, 0],
+      [{ kind: "selfSigned" }, 0],
+    ])("%j", async (certificates, faults) => {
+      expect(ofCertificates((await lookedAt("planned", { certificates })).faults)).toHaveLength(faults);
+    });
   });
 
   test("the distance between two places in the WAL is counted in segments", () => {

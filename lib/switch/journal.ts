@@ -39,6 +39,8 @@ const shape = z.strictObject({
   epoch: z.int().min(2),
   /** The target's generation: its own, or the next one where its database begins anew. */
   generation: z.int().positive(),
+  /** The target had no database when it was looked at: its cluster may be a new one, and its stack's state an old one's. */
+  missing: z.boolean().optional(),
   /** What lets the target take over; known once the old site is demoted. */
   token: z.string().optional(),
   steps: z.array(z.strictObject({ name: z.enum(stepNames), begun: moment.optional(), done: moment.optional() })),

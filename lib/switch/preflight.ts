@@ -2,6 +2,7 @@
 import * as k8s from "@kubernetes/client-node";
 import { cannotFollow, newestBaseBackup, newestSegment, partedAt, segmentsBehind, timelineQuery } from "../archive";
 import type { Position } from "../archive";
+import { dnsRecords } from "../../components/dns";
 import { siteFaults } from "../checks";
 import type { CheckKeys } from "../checks";
 import { findDatabases } from "../database";
@@ -44,6 +45,8 @@ export interface Question {
   /** The old site, where its stack can be read. A planned switch needs it. */
   old: Site | undefined;
   lease: Lease;
+  /** Whether a switch to the target was begun already, and stopped on its way. */
+  stopped?: boolean;
 }
 
 export const keysOf = ({ secrets }: Site): CheckKeys => {
@@ -56,21 +59,22 @@ export const keysOf = ({ secrets }: Site): CheckKeys => {
 
 /** Never throws for what is wrong with the sites: that is what the faults are for. */
 export async function preflight(question: Question): Promise<Findings> {
-  const { kind, from, target, old, lease } = question;
+  const { kind, from, target, old, lease, stopped = false } = question;
   const { settings } = target;
   const [faultsThere, faultsHere, reach, databases] = await Promise.all([
     // The switch itself sets the generation.
-    siteFaults(settings, keysOf(target)).then((all) =>
+    siteFaults(settings, keysOf(target), "active").then((all) =>
       all.filter(({ key }) => key !== `homestead:generations.${settings.site}`),
     ),
     old !== undefined && kind === "planned" ? siteFaults(old.settings, keysOf(old)) : [],
     old === undefined ? ("silent" as const) : reachable(old.settings),
     findDatabases(settings),
   ]);
+  const there = notThatKind({ kind, from, target: settings.site, reach, stopped });
   const faults = [
     ...(faultsThere.length > 0 ? [formatFaults(settings.site, faultsThere)] : []),
     ...(faultsHere.length > 0 ? [formatFaults(from, faultsHere)] : []),
-    ...notThatKind(kind, from, settings.site, reach),
+    ...("refused" in there ? [there.refused] : []),
   ];
   const { fingerprint } = settings;
   if (old !== undefined && old.settings.fingerprint !== fingerprint) {
@@ -80,7 +84,7 @@ export async function preflight(question: Question): Promise<Findings> {
   }
   const source = archiveName(from, settings.generations[from] ?? 1);
   const state = stateOf(databases, settings.site);
-  const warnings: string[] = [];
+  const warnings = "warning" in there ? [there.warning] : [];
   const generation = await generationFor(target, state).catch((error: unknown) => {
     faults.push(`the vault does not say which archives there are: ${message(error)}`);
     return settings.generation;
@@ -88,13 +92,15 @@ export async function preflight(question: Question): Promise<Findings> {
   const parts = [
     backup(target, source, state === "follows" ? "follows" : "begins"),
     ...(state === "follows" ? [standby(target, source, databases?.current)] : []),
-    ...(databases?.current === undefined ? [] : [certificates(settings)]),
+    certificates(settings, kind, state),
     images(settings),
     clocks(target, kind === "planned" ? old : undefined),
   ];
   for (const part of parts) {
     const found = await part.catch((error: unknown) => ({ fault: message(error) }));
     if ("fault" in found) (kind === "planned" ? faults : warnings).push(found.fault);
+    if ("awaited" in found)
+      (kind === "planned" ? faults : warnings).push(`${found.awaited}: wait until it has caught up`);
     // Nor may a lost site be taken over with it: it would bring back what was undone.
     if ("always" in found) faults.push(found.always);
     if ("warning" in found) warnings.push(found.warning);
@@ -127,14 +133,32 @@ async function generationFor(target: Site, state: TargetDatabase): Promise<numbe
 
 type Reach = "silent" | "answers" | "serves";
 
-/** A site that can still be asked is handed over by a planned switch, which loses nothing. */
-function notThatKind(kind: Kind, from: string, target: string, reach: Reach): string[] {
+/**
+ * A site that can still be asked is handed over by a planned switch, which loses nothing. Where that was tried and
+ * stopped, the site may be given up all the same: the grace keeps two from federating. Pure.
+ */
+export function notThatKind({
+  kind,
+  from,
+  target,
+  reach,
+  stopped,
+}: Pick<Question, "kind" | "from"> & { target: string; reach: Reach; stopped: boolean }):
+  { refused: string } | { warning: string } | Record<string, never> {
   const planned = `without --${kind} nothing is lost: npx homestead switch ${target}`;
   if (kind === "dead" && reach !== "silent") {
-    return [`${from} is not powered off: its cluster answers; ${planned} (or --lost, if it does not work any more)`];
+    const refused = `${from} is not powered off: its cluster answers; ${planned} (or --lost, if it does not work any more)`;
+    return { refused };
   }
-  if (kind === "lost" && reach === "serves") return [`${from} is not lost: its database is ready; ${planned}`];
-  return [];
+  if (kind !== "lost" || reach !== "serves") return {};
+  if (stopped) {
+    return {
+      warning: `${from} is not gone: its database is ready, and it may take posts until it has read the new lease; those are lost. What keeps ${from} from being handed over is better mended: npx homestead switch ${target}`,
+    };
+  }
+  return {
+    refused: `${from} is not lost: its database is ready; ${planned} (if that was begun and cannot go on, --lost is taken)`,
+  };
 }
 
 async function reachable({ cluster, namespace, site, generation, images: of }: Settings): Promise<Reach> {
@@ -148,8 +172,12 @@ async function reachable({ cluster, namespace, site, generation, images: of }: S
   }
 }
 
-/** `fault`: before a planned switch, and no more than a warning where the other site is lost. `always`: before any. */
-type Finding = { fault: string } | { always: string } | { warning: string } | Record<string, never>;
+/**
+ * `fault`: before a planned switch, and no more than a warning where the other site is lost. `awaited`: such a fault that
+ * goes away by itself. `always`: before any.
+ */
+type Finding =
+  { fault: string } | { awaited: string } | { always: string } | { warning: string } | Record<string, never>;
 
 /** Why a database is not ready; undefined if it is. */
 function readiness(database: DatabaseObject | undefined): string | undefined {
@@ -172,7 +200,8 @@ async function backup(target: Site, archive: string, use: "follows" | "begins"):
   return age > oldBackupSeconds ? { warning: `the newest base backup in ${archive} is ${span(age)} old` } : {};
 }
 
-async function standby(
+/** Whether a standby could take over, and soon. @throws Error when the site or the vault does not say */
+export async function standby(
   { settings, ...site }: Site,
   archive: string,
   database: DatabaseObject | undefined,
@@ -180,7 +209,7 @@ async function standby(
   const target = { settings, ...site };
   const why = readiness(database);
   if (database === undefined || why !== undefined)
-    return { fault: `${settings.site}'s database is not ready: ${why ?? ""}` };
+    return { awaited: `${settings.site}'s database is not ready (${why ?? ""})` };
   const [{ replayed, used }, segment] = await Promise.all([
     askStandby(settings, database.metadata.name),
     newestSegment(settings.vault, keysOf(target).vault, archive),
@@ -191,7 +220,7 @@ async function standby(
   const behind = segment === undefined ? 0 : segmentsBehind(segment.name, replayed.lsn);
   if (behind > mostBehind) {
     return {
-      fault: `${settings.site}'s database is ${behind} segments behind ${archive}: wait until it has caught up`,
+      awaited: `${settings.site}'s database is ${behind} segments behind ${archive}`,
     };
   }
   return {};
@@ -229,19 +258,39 @@ async function clocks(target: Site, old: Site | undefined): Promise<Finding> {
   return fault === undefined ? {} : { fault };
 }
 
-/** A switch waits for no certificate: the target must hold them before. */
-async function certificates({ cluster, namespace, site }: Settings): Promise<Finding> {
+/**
+ * A planned switch waits for no certificate: the target holds it before, unless it is yet to be made and gets one on the
+ * way. With ACME's http01 it gets none on the way: that asks at the address that DNS has, and DNS comes after it.
+ */
+async function certificates(settings: Settings, kind: Kind, state: TargetDatabase): Promise<Finding> {
+  const { certificates: wanted, site } = settings;
+  const byHttp = wanted.kind === "acme" && (wanted.solver === undefined || "http01" in wanted.solver);
+  if (state === "missing" && !byHttp) return {};
+  const bad = state === "missing" ? [settings.apex, settings.webHost] : await invalidCertificates(settings);
+  if (bad.length === 0) return {};
+  const lacks = `${site} has no valid certificate for: ${bad.join(", ")}`;
+  if (!byHttp) return { fault: `${lacks} (kubectl describe certificate)` };
+  const why = `${lacks}, and with the solver http01 it gets none before DNS points there`;
+  if (kind === "planned") {
+    return {
+      fault: `${why}: name a solver of kind dns01 (homestead:certificates.solver in Pulumi.${site}.yaml) or an issuer of your own (docs/runbooks/adding-a-site.md)`,
+    };
+  }
+  const records = dnsRecords(settings).map(({ name, type, value }) => `${name} ${type} ${value}`);
+  return {
+    warning: `${why}, which the update does last: set the records by hand as soon as promote has begun (${records.join(", ")}); if it gives up by then, the same command goes on`,
+  };
+}
+
+async function invalidCertificates({ cluster, namespace }: Settings): Promise<string[]> {
   const api = kubeClient(cluster).makeApiClient(k8s.CustomObjectsApi);
   const list = (await inTime(
     10,
     api.listNamespacedCustomObject({ group: "cert-manager.io", version: "v1", plural: "certificates", namespace }),
   )) as { items: { metadata: { name: string }; status?: { conditions?: { type: string; status: string }[] } }[] };
-  const bad = list.items.filter(
-    ({ status }) => !status?.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True"),
-  );
-  if (bad.length === 0) return {};
-  const names = bad.map(({ metadata }) => metadata.name).join(", ");
-  return { fault: `${site} has no valid certificate for: ${names} (kubectl describe certificate)` };
+  return list.items
+    .filter(({ status }) => !status?.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True"))
+    .map(({ metadata }) => metadata.name);
 }
 
 /** Nodes name at most 50 images, so one that is not named may be there all the same. */
@@ -265,11 +314,12 @@ export function sameImage(a: string, b: string): boolean {
 }
 
 async function lossOf(target: Site, from: string, archive: string): Promise<string> {
-  const { vault, archiveInterval } = target.settings;
+  const { vault, archiveInterval, media } = target.settings;
+  const uploads = media.kind === "volume" ? "; of media, the uploads of the last 16 minutes" : "";
   const segment = await newestSegment(vault, keysOf(target).vault, archive).catch(() => undefined);
   if (segment === undefined) return `everything that ${from} wrote: the vault has no WAL of it`;
   const age = span((Date.now() - segment.archivedAt.getTime()) / 1000);
-  return `what ${from} wrote after ${segment.archivedAt.toISOString()} (${age} ago), the newest in the vault: usually at most ${archiveInterval} s of posts; jobs that were queued are lost, home feeds are rebuilt`;
+  return `what ${from} wrote after ${segment.archivedAt.toISOString()} (${age} ago), the newest in the vault: usually at most ${archiveInterval} s of posts; jobs that were queued are lost, home feeds are rebuilt${uploads}`;
 }
 
 const message = (error: unknown): string => {

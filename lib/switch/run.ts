@@ -2,17 +2,19 @@
 import { UserError } from "../user-error";
 import type { SiteName } from "../../settings";
 import type { Journal, StepName } from "./journal";
-import { filesAt, nextStep } from "./steps";
-import type { FileValues } from "./steps";
+import { filesAt, nextStep, stateUseOf } from "./steps";
+import type { FileValues, StateUse } from "./steps";
 
 /** What a step may do. */
 export interface World {
   /** Writes the project's files. */
   files(values: FileValues): void;
   /** `pulumi up`. @returns the stack's outputs. @throws UserError with the end of what it said */
-  up(site: SiteName): Promise<Record<string, unknown>>;
-  /** Waits until the site's database follows. @throws UserError */
-  follows(site: SiteName): Promise<void>;
+  up(site: SiteName, state?: StateUse): Promise<Record<string, unknown>>;
+  /** Why the site's database could not take over soon; undefined once it could. @throws UserError when waiting would not help */
+  lagging(site: SiteName): Promise<string | undefined>;
+  /** Brings what nobody has copied yet of media on a volume to the vault. Of media in a bucket there is nothing to bring. */
+  copyMedia(site: SiteName): Promise<void>;
   /** Jobs that wait to be worked on. */
   queued(site: SiteName): Promise<number>;
   /** Asks the site through public DNS. @returns a line a fault */
@@ -27,6 +29,8 @@ export interface World {
 
 /** Seconds that queues are given to drain: what is left goes along in Valkey's snapshot. */
 const drainSeconds = 60;
+/** Seconds that a database which began anew is given to replay what came after its base backup, a day's WAL at most. */
+const catchUpSeconds = 3 * 3600;
 
 /** Takes every step that is not done yet. @throws UserError when a step fails; the same command goes on with it */
 export async function runSwitch(journal: Journal, world: World): Promise<Journal> {
@@ -65,13 +69,17 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
   world.files(filesAt(step, journal));
   switch (step) {
     case "follow":
-      await world.up(target);
-      await world.follows(target);
+      await world.up(target, stateUseOf(step, journal));
+      await catchUp(target, from, world);
       return {};
     case "stop-web":
-    case "stop-workers":
     case "reopen":
       await world.up(from);
+      return {};
+    case "stop-workers":
+      await world.up(from);
+      // Nothing writes files any more; once it is demoted the site takes from the vault, and brings nothing there.
+      await world.copyMedia(from);
       return {};
     case "drain":
       await drain(from, world);
@@ -85,13 +93,31 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
     }
     case "promote":
     case "clear-token":
-      await world.up(target);
+      await world.up(target, stateUseOf(step, journal));
       return {};
     case "verify": {
       const faults = await world.verify(target);
       if (faults.length > 0) throw new UserError(faults.join("\n"));
       return {};
     }
+  }
+}
+
+/** Nothing is down meanwhile, and afterwards the server is away for as long as the rest takes. */
+async function catchUp(site: SiteName, from: SiteName, world: World): Promise<void> {
+  const began = world.now();
+  for (let said = 0; ;) {
+    const why = await world.lagging(site);
+    if (why === undefined) return;
+    const waited = seconds(began, world.now());
+    if (waited >= catchUpSeconds) {
+      throw new UserError(`after ${catchUpSeconds / 3600} hours still: ${why}; nothing was changed on ${from}`);
+    }
+    if (said === 0 || waited >= said + 60) {
+      world.say(`      ${why}`);
+      said = Math.max(1, waited);
+    }
+    await world.pause(10);
   }
 }
 

@@ -11,10 +11,10 @@ export type TargetDatabase = "follows" | "parted" | "missing";
 /** One line for each step, for `--dry-run` and for whoever watches. */
 export const described: Record<StepName, (journal: Journal) => string> = {
   follow: ({ target, generation }) =>
-    `pulumi up on ${target}: its database begins anew (generation ${generation}) and follows`,
+    `pulumi up on ${target}: its database begins anew (generation ${generation}), follows and catches up`,
   "stop-web": ({ from }) => `pulumi up on ${from}: nobody reads or posts any more, jobs are still worked on`,
   drain: ({ from }) => `wait for ${from}'s queues, a minute at most; what is left goes along`,
-  "stop-workers": ({ from }) => `pulumi up on ${from}: no jobs either`,
+  "stop-workers": ({ from }) => `pulumi up on ${from}: no jobs either; media on a volume are copied to the vault`,
   demote: ({ from }) => `pulumi up on ${from}: its database gives up writing, queues and feeds go to the vault`,
   promote: ({ target, kind }) =>
     `pulumi up on ${target}: takes the lease${kind === "lost" ? ", waits the old site's grace out" : ""}, database promoted, Mastodon up, verified, DNS`,
@@ -69,6 +69,18 @@ export function filesAt(step: StepName, { target, from, epoch, generation, kind,
     case "verify":
       return { shared: after, maintenance: undefined, promotionToken: undefined };
   }
+}
+
+/**
+ * How an update takes the stack's state: as it is, or only after a look at the cluster. What the state lists and a new
+ * cluster has not got would not be made, and what depends on it would fail.
+ */
+export type StateUse = "believed" | "refreshed";
+
+/** How the target's update in a step takes its state: refreshed by the first one on a cluster without its database. Pure. */
+export function stateUseOf(step: StepName, { missing, steps }: Pick<Journal, "missing" | "steps">): StateUse {
+  const first = steps.find(({ name }) => name === "follow" || name === "promote")?.name;
+  return missing === true && step === first ? "refreshed" : "believed";
 }
 
 /** The step to go on with; undefined at the end. */

@@ -11,15 +11,19 @@ import { parseQueues } from "../status/lines";
 import { UserError } from "../user-error";
 import { failureLines, verify } from "../verify";
 import type { VerificationTarget } from "../verify";
+import { archiveName } from "../../settings";
 import type { SiteName } from "../../settings";
 import { writeFiles } from "./files";
-import { stateOf } from "./preflight";
-import type { JournalStore } from "./journal";
+import { copyMedia } from "./media";
+import { standby, stateOf } from "./preflight";
+import type { JournalStore, Kind } from "./journal";
 import type { World } from "./run";
+import type { StateUse } from "./steps";
 
 export interface WorldOptions {
   target: SiteName;
   from: SiteName;
+  kind: Kind;
   journal: JournalStore;
   /** Reads a stack as its files are now. */
   load: (site: string) => Promise<Site>;
@@ -31,16 +35,33 @@ export interface WorldOptions {
 }
 
 export function realWorld(options: WorldOptions): World {
-  const { target, from, journal, load } = options;
+  const { target, from, kind, journal, load } = options;
   return {
     files: (values) => void writeFiles(projectFolder, { target, from }, values),
-    up: (site) => up(site, options.engine),
-    async follows(site) {
-      const { settings } = await load(site);
+    up: (site, state) => up(site, state ?? "believed", options.engine),
+    async lagging(site) {
+      const loaded = await load(site);
+      const { settings } = loaded;
       const databases = await findDatabases(settings);
+      if (databases === undefined) return `${site}'s cluster does not answer`;
       if (stateOf(databases, site) !== "follows") {
         throw new UserError(`${site}'s database does not follow: npx homestead status ${site}`);
       }
+      const archive = archiveName(from, settings.generations[from] ?? 1);
+      const found = await standby(loaded, archive, databases.current).catch((error: unknown) => ({
+        awaited: `${site}'s database does not say how far it has come: ${reason(error)}`,
+      }));
+      if ("awaited" in found) return found.awaited;
+      // As before a switch: a server that is away already goes on with less than the best.
+      if ("fault" in found && kind === "planned") throw new UserError(found.fault);
+      if ("always" in found) throw new UserError(found.always);
+      return undefined;
+    },
+    async copyMedia(site) {
+      const { settings } = await load(site);
+      if (settings.media.kind !== "volume") return;
+      console.log("      the youngest media are copied to the vault");
+      await copyMedia(settings);
     },
     async queued(site) {
       const { settings } = await load(site);
@@ -66,8 +87,10 @@ export function realWorld(options: WorldOptions): World {
   };
 }
 
-/** An update of a site by the Automation API: the same as `pulumi up --yes --skip-preview`. */
-async function up(site: SiteName, engine: (text: string) => void): Promise<Record<string, unknown>> {
+const reason = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+/** An update of a site by the Automation API: the same as `pulumi up --yes --skip-preview`, with `--refresh --run-program` where its state is not believed. */
+async function up(site: SiteName, state: StateUse, engine: (text: string) => void): Promise<Record<string, unknown>> {
   let said = "";
   const hear = (text: string) => {
     said += text;
@@ -77,7 +100,8 @@ async function up(site: SiteName, engine: (text: string) => void): Promise<Recor
   const envVars = { PULUMI_NODEJS_TRANSPILE_ONLY: "true", PULUMI_SKIP_UPDATE_CHECK: "true" };
   try {
     const stack = await LocalWorkspace.selectStack({ stackName: site, workDir: projectFolder }, { envVars });
-    const { outputs } = await stack.up({ onOutput: hear, onError: hear, color: "never" });
+    const look = state === "refreshed" ? { refresh: true, runProgram: true } : {};
+    const { outputs } = await stack.up({ ...look, onOutput: hear, onError: hear, color: "never" });
     return Object.fromEntries(Object.entries(outputs).map(([name, { value }]) => [name, value as unknown]));
   } catch (error) {
     throw new UserError(whyUpFailed(site, said, error));

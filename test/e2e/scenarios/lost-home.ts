@@ -100,13 +100,14 @@ async function onlyTheYoungestAreLost({ report }: Context, pair: Pair, audit: Au
   const there = await postsIn(pair.clusters.vps);
   const lost = missing(audit.acknowledged, there);
   const oldest = Math.min(offAt, ...lost.map(({ at }) => at));
-  const old = audit.acknowledged.filter(({ at }) => at < offAt - (archiveInterval + upload) * 1000);
+  const kept = archiveInterval + upload;
+  const old = audit.acknowledged.filter(({ at }) => at < offAt - kept * 1000);
   const probe = (posts: readonly Acknowledged[]) => () => {
     const gone = missing(posts, there);
     assert.equal(gone.length, 0, `${gone.length} of ${posts.length} posts are lost`);
   };
   await report.check(
-    `lost are the posts of the last ${since(oldest, offAt)} s and none that is older than the archive interval (${lost.length} of ${audit.acknowledged.length})`,
+    `lost are posts of the last ${since(oldest, offAt)} s (${lost.length} of ${audit.acknowledged.length}), and none that is older than ${kept} s: the archive interval, ${archiveInterval} s, and the ${upload} s that a segment may take to arrive`,
     () => {
       assert.ok(old.length > 30, `only ${old.length} posts are older`);
       probe(old)();

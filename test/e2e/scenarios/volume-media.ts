@@ -4,6 +4,7 @@
 import * as assert from "node:assert/strict";
 import * as crypto from "node:crypto";
 import { copiedKey } from "../../../components/media-copy";
+import { copyMedia } from "../../../lib/switch/media";
 import { claimGone, claimUid } from "../support/claims";
 import { Cluster } from "../support/cluster";
 import { eventually, sleep } from "../support/processes";
@@ -52,6 +53,7 @@ export const volumeMedia: Scenario = {
     const site: Site = { context, cluster, client, s3 };
     const upload = await uploadIsServed(site);
     await copyReachesTheVault(site, upload);
+    await lastCopyTakesTheYoungest(site);
     await missingShareIsNoticed(site, project);
 
     await report.check("an upload survives the deletion of every pod of Mastodon", async () => {
@@ -192,6 +194,22 @@ async function copyReachesTheVault({ context: { report }, cluster, s3 }: Site, u
     const copied = Date.parse((await s3.get(buckets.vault, copiedKey("home"))).trim());
     assert.ok(copied >= started - 5000, `copied at ${new Date(copied).toISOString()}`);
   });
+}
+
+/** As a planned switch does it, once nobody writes any more: afterwards the volume's site brings nothing to the vault. */
+async function lastCopyTakesTheYoungest({ context: { report }, cluster, client, s3 }: Site): Promise<void> {
+  await report.check(
+    "a switch's last copy takes what was uploaded just now, and returns when it is there",
+    async () => {
+      const { path } = await send(client);
+      await copyMedia({ cluster: cluster.access, namespace, site: "home" });
+      const keys = await s3.keys(buckets.vault, "media/files/");
+      assert.ok(
+        keys.includes(`media/files${path.replace(/^\/system/, "")}`),
+        `${path} is not among ${keys.length} copies`,
+      );
+    },
+  );
 }
 
 async function missingShareIsNoticed(

@@ -283,7 +283,7 @@ let kept: Pair | undefined;
 /** The pair that the scenario before left, if it is well; else a new one. Whoever takes it must hand it on. */
 export async function takePair(context: Context): Promise<Pair> {
   const found = await takeKept(context, "both on");
-  return found ?? newPair(context, "warm");
+  return found ?? newPair(context);
 }
 
 /** The pair that the scenario before left, if there is one and it is in that state. */
@@ -308,8 +308,8 @@ export function handOn(pair: Pair): void {
   kept = pair;
 }
 
-/** Two emptied clusters, `home` active. @param standby `none`: nothing of ours is in the other cluster. */
-export async function newPair(context: Context, standby: "warm" | "none"): Promise<Pair> {
+/** Two emptied clusters, `home` active and `vps` its warm standby. */
+async function newPair(context: Context): Promise<Pair> {
   const { environment, report } = context;
   kept = undefined;
   const { project, secrets, s3 } = await outlivingTheScenario(() =>
@@ -324,6 +324,6 @@ export async function newPair(context: Context, standby: "warm" | "none"): Promi
       await pair.learnAuthority(site);
     });
   await up("home");
-  if (standby === "warm") await up("vps");
+  await up("vps");
   return pair;
 }

@@ -227,11 +227,6 @@ export class Project {
     return succeeded(await this.pulumi(args, options), args.slice(0, 2).join(" "));
   }
 
-  /** Makes a stack; the salt of its passphrase goes into its file. */
-  initStack(site: Site | "dev"): Promise<PulumiOutcome> {
-    return this.mustPulumi(["stack", "init", site]);
-  }
-
   async up(site: Site | "dev", options?: PulumiOptions): Promise<PulumiOutcome> {
     const outcome = await this.pulumi(["up", "--stack", site, "--yes", "--skip-preview"], options);
     if (outcome.code === 0) this.checked = "yes";
