@@ -222,7 +222,7 @@ async function clusterLines(site: Site, archive: string, now: number): Promise<C
   const parts = await Promise.all([
     attempt("pods", namespace, () => workloadLines(cluster, settings, now)),
     settings.lease === "vault" ? attempt("lease", "gate", () => gateLines(cluster, site)) : [],
-    attempt("database", database, () => databaseLines(cluster, database, settings)),
+    attempt("database", database, () => databaseLines(cluster, database, settings, now)),
     role === "standby"
       ? attempt("database", `${settings.site} follows`, async () => [
           databases?.current === undefined && isCold(settings)
@@ -334,16 +334,18 @@ async function followsLine(cluster: StatusCluster, database: string, site: Site,
   return lagLine(name, lag, archiveInterval);
 }
 
-async function databaseLines(cluster: StatusCluster, name: string, settings: Settings): Promise<StatusLine[]> {
-  const state = await cluster.database(name);
+async function databaseLines(
+  cluster: StatusCluster,
+  name: string,
+  settings: Settings,
+  now: number,
+): Promise<StatusLine[]> {
+  const state = await cluster.database(name, now);
   if (state === undefined) {
     if (isCold(settings)) return [];
     return [line("database", name, "fault", "is not there: pulumi up")];
   }
-  return [
-    line("database", name, state.ready ? "ok" : "fault", state.phase),
-    ...Object.entries(state.troubles).map(([condition, message]) => line("database", condition, "fault", message)),
-  ];
+  return lines.databaseLines(name, state, settings.images.postgres);
 }
 
 async function backupLines(
