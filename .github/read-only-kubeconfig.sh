@@ -22,7 +22,8 @@ if [ -z "$token" ]; then
   exit 1
 fi
 
-base64 --wrap=0 << END
+# Not `base64 --wrap=0`: macOS has none.
+base64 << END | tr -d '\n'
 apiVersion: v1
 kind: Config
 clusters:

@@ -10,6 +10,8 @@
 # encryption keys is found: then the identity that was restored is not the one that wrote the database. `encryptedValues` says how many were
 # tried; with none, `decrypted` is true and proves nothing. `mediaSample` names up to five files by their keys in the bucket.
 #
+# MEDIA_WRITTEN_BEFORE  a moment in ISO 8601, or unset: the sample is of files written before it
+#
 # Reads only; a read-only standby will do. Exit code 0 whenever there is a report, whatever it says.
 
 module HomesteadDrill
@@ -59,7 +61,10 @@ module HomesteadDrill
     end
 
     def media
-      MediaAttachment.unscoped.where.not(file_file_name: nil).where(remote_url: '').order(id: :desc).limit(5).map { |attachment| attachment.file.path }
+      uploads = MediaAttachment.unscoped.where.not(file_file_name: nil).where(remote_url: '')
+      # Not by its creation: a video is written again, perhaps under another name, when it has been re-encoded.
+      uploads = uploads.where('updated_at < ?', Time.iso8601(ENV['MEDIA_WRITTEN_BEFORE'])) if ENV['MEDIA_WRITTEN_BEFORE']
+      uploads.order(id: :desc).limit(5).map { |attachment| attachment.file.path }
     end
   end
 end

@@ -5,15 +5,20 @@
 #   push      on the active site, every 15 minutes: new files to the vault
 #   pull      on a standby, every 15 minutes: new files from the vault
 #
-# Nothing here deletes or changes a file that is there, on either side: Mastodon never changes a file it has stored.
+# Nothing here deletes a file, on either side. Mastodon writes over one when it has re-encoded a video: what differs and
+# is newer takes the other's place, and the vault keeps its old copy under another name.
 #
 # VOLUME  where the volume is mounted            REMOTE  the vault, as rclone has it: vault:bucket
-# SITE    home, vps or dev                       CLAIM   UID of the volume's claim
-set -eu
+# FILES   where in the vault the copies are      SITE    home, vps or dev
+# CLAIM   UID of the volume's claim              EPOCH   (restore) counts the switches of the active site
+#
+# No globs (-f): patterns are rclone's.
+set -euf
 
 # Its absence tells a share that is not mounted from a volume that is empty, and the web host shows it to the world.
 sentinel="$VOLUME/homestead/volume.txt"
-files="$REMOTE/media/files"
+files="$REMOTE/${FILES%/}"
+replaced="$REMOTE/media/replaced"
 # Which volume of this site has been in use: one that was, and has no sentinel, is not there.
 seen="volume-$SITE"
 
@@ -40,8 +45,45 @@ insist_on_volume() {
 }
 lost="the share behind the claim 'media' is empty or not mounted. Mount it; if its files are lost, delete the claim (docs/runbooks/media-volume.md)"
 
+# Words of their own, wherever they are used without quotes.
+talk="--stats-one-line --stats 1m --log-level NOTICE"
+# Not what other servers' files are cached from, which they still have. Not what may still be being written.
+chosen="--min-age ${MIN_AGE:-1m} --exclude /cache/** --exclude /homestead/** --exclude /lost+found/**"
+
+written() {
+  ask lsf --format t "$1"
+}
+
+# Of the files that differ, those that are newer than the other side's. One that differs and was not written since was
+# damaged, here or there: that is a fault to be looked at, and no reason to lose the good one.
+#
+#   take_newer FROM TO KEPT [FILTER...]   KEPT: where in the vault to keep what gives way, or nothing
+take_newer() {
+  from=$1 to=$2 kept=$3
+  shift 3
+  differing=$(mktemp)
+  # Its exit code is the same for files that differ and for what went wrong: the copy after it fails on the latter again.
+  rclone check --size-only --one-way --log-level ERROR "$@" --differ "$differing" "$from" "$to" || :
+  while IFS= read -r name; do
+    new=$(written "$from/$name")
+    old=$(written "$to/$name")
+    expr "$new" \> "$old" > /dev/null || continue
+    # Not --backup-dir, which moves: the keys need not be able to delete. Named by its time: tried again, it is kept once.
+    if [ "$kept" != "" ]; then ask copyto "$to/$name" "$kept/$name.$(echo "$old" | tr -d ' :-')"; fi
+    ask copyto "$from/$name" "$to/$name"
+    echo "media: $name of $new took the place of that of $old"
+  done < "$differing"
+  rm "$differing"
+}
+
 from_vault() {
-  ask copy --size-only --ignore-existing --transfers 8 --stats-one-line --stats 1m --log-level NOTICE "$files" "$VOLUME"
+  rclone copy --size-only --immutable --transfers 8 $talk "$files" "$VOLUME" && return
+  take_newer "$files" "$VOLUME" ""
+  ask copy --size-only --ignore-existing --transfers 8 $talk "$files" "$VOLUME"
+}
+
+to_vault() {
+  "$@" copy --size-only --immutable --transfers 4 $chosen $talk "$VOLUME" "$files"
 }
 
 case "$1" in
@@ -51,19 +93,26 @@ restore)
   known=
   if echo "$listed" | grep -qx "$seen"; then known=$(ask cat "$REMOTE/media/$seen"); fi
   if [ "$known" = "$CLAIM" ]; then insist_on_volume "$lost"; fi
-  if echo "$listed" | grep -qx "files/"; then from_vault; fi
+  # Once for a volume and an epoch: what Mastodon has deleted is still in the vault, and would come back every time.
+  filled="$VOLUME/homestead/restored"
+  if [ "$(cat "$filled" 2> /dev/null)" != "$CLAIM $EPOCH" ] && echo "$listed" | grep -qx "$(basename "$FILES")/"; then
+    from_vault
+  fi
   mkdir -p "$VOLUME/homestead"
   echo "homestead media volume of $SITE" > "$sentinel"
+  echo "$CLAIM $EPOCH" > "$filled"
   printf %s "$CLAIM" | ask rcat "$REMOTE/media/$seen"
-  echo "media: $(find "$VOLUME" -type f | wc -l) files on the volume"
+  echo "media: $(find "$VOLUME" -type f ! -path "$VOLUME/homestead/*" | wc -l) files on the volume"
   ;;
 push)
   insist_on_volume "$lost"
-  # Not what other servers' files are cached from, which they still have. Not what may still be being written. A file
-  # that differs from its copy is a fault to be looked at, and no reason to lose the copy.
-  ask copy --size-only --immutable --min-age "${MIN_AGE:-1m}" --exclude '/cache/**' --exclude '/homestead/**' \
-    --exclude '/lost+found/**' --transfers 4 --stats-one-line --stats 1m --log-level NOTICE "$VOLUME" "$files"
-  date -u +%Y-%m-%dT%H:%M:%SZ | ask rcat "$REMOTE/media/copied-$SITE"
+  # What was uploaded while it copies may not be in it.
+  began=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+  if ! to_vault rclone; then
+    take_newer "$VOLUME" "$files" "$replaced" $chosen
+    to_vault ask
+  fi
+  echo "$began" | ask rcat "$REMOTE/media/copied-$SITE"
   echo "media: copied"
   ;;
 pull)

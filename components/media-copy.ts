@@ -22,7 +22,9 @@ export const copyPods = "media-copy";
 export const copyName = "media-copy";
 /** Where a volume's copy stands in the vault. */
 export const copyPrefix = "media/";
-/** Object that holds the time of a site's last complete copy, in ISO 8601. */
+/** Where the copies of its files are, each by its path on the volume. */
+export const filesPrefix = `${copyPrefix}files/`;
+/** Object that holds when a site's last complete copy began, in ISO 8601. */
 export const copiedKey = (site: string): string => `${copyPrefix}copied-${site}`;
 /** File that tells a volume from a share that is not mounted; below the volume's root, which the web host serves at `/system`. */
 export const sentinel = "homestead/volume.txt";
@@ -84,6 +86,7 @@ export function mediaCopy(parent: pulumi.Resource, name: string, args: MediaCopy
           env: [
             { name: "VOLUME", value: "/system" },
             { name: "REMOTE", value: `vault:${args.vault.bucket}` },
+            { name: "FILES", value: filesPrefix },
             { name: "SITE", value: args.site },
             { name: "CLAIM", value: args.claim.metadata.uid },
             ...env,
@@ -115,7 +118,8 @@ export function mediaCopy(parent: pulumi.Resource, name: string, args: MediaCopy
       spec: {
         backoffLimit: 2,
         activeDeadlineSeconds: limit,
-        // Again for another volume, and when the site takes over: what the other one copied last must be here by then.
+        // Again for another volume, and when the site takes over: what the other one copied last must be here by then. The
+        // script copies once for each of these, and not for whatever else of this changes.
         template: template("restore", [{ name: "EPOCH", value: String(args.epoch) }]),
       },
     },

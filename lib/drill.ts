@@ -4,7 +4,7 @@
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { copyPrefix } from "../components/media-copy";
+import { copiedKey, filesPrefix } from "../components/media-copy";
 import { newestBaseBackup } from "./archive";
 import { DrillCluster, DrillFailure } from "./drill/cluster";
 import * as manifests from "./drill/manifests";
@@ -13,6 +13,7 @@ import { lostSinceBackup, missingFromRestored, parseReport } from "./drill/verdi
 import type { MastodonReport, RowCounts } from "./drill/verdicts";
 import { addressesOf } from "./egress";
 import { kubeClient } from "./kube";
+import { copiedAt } from "./media-copied";
 import { projectFolder } from "./plan";
 import { readLease } from "./lease/store";
 import { s3Request } from "./s3";
@@ -40,6 +41,9 @@ export interface DrillResult {
   /** How long it took, in seconds. */
   seconds: { restore?: number; boot?: number; total: number };
 }
+
+/** Seconds: a copy leaves out what is younger than a minute, and a file is written a moment after its row. */
+const copyMargin = 120;
 
 export interface DrillOptions {
   /** Told of each step as it begins. */
@@ -110,6 +114,7 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   progress("counting rows of the live database, and waiting for its WAL in the archive");
   await countLive(cluster, settings, result);
 
+  const copied = settings.media.kind === "volume" ? await copiedAt(site) : undefined;
   const args: DrillArgs = {
     settings,
     archive: result.archive,
@@ -119,6 +124,7 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
     environment,
     secrets,
     script: fs.readFileSync(path.join(projectFolder, "components", "drill.rb"), "utf8"),
+    ...(copied === undefined ? {} : { mediaWrittenBefore: new Date(copied.getTime() - copyMargin * 1000) }),
   };
   progress(`restoring ${backup.id} of ${result.archive}, as it is and with all WAL since`);
   const restoreStart = Date.now();
@@ -143,7 +149,11 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   result.seconds.boot = since(bootStart);
 
   progress("fetching a sample of media");
-  await fetchMedia(site, report, result);
+  if (settings.media.kind === "volume" && copied === undefined)
+    result.failures.push(
+      `${copiedKey(settings.site)} is not in bucket '${settings.vault.bucket}', or not for these keys: the media volume was never copied whole`,
+    );
+  else await fetchMedia(site, report.mediaSample, result);
 }
 
 async function countLive(cluster: DrillCluster, settings: Settings, result: DrillResult): Promise<void> {
@@ -205,17 +215,27 @@ function judgeDecryption({ decrypted, encryptedValues }: MastodonReport, result:
   return true;
 }
 
-async function fetchMedia({ settings, secrets }: Site, report: MastodonReport, result: DrillResult): Promise<void> {
-  if (report.mediaSample.length === 0) {
-    result.warnings.push("the database knows of no uploads, so none was fetched");
+/**
+ * Fetches uploads from where a restored server would have them: the media bucket, or the copy of a volume.
+ *
+ * @param sample as Mastodon names their files
+ */
+export async function fetchMedia(
+  { settings, secrets }: { settings: Pick<Settings, "media" | "vault">; secrets: Site["secrets"] },
+  sample: readonly string[],
+  result: Pick<DrillResult, "failures" | "warnings" | "mediaFetched">,
+): Promise<void> {
+  const { media, vault } = settings;
+  if (sample.length === 0) {
+    const which = media.kind === "volume" ? "uploads that the volume's copy should have" : "uploads";
+    result.warnings.push(`the database knows of no ${which}, so none was fetched`);
     return;
   }
-  const { media, vault } = settings;
   const keys = { accessKeyId: secrets.mediaAccessKeyId ?? "", secretAccessKey: secrets.mediaSecretAccessKey ?? "" };
   const bucket = media.kind === "volume" ? vault : media;
   let fetched = 0;
-  for (const name of report.mediaSample) {
-    const key = (media.kind === "volume" ? copyPrefix : "") + withinMedia(name);
+  for (const name of sample) {
+    const key = (media.kind === "volume" ? filesPrefix : "") + withinMedia(name);
     try {
       const response = await s3Request(bucket, keys, "GET", { key });
       const { byteLength } = await response.arrayBuffer();

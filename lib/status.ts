@@ -1,14 +1,14 @@
 /** The server and its sites at a glance. Each part is asked by itself: what is dead is one line, and the others still answer. */
 import * as net from "node:net";
 import { queues as mastodonQueues } from "../components/mastodon";
-import { copiedKey } from "../components/media-copy";
 import { cannotFollow, newestBaseBackup, newestSegment, partedAt, segmentsBehind } from "./archive";
 import { clusterName, findDatabases } from "./database";
 import { span } from "./drill/verdicts";
 import { kubeClient } from "./kube";
 import type { StoredLease } from "./lease/lease";
 import { readLease } from "./lease/store";
-import { bucketFault, s3Request } from "./s3";
+import { copiedAt } from "./media-copied";
+import { bucketFault } from "./s3";
 import type { Site } from "./site-secrets";
 import { StatusCluster } from "./status/cluster";
 import { addressesOf, certificateDays, ownAddresses } from "./status/edge";
@@ -222,7 +222,7 @@ async function clusterLines(site: Site, archive: string, now: number): Promise<C
   const parts = await Promise.all([
     attempt("pods", namespace, () => workloadLines(cluster, settings, now)),
     settings.lease === "vault" ? attempt("lease", "gate", () => gateLines(cluster, site)) : [],
-    attempt("database", database, () => databaseLines(cluster, database, settings)),
+    attempt("database", database, () => databaseLines(cluster, database, settings, now)),
     role === "standby"
       ? attempt("database", `${settings.site} follows`, async () => [
           databases?.current === undefined && isCold(settings)
@@ -334,16 +334,18 @@ async function followsLine(cluster: StatusCluster, database: string, site: Site,
   return lagLine(name, lag, archiveInterval);
 }
 
-async function databaseLines(cluster: StatusCluster, name: string, settings: Settings): Promise<StatusLine[]> {
-  const state = await cluster.database(name);
+async function databaseLines(
+  cluster: StatusCluster,
+  name: string,
+  settings: Settings,
+  now: number,
+): Promise<StatusLine[]> {
+  const state = await cluster.database(name, now);
   if (state === undefined) {
     if (isCold(settings)) return [];
     return [line("database", name, "fault", "is not there: pulumi up")];
   }
-  return [
-    line("database", name, state.ready ? "ok" : "fault", state.phase),
-    ...Object.entries(state.troubles).map(([condition, message]) => line("database", condition, "fault", message)),
-  ];
+  return lines.databaseLines(name, state, settings.images.postgres);
 }
 
 async function backupLines(
@@ -389,19 +391,20 @@ async function dnsLines(settings: Settings, resolvers: readonly string[] = []): 
   return (await Promise.all(each)).flat();
 }
 
-async function mediaLines({ settings, secrets }: Site, now: number): Promise<StatusLine[]> {
-  const { media, vault, activeSite, objectStore } = settings;
+async function mediaLines(site: Site, now: number): Promise<StatusLine[]> {
+  const { settings, secrets } = site;
+  const { media, objectStore } = settings;
   if (objectStore === "embedded") return [];
-  const keys = { accessKeyId: secrets.mediaAccessKeyId ?? "", secretAccessKey: secrets.mediaSecretAccessKey ?? "" };
   if (media.kind === "volume") {
     return attempt("media", "copy in the vault", async () => {
-      const response = await s3Request(vault, keys, "GET", { key: copiedKey(activeSite) });
-      const age = now - Date.parse((await response.text()).trim()) / 1000;
-      if (!response.ok || Number.isNaN(age)) return [line("media", "copy in the vault", "fault", "there is none yet")];
+      const copied = await copiedAt(site);
+      if (copied === undefined) return [line("media", "copy in the vault", "fault", "there is none yet")];
+      const age = now - copied.getTime() / 1000;
       const verdict = lines.byLimit(age, { warning: 3600, fault: 24 * 3600 });
       return [line("media", "copy in the vault", verdict, `${span(age)} old`)];
     });
   }
+  const keys = { accessKeyId: secrets.mediaAccessKeyId ?? "", secretAccessKey: secrets.mediaSecretAccessKey ?? "" };
   const fault = await bucketFault(media, keys);
   return [line("media", media.bucket, fault === undefined ? "ok" : "fault", fault ?? "there, and the keys open it")];
 }

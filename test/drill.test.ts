@@ -2,7 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { interruptible, render } from "../cli/drill";
 import { endOf, listing, newestOf } from "../lib/archive";
-import { compareFingerprint } from "../lib/drill";
+import { filesPrefix } from "../components/media-copy";
+import { compareFingerprint, fetchMedia } from "../lib/drill";
 import { firstLease, formatLease } from "../lib/lease/lease";
 import { fakeStore } from "./support/fake-store";
 import * as manifests from "../lib/drill/manifests";
@@ -245,6 +246,50 @@ describe("a drill's result", () => {
     [187_200, "2 d 4 h"],
   ])("says %i seconds as %s", (seconds, text) => {
     expect(span(seconds)).toBe(text);
+  });
+});
+
+describe("the sample of media", () => {
+  const path = "media_attachments/files/115/original/a.png";
+  const onVolume = `/opt/mastodon/public/system/${path}`;
+  const fetched = async (kind: "bucket" | "volume", sample: string[], stored: string) => {
+    const store = await fakeStore();
+    store.put(stored, "a picture");
+    const media = kind === "volume" ? { kind } : { kind, ...store.vault };
+    const secrets = { mediaAccessKeyId: "id", mediaSecretAccessKey: "secret" };
+    const result: Parameters<typeof fetchMedia>[2] = { failures: [], warnings: [] };
+    await fetchMedia({ settings: { media, vault: store.vault }, secrets }, sample, result);
+    return result;
+  };
+
+  it("is fetched from the media bucket, or from where the vault has the copy of a volume", async () => {
+    expect(await fetched("bucket", [path], path)).toEqual({ failures: [], warnings: [], mediaFetched: 1 });
+    expect(await fetched("volume", [onVolume], `${filesPrefix}${path}`)).toEqual({
+      failures: [],
+      warnings: [],
+      mediaFetched: 1,
+    });
+  });
+
+  it("is missed with its key", async () => {
+    expect((await fetched("volume", [onVolume], path)).failures).toEqual([
+      `upload media/files/${path} is not in bucket 'vault': 404`,
+    ]);
+  });
+
+  it("may be empty, which is no failure", async () => {
+    expect(await fetched("volume", [], path)).toEqual({
+      failures: [],
+      warnings: ["the database knows of no uploads that the volume's copy should have, so none was fetched"],
+    });
+  });
+
+  it("is of what the copy of a volume must have by now", () => {
+    const job = (extra: Partial<DrillArgs>) => JSON.stringify(manifests.mastodonObjects({ ...args, ...extra }));
+    expect(job({ mediaWrittenBefore: new Date(Date.UTC(2026, 10, 23)) })).toContain(
+      '"env":[{"name":"MEDIA_WRITTEN_BEFORE","value":"2026-11-23T00:00:00.000Z"}]',
+    );
+    expect(job({})).not.toContain("MEDIA_WRITTEN_BEFORE");
   });
 });
 

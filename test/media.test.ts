@@ -8,7 +8,7 @@ import * as path from "node:path";
 import { describe, expect, it } from "vitest";
 import { copyAssets, mediaValues, publicUrl, volumeProbe } from "../components/media";
 import type { MediaBucket } from "../components/media";
-import { copiedKey, sentinel } from "../components/media-copy";
+import { copiedKey, filesPrefix, sentinel } from "../components/media-copy";
 import { planStack, projectFolder } from "../lib/plan";
 import type { Plan } from "../lib/plan";
 import { checksOf } from "../lib/verify/checks";
@@ -189,15 +189,21 @@ describe.skipIf(!rclone)("the copy of a media volume", () => {
           RCLONE_CONFIG: path.join(folder, "none.conf"),
           VOLUME: volume,
           REMOTE: vault,
+          FILES: filesPrefix,
           SITE: "home",
           CLAIM: "claim-1",
+          EPOCH: "1",
           MIN_AGE: "0s",
           ...env,
         },
       });
-    const put = (file: string, text: string, root = volume) => {
+    /** @param age seconds before {@link start} at which it was written; now if not given */
+    const put = (file: string, text: string, root = volume, age?: number) => {
       fs.mkdirSync(path.dirname(path.join(root, file)), { recursive: true });
       fs.writeFileSync(path.join(root, file), text);
+      if (age === undefined) return;
+      const seconds = start - age;
+      fs.utimesSync(path.join(root, file), seconds, seconds);
     };
     const read = (file: string, root = volume) => fs.readFileSync(path.join(root, file), "utf8");
     const has = (file: string, root = volume) => fs.existsSync(path.join(root, file));
@@ -207,12 +213,14 @@ describe.skipIf(!rclone)("the copy of a media volume", () => {
     };
     return { volume, vault, work, put, read, has, empty };
   }
+  const start = Date.UTC(2026, 10, 23, 8) / 1000;
   const upload = "media_attachments/files/115/original/a.png";
-  const inVault = `media/files/${upload}`;
+  const inVault = `${filesPrefix}${upload}`;
+  const video = "media_attachments/files/116/original/b.mp4";
 
   it("begins with nothing in the vault, and marks the volume", async () => {
     const w = world();
-    expect(await w.work("restore")).toMatchObject({ code: 0, stdout: "media: 1 files on the volume\n" });
+    expect(await w.work("restore")).toMatchObject({ code: 0, stdout: "media: 0 files on the volume\n" });
     expect(w.read(sentinel)).toBe("homestead media volume of home\n");
   });
 
@@ -241,20 +249,59 @@ describe.skipIf(!rclone)("the copy of a media volume", () => {
     expect(w.has(inVault, w.vault)).toBe(true);
   });
 
-  it("leaves a copy alone whose file has changed, and fails, so that the copy's age tells", async () => {
+  it("takes a file that was written again for its copy, and keeps the old one: Mastodon re-encodes videos", async () => {
     const w = world();
     await w.work("restore");
-    w.put(upload, "a picture");
+    w.put(video, "as it was uploaded", w.volume, 120);
     await w.work("push");
-    const before = w.read(copiedKey("home"), w.vault);
-    w.put(upload, "half a pic");
-    fs.writeFileSync(path.join(w.vault, copiedKey("home")), before);
+    w.put(upload, "a picture", w.volume, 60);
+    w.put(video, "re-encoded", w.volume, 60);
+    const outcome = await w.work("push");
+    expect(outcome).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(
+        new RegExp(`^media: ${video} of \\S+ \\S+ took the place of that of .*\\nmedia: copied\\n$`),
+      ) as string,
+    });
+    expect(w.read(`${filesPrefix}${video}`, w.vault)).toBe("re-encoded");
+    expect(w.read(inVault, w.vault)).toBe("a picture");
+    const kept = `media/replaced/${path.dirname(video)}`;
+    const [name = "", ...others] = fs.readdirSync(path.join(w.vault, kept));
+    expect(others).toEqual([]);
+    expect(name).toMatch(/^b\.mp4\.20\d{12}$/);
+    expect(w.read(`${kept}/${name}`, w.vault)).toBe("as it was uploaded");
+    expect(await w.work("push")).toMatchObject({ code: 0, stdout: "media: copied\n" });
+  });
+
+  it("leaves a copy alone whose file has changed and was not written, and fails, so that the copy's age tells", async () => {
+    const w = world();
+    await w.work("restore");
+    w.put(upload, "a picture", w.volume, 60);
+    await w.work("push");
+    const before = "2026-11-23T08:00:00Z\n";
+    w.put(upload, "half a pic", w.volume, 60);
+    w.put(video, "new", w.volume, 60);
+    w.put(copiedKey("home"), before, w.vault);
     const outcome = await w.work("push");
     expect(outcome.code).toBe(1);
     expect(outcome.stderr).toMatch(/immutable file modified/);
     expect(outcome.stderr).toMatch(/media: expected the vault to answer 'rclone copy', got exit code \d+/);
     expect(w.read(inVault, w.vault)).toBe("a picture");
+    expect(w.read(`${filesPrefix}${video}`, w.vault)).toBe("new");
+    expect(w.has("media/replaced", w.vault)).toBe(false);
     expect(w.read(copiedKey("home"), w.vault)).toBe(before);
+  });
+
+  it("replaces no copy by a file that is older, or may still be being written", async () => {
+    const w = world();
+    await w.work("restore");
+    w.put(upload, "a picture", w.volume, 60);
+    await w.work("push");
+    w.put(upload, "an older one", w.volume, 120);
+    expect((await w.work("push")).code).toBe(1);
+    w.put(upload, "being written");
+    expect((await w.work("push", { MIN_AGE: "1m" })).code).toBe(0);
+    expect(w.read(inVault, w.vault)).toBe("a picture");
   });
 
   it("copies neither other servers' files, nor its own mark, nor what may still be being written", async () => {
@@ -294,23 +341,45 @@ describe.skipIf(!rclone)("the copy of a media volume", () => {
     expect(fs.readdirSync(w.volume)).toEqual([]);
   });
 
-  it("brings a standby what is new, over nothing that is there", async () => {
+  it("brings a standby what is new or was written again, and changes nothing else", async () => {
     const w = world();
     await w.work("restore");
-    w.put("a.png", "as it is here");
-    w.put("media/files/a.png", "as it is there, and longer", w.vault);
-    w.put("media/files/b.png", "new", w.vault);
+    w.put("a.png", "as it is here", w.volume, 60);
+    w.put(`${filesPrefix}a.png`, "as it is there, and longer", w.vault, 60);
+    w.put(`${filesPrefix}b.png`, "new", w.vault);
+    w.put(video, "as it was uploaded", w.volume, 120);
+    w.put(`${filesPrefix}${video}`, "re-encoded", w.vault, 60);
     expect((await w.work("pull")).code).toBe(0);
-    expect([w.read("a.png"), w.read("b.png")]).toEqual(["as it is here", "new"]);
-    expect(w.has(copiedKey("home"), w.vault)).toBe(false);
+    expect([w.read("a.png"), w.read("b.png"), w.read(video)]).toEqual(["as it is here", "new", "re-encoded"]);
+    expect(fs.readdirSync(path.join(w.vault, "media")).sort()).toEqual(["files", "volume-home"]);
   });
 
   it("brings a site that takes over what it lacks, though its volume is not new", async () => {
     const w = world();
     await w.work("restore");
     w.put(inVault, "made at the other site", w.vault);
-    expect((await w.work("restore")).code).toBe(0);
+    expect((await w.work("restore", { EPOCH: "2" })).code).toBe(0);
     expect(w.read(upload)).toBe("made at the other site");
+  });
+
+  it("brings back nothing that was deleted since, when it is run again for the same volume and epoch", async () => {
+    const w = world();
+    await w.work("restore");
+    w.put(upload, "a picture");
+    await w.work("push");
+    fs.rmSync(path.join(w.volume, upload));
+    expect(await w.work("restore")).toMatchObject({ code: 0, stdout: "media: 0 files on the volume\n" });
+    expect(w.has(upload)).toBe(false);
+  });
+
+  it("tries again after a restore that failed", async () => {
+    const w = world();
+    w.put(inVault, "a picture", w.vault);
+    fs.mkdirSync(path.join(w.volume, upload), { recursive: true });
+    expect((await w.work("restore")).code).toBe(1);
+    fs.rmdirSync(path.join(w.volume, upload));
+    expect((await w.work("restore")).code).toBe(0);
+    expect(w.read(upload)).toBe("a picture");
   });
 
   it("refuses other work", async () => {

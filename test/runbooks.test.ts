@@ -56,7 +56,7 @@ const known: Record<string, Record<string, readonly string[]>> = {
   },
   kubectl: {
     get: ["-o", "-l", "-A"],
-    logs: ["-l", "--tail", "--all-containers", "-c"],
+    logs: ["-l", "--tail", "--all-containers", "-c", "--follow", "--pod-running-timeout"],
     exec: ["-c", "-it"],
     create: ["-f"],
     "create job": ["--from"],

@@ -84,6 +84,50 @@ describe("a workload", () => {
   });
 });
 
+describe("the database", () => {
+  const state = {
+    phase: "Cluster in healthy state",
+    ready: true,
+    troubles: {},
+    pods: { images: ["ghcr.io/c/postgresql:18.1@sha256:ab"], restarts: 0 },
+  };
+
+  it("is said with its version, and with restarts and another image than the stack's as a workload is", () => {
+    const said = (pods: Partial<typeof state.pods & { lastEndSeconds: number }>, configured = state.pods.images[0]) =>
+      lines.databaseLines("postgres-g1", { ...state, pods: { ...state.pods, ...pods } }, configured ?? "")[0];
+    expect(said({})).toEqual({
+      area: "database",
+      what: "postgres-g1",
+      verdict: "ok",
+      says: "Cluster in healthy state; 18.1",
+    });
+    expect(said({ restarts: 3, lastEndSeconds: 300 })).toMatchObject({
+      verdict: "warning",
+      says: "Cluster in healthy state; 18.1; 3 restarts, the last 5 min ago",
+    });
+    expect(said({}, "ghcr.io/c/postgresql:18.2")).toMatchObject({
+      verdict: "warning",
+      says: "Cluster in healthy state; 18.1; the stack says 18.2: pulumi up",
+    });
+  });
+
+  it("is said by its phase alone while it has no pod", () => {
+    const none = { ...state, ready: false, phase: "Setting up primary", pods: { images: [], restarts: 0 } };
+    expect(lines.databaseLines("postgres-g1", none, "ghcr.io/c/postgresql:18.1")).toEqual([
+      { area: "database", what: "postgres-g1", verdict: "fault", says: "Setting up primary" },
+    ]);
+  });
+
+  it("has a line for each condition that does not hold", () => {
+    const failing = { ...state, troubles: { ContinuousArchiving: "no bucket" } };
+    expect(lines.databaseLines("postgres-g1", failing, "ghcr.io/c/postgresql:18.1@sha256:ab")[1]).toMatchObject({
+      verdict: "fault",
+      what: "ContinuousArchiving",
+      says: "no bucket",
+    });
+  });
+});
+
 describe("the backup", () => {
   it("is a warning after a night without, a fault after two, and none is a fault", () => {
     const verdict = (age?: number) => lines.baseBackupLine("home-g1", age).verdict;
@@ -470,7 +514,15 @@ async function fakeApi(site: SiteName, { database, valkey, former }: FakeSite): 
     },
     [`${apps}/statefulsets`]: { items: [queue, workload("valkey-cache", images.valkey)] },
     [`${apps}/statefulsets/valkey`]: queue,
-    [`${core}/pods`]: { items: [{ metadata: { name: "postgres-g1-1" } }] },
+    [`${core}/pods`]: {
+      items: [
+        {
+          metadata: { name: "postgres-g1-1" },
+          spec: { containers: [{ name: "postgres", image: images.postgres }] },
+          status: { containerStatuses: [{ name: "postgres", restartCount: 0, lastState: {}, state: { running: {} } }] },
+        },
+      ],
+    },
     [`${core}/pods/valkey-0/log`]: "gate: unverified: Valkey waits\n1:M 23 Nov 2026 Ready\n",
     [`${postgres}/clusters`]: { items: databases },
     ...Object.fromEntries(databases.map((object) => [`${postgres}/clusters/${object.metadata.name}`, object])),
@@ -663,7 +715,9 @@ describe("two sites", () => {
       "backup, lost if home went now: what was written in the last 9 s; queued jobs in any case",
     ]);
     expect(lineOf(siteOf(status, "home"), "gate")?.says).toBe("open, the lease was read 11 s ago");
-    expect(lineOf(siteOf(status, "home"), "postgres-g1")?.says).toBe("Cluster in healthy state");
+    expect(lineOf(siteOf(status, "home"), "postgres-g1")?.says).toBe(
+      `Cluster in healthy state; ${lines.tagOf(parseSettings(configurationOf("home")).images.postgres)}`,
+    );
     expect(lineOf(siteOf(status, "vps"), "gate")?.says).toBe("Valkey does not run here: nothing federates");
     expect(status.sites.map(({ site, role, verdict }) => [site, role, verdict])).toEqual([
       ["home", "active", "ok"],

@@ -37,6 +37,8 @@ export interface DrillArgs {
   secrets: Record<string, string>;
   /** `components/drill.rb`. */
   script: string;
+  /** Uploads to look for must have been written by then: a volume's newest are not in its copy yet. */
+  mediaWrittenBefore?: Date;
 }
 
 const meta = (name: string, extra: Record<string, string> = {}) => ({
@@ -206,8 +208,12 @@ export function drillEnvironment(site: Record<string, string>): Record<string, s
 
 /** An empty Valkey, the report's Job and a web process, whose readiness is Mastodon's own health check. */
 export function mastodonObjects(args: DrillArgs): KubernetesObject[] {
-  const { settings, secrets } = args;
-  const job = { name: "report", command: ["bin/rails", "runner", "/homestead/drill.rb"] };
+  const { settings, secrets, mediaWrittenBefore: before } = args;
+  const job = {
+    name: "report",
+    command: ["bin/rails", "runner", "/homestead/drill.rb"],
+    ...(before === undefined ? {} : { env: [{ name: "MEDIA_WRITTEN_BEFORE", value: before.toISOString() }] }),
+  };
   return [
     { apiVersion: "v1", kind: "ConfigMap", metadata: meta("mastodon-env"), data: drillEnvironment(args.environment) },
     { apiVersion: "v1", kind: "ConfigMap", metadata: meta("script"), data: { "drill.rb": args.script } },

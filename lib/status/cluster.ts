@@ -6,15 +6,7 @@ import { execInPod } from "../pod-exec";
 import { statusOf } from "../kube";
 import { readGate } from "./lease";
 import type { Running } from "./lease";
-import type { Archiver, Workload } from "./lines";
-
-/** State of the CloudNativePG Cluster. */
-export interface DatabaseState {
-  phase: string;
-  ready: boolean;
-  /** Messages of conditions that say that something does not work, by condition. */
-  troubles: Record<string, string>;
-}
+import type { Archiver, DatabaseState, Pods, Workload } from "./lines";
 
 /** The names of Mastodon's queues and what else Sidekiq keeps; the password goes from file to environment, in the pod. */
 const queueScript = (queues: readonly string[]) => `
@@ -116,20 +108,24 @@ export class StatusCluster {
     return { lsn, timeline: Number(timeline), ...(age === "" ? {} : { age: Number(age) }) };
   }
 
-  async database(name: string): Promise<DatabaseState | undefined> {
+  async database(name: string, now: number): Promise<DatabaseState | undefined> {
+    const { namespace } = this;
     let object: unknown;
     try {
       object = await this.custom.getNamespacedCustomObject({
         group: "postgresql.cnpg.io",
         version: "v1",
         plural: "clusters",
-        namespace: this.namespace,
+        namespace,
         name,
       });
     } catch (error) {
       if (statusOf(error) === 404) return undefined;
       throw error;
     }
+    // Without those of its jobs, which have ended.
+    const labelSelector = `cnpg.io/cluster=${name},cnpg.io/podRole=instance`;
+    const pods = (await this.core.listNamespacedPod({ namespace, labelSelector })).items;
     const { status } = object as {
       status?: { phase?: string; conditions?: { type: string; status: string; message?: string }[] };
     };
@@ -139,6 +135,10 @@ export class StatusCluster {
       phase: status?.phase ?? "no phase yet",
       ready: conditions.some(({ type, status: is }) => type === "Ready" && is === "True"),
       troubles: Object.fromEntries(bad.map(({ type, message }) => [type, message?.split("\n")[0] ?? ""])),
+      pods: {
+        images: pods.flatMap(({ spec }) => (spec?.containers ?? []).map(({ image }) => image ?? "")),
+        ...restartsOf(pods, now),
+      },
     };
   }
 
@@ -170,7 +170,7 @@ export class StatusCluster {
   }
 }
 
-function restartsOf(pods: k8s.V1Pod[], now: number): Pick<Workload, "restarts" | "lastEndSeconds" | "waiting"> {
+function restartsOf(pods: k8s.V1Pod[], now: number): Omit<Pods, "images"> {
   const containers = pods.flatMap(({ status }) => status?.containerStatuses ?? []);
   const ends = containers.flatMap(({ lastState }) => lastState?.terminated?.finishedAt?.getTime() ?? []);
   const waiting = containers.map(({ state }) => state?.waiting?.reason).find((reason) => reason !== undefined);

@@ -66,11 +66,9 @@ const day = 24 * hour;
 
 // ---------------------------------------------------------------- pods
 
-export interface Workload {
-  name: string;
-  wanted: number;
-  ready: number;
-  /** Image references of its containers. */
+/** What pods run, and how they fare. */
+export interface Pods {
+  /** Image references of their containers. */
   images: string[];
   restarts: number;
   /** Seconds since a container ended last; undefined if none did. */
@@ -79,22 +77,54 @@ export interface Workload {
   waiting?: string;
 }
 
+export interface Workload extends Pods {
+  name: string;
+  wanted: number;
+  ready: number;
+}
+
 /** A line for one workload. `configured` is the image that the stack names for it. */
 export function workloadLine(load: Workload, configured?: string): StatusLine {
-  const { name, wanted, ready, restarts, lastEndSeconds } = load;
-  const version = load.images.map(tagOf).join(", ");
-  const parts = [`${ready}/${wanted} ready`, version];
-  let verdict: Verdict = ready < wanted ? "fault" : "ok";
-  if (load.waiting !== undefined) parts.push(load.waiting);
+  const { name, wanted, ready } = load;
+  return podsLine("pods", name, ready < wanted ? "fault" : "ok", `${ready}/${wanted} ready`, load, configured);
+}
+
+/** State of the CloudNativePG Cluster. */
+export interface DatabaseState {
+  phase: string;
+  ready: boolean;
+  /** Messages of conditions that say that something does not work, by condition. */
+  troubles: Record<string, string>;
+  pods: Pods;
+}
+
+/** Lines for the database. `configured` is the image that the stack names for it. */
+export function databaseLines(name: string, { phase, ready, troubles, pods }: DatabaseState, configured: string) {
+  return [
+    podsLine("database", name, ready ? "ok" : "fault", phase, pods, configured),
+    ...Object.entries(troubles).map(([condition, message]) => line("database", condition, "fault", message)),
+  ];
+}
+
+function podsLine(
+  area: string,
+  what: string,
+  verdict: Verdict,
+  state: string,
+  { images, waiting, restarts, lastEndSeconds }: Pods,
+  configured: string | undefined,
+): StatusLine {
+  const parts = [state, [...new Set(images.map(tagOf))].join(", ")];
+  if (waiting !== undefined) parts.push(waiting);
   if (restarts > 0 && lastEndSeconds !== undefined) {
     parts.push(`${restarts} restart${restarts === 1 ? "" : "s"}, the last ${span(lastEndSeconds)} ago`);
     if (lastEndSeconds < hour) verdict = worst([verdict, "warning"]);
   }
-  if (configured !== undefined && !load.images.includes(configured)) {
+  if (configured !== undefined && images.length > 0 && !images.includes(configured)) {
     parts.push(`the stack says ${tagOf(configured)}: pulumi up`);
     verdict = worst([verdict, "warning"]);
   }
-  return line("pods", name, verdict, parts.filter((part) => part !== "").join("; "));
+  return line(area, what, verdict, parts.filter((part) => part !== "").join("; "));
 }
 
 /** The tag of an image reference; the digest is of no use to a reader. */

@@ -658,6 +658,8 @@ describe.skipIf(missing !== undefined)(
           encryptedValues: 2,
         });
         expect(report.mediaSample).toHaveLength(1);
+        const early = await standin.run(`rails runner ${script}`, { MEDIA_WRITTEN_BEFORE: "2020-01-01T00:00:00.000Z" });
+        expect(JSON.parse(early.stdout)).toMatchObject({ mediaSample: [] });
         const wrong = await standin.run(`rails runner ${script}`, {
           ACTIVE_RECORD_ENCRYPTION_DETERMINISTIC_KEY: "x".repeat(32),
         });

@@ -5,15 +5,19 @@
 import * as assert from "node:assert/strict";
 import * as crypto from "node:crypto";
 import type { Cluster } from "../support/cluster";
-import { eventually, run } from "../support/processes";
+import { breaches, parseSight, probeProgram } from "../support/egress";
+import { eventually, run, sleep } from "../support/processes";
 import type { Project, PulumiOutcome } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import type { SiteClient } from "../support/site";
 import { sharedSite } from "../support/shared";
 import type { SharedSite } from "../support/shared";
 import { buckets } from "../support/stack";
+import { restrictedContainer, restrictedPod } from "../../../lib/pods";
+import { images } from "../../../versions";
 
 const namespace = "homestead-drill";
+const outside = "e2e-drill-outside";
 
 export const drill: Scenario = {
   name: "drill",
@@ -45,6 +49,7 @@ export const drill: Scenario = {
     };
 
     await killed(project, cluster, report);
+    await closed(context, cluster);
     await report.check("the next drill deletes what a killed one left, passes, and leaves nothing behind", async () => {
       const result = await passes();
       assert.match(result.output, /deleted what an earlier drill left/);
@@ -82,6 +87,54 @@ async function killed(project: Project, cluster: Cluster, report: Reporter): Pro
     await drillFor(project, "KILL");
     assert.notEqual(await cluster.get("namespace", namespace), undefined, "the killed one left nothing");
   });
+}
+
+/** The namespace that the killed drill left: what takes the place of its Mastodon gets out of it nowhere. */
+async function closed({ environment, report }: Context, cluster: Cluster): Promise<void> {
+  const vault = new URL(environment.s3.endpoint);
+  const targets = [
+    { name: "vault", host: vault.hostname, port: Number(vault.port || (vault.protocol === "https:" ? 443 : 80)) },
+    { name: "private address", host: environment.vps.address, port: 80 },
+  ];
+  const names = targets.map(({ name }) => name);
+  const look = async (inNamespace: string) => {
+    const name = "e2e-probe";
+    const pod = {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name, namespace: inNamespace, labels: { "homestead/drill-role": "mastodon" } },
+      spec: {
+        automountServiceAccountToken: false,
+        terminationGracePeriodSeconds: 0,
+        securityContext: restrictedPod(991),
+        containers: [
+          {
+            name,
+            image: environment.images["node"] ?? images.node,
+            imagePullPolicy: "IfNotPresent",
+            command: ["node", "-e", "setInterval(() => undefined, 1e6)"],
+            securityContext: restrictedContainer,
+          },
+        ],
+      },
+    };
+    await cluster.apply(JSON.stringify(pod));
+    await cluster.kubectl(["wait", "-n", inNamespace, `pod/${name}`, "--for=condition=Ready", "--timeout=90s"]);
+    // A policy takes effect a moment after its pod has started.
+    await sleep(3000);
+    return parseSight(await cluster.exec(inNamespace, name, ["node", "-e", probeProgram(targets)], { seconds: 60 }));
+  };
+  await report.check(
+    "a pod in the place of the drill's Mastodon reaches neither the vault nor a private address",
+    async () => {
+      assert.deepEqual(breaches(await look(namespace), { needs: ["dns"], never: names }), []);
+    },
+  );
+  await cluster.kubectl(["create", "namespace", outside]);
+  await report.check("the same pod outside its namespace reaches both", async () => {
+    assert.deepEqual(breaches(await look(outside), { needs: ["dns", ...names], never: [] }), []);
+  });
+  await cluster.kubectl(["delete", "namespace", outside, "--wait=false"]);
 }
 
 async function interrupted(project: Project, cluster: Cluster, report: Reporter): Promise<void> {

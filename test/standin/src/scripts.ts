@@ -12,7 +12,7 @@ import { DRILL, OWNER_ACCOUNT } from "./markers.ts";
 /** The variables that only one script reads. Everywhere else they are unknown, as they are to Mastodon. */
 const VARIABLES: Readonly<Record<string, readonly string[]>> = {
   [OWNER_ACCOUNT]: ["OWNER_USERNAME", "OWNER_EMAIL", "OWNER_PASSWORD", "OWNER_REGISTRATIONS"],
-  [DRILL]: [],
+  [DRILL]: ["MEDIA_WRITTEN_BEFORE"],
 };
 
 export interface Script {
@@ -110,12 +110,13 @@ async function ownerAccount(app: App, env: NodeJS.ProcessEnv): Promise<void> {
   process.stdout.write("exists\n");
 }
 
-async function drill(app: App): Promise<void> {
+async function drill(app: App, env: NodeJS.ProcessEnv): Promise<void> {
   const [row] = await app.database.query<{ statuses: string; accounts: string; newest: Date | null }>(
     "SELECT (SELECT count(*) FROM statuses) AS statuses, (SELECT count(*) FROM accounts) AS accounts, (SELECT max(created_at) FROM statuses) AS newest",
   );
   const media = await app.database.query<{ file_key: string }>(
-    "SELECT file_key FROM media_attachments ORDER BY id DESC LIMIT 5",
+    "SELECT file_key FROM media_attachments WHERE created_at < coalesce($1::timestamptz, 'infinity') ORDER BY id DESC LIMIT 5",
+    [env.MEDIA_WRITTEN_BEFORE ?? null],
   );
   let decrypted = true;
   let encryptedValues = 0;
@@ -139,7 +140,7 @@ async function drill(app: App): Promise<void> {
 /** The exit code. */
 export async function runScript(app: App, script: Script, env: NodeJS.ProcessEnv): Promise<number> {
   try {
-    await (script.marker === DRILL ? drill(app) : ownerAccount(app, env));
+    await (script.marker === DRILL ? drill(app, env) : ownerAccount(app, env));
     return 0;
   } catch (error) {
     if (!(error instanceof ExitWith)) throw error;
