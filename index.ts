@@ -30,8 +30,8 @@ export = async () => {
   const otherHosts = embedded ? [mediaHost(settings.media)].filter((host) => host !== undefined) : [];
   const { provider, kept } = providers(settings);
 
-  const operators = new Operators("operators", settings, { provider });
-  const { namespace } = new Isolation("isolation", { ...settings, kept }, { provider });
+  const operators = new Operators("operators", { ...settings, ...found }, { provider });
+  const { namespace } = new Isolation("isolation", { ...settings, ...found, kept }, { provider });
 
   const within = { ...settings, ...found, namespace };
   const ingress = new Ingress("ingress", { ...within, otherHosts }, { provider, dependsOn: [operators] });

@@ -10,6 +10,8 @@ export interface IsolationArgs extends Pick<
   "site" | "namespace" | "network" | "monitoring" | "vault" | "media" | "smtp"
 > {
   ingress: Pick<Settings["ingress"], "namespace" | "labels">;
+  /** Ports at which pods find the API server; what is found of the cluster (`checkSite`) tells them. */
+  apiServerPorts: number[];
   /** Adopts what an earlier `destroy` left on purpose; see {@link Isolation}. */
   kept: k8s.Provider;
 }
@@ -53,11 +55,18 @@ const internet: Record<Settings["network"]["families"][number], Peer> = {
   IPv4: { ipBlock: { cidr: "0.0.0.0/0", except: privateRanges } },
   IPv6: { ipBlock: { cidr: "::/0", except: privateRanges6 } },
 };
-/** Link-local addresses are the clouds' metadata servers. */
-export const anywhereButMetadata: typeof internet = {
-  IPv4: { ipBlock: { cidr: "0.0.0.0/0", except: ["169.254.0.0/16"] } },
-  IPv6: { ipBlock: { cidr: "::/0", except: ["fe80::/10", "fd00:ec2::/32"] } },
+/**
+ * Link-local addresses are the clouds' metadata servers. In halves: to Cilium the whole is the world outside, which nodes are
+ * not in, even where it is told that addresses mean nodes, too (cilium#39688, #47827); and on one of those is the API server.
+ */
+const anywhereButMetadata: Record<Settings["network"]["families"][number], Peer[]> = {
+  IPv4: [{ ipBlock: { cidr: "0.0.0.0/1" } }, { ipBlock: { cidr: "128.0.0.0/1", except: ["169.254.0.0/16"] } }],
+  IPv6: [{ ipBlock: { cidr: "::/1" } }, { ipBlock: { cidr: "8000::/1", except: ["fe80::/10", "fd00:ec2::/32"] } }],
 };
+
+/** Any address but the clouds' metadata servers: where the API server is, nobody knows before. */
+export const anywhereOf = ({ families }: Settings["network"]): Peer[] =>
+  families.flatMap((family) => anywhereButMetadata[family]);
 
 const internetOf = ({ families }: Settings["network"]): Peer[] => families.map((family) => internet[family]);
 const houseOf = ({ privateEgress }: Settings["network"]): Peer[] =>
@@ -93,7 +102,7 @@ export function portOf(endpoint: string): number {
 
 /** Every allowance of the namespace, one entry a part. Whatever is not here is denied. */
 export function policies(
-  args: Pick<IsolationArgs, "ingress" | "network" | "monitoring" | "vault" | "media" | "smtp">,
+  args: Pick<IsolationArgs, "ingress" | "network" | "monitoring" | "vault" | "media" | "smtp" | "apiServerPorts">,
 ): Record<string, Policy> {
   const traefik = inNamespace(args.ingress.namespace, args.ingress.labels);
   const outside = outsideOf(args.network);
@@ -124,7 +133,7 @@ export function policies(
         vault,
         // The API server, which the instance manager needs. Its addresses are private ones, and a control plane that moved
         // would be out of reach of a policy that named them; what hands out the cloud's keys is not among them.
-        { to: args.network.families.map((family) => anywhereButMetadata[family]), ports: tcp(443, 6443) },
+        { to: anywhereOf(args.network), ports: tcp(...args.apiServerPorts) },
       ],
     },
     valkey: {

@@ -3,11 +3,14 @@ import * as pulumi from "@pulumi/pulumi";
 import { chartArgs } from "../lib/charts";
 import { imageParts, labels, resources } from "../lib/pods";
 import type { Settings } from "../settings";
-import { anywhereButMetadata, defaultDeny, dns, inNamespace, outsideOf, postgres, tcp } from "./isolation";
-import type { Policy } from "./isolation";
+import { anywhereOf, defaultDeny, dns, inNamespace, outsideOf, portOf, postgres, tcp } from "./isolation";
+import type { IsolationArgs, Policy } from "./isolation";
 
 /** `operators` says, for each: install it, or use what the cluster has (`checkSite` has seen that it is there). */
-export interface OperatorsArgs extends Pick<Settings, "operators" | "charts" | "images" | "network" | "monitoring"> {
+export interface OperatorsArgs
+  extends
+    Pick<Settings, "operators" | "charts" | "images" | "network" | "monitoring" | "certificates">,
+    Pick<IsolationArgs, "apiServerPorts"> {
   ingress: Pick<Settings["ingress"], "namespace" | "labels">;
 }
 
@@ -19,10 +22,9 @@ export const cnpgNamespace = "cnpg-system";
  * and asks their webhooks from such: only the ports are said.
  */
 export function operatorPolicies(
-  args: Pick<OperatorsArgs, "network" | "monitoring" | "ingress">,
+  args: Pick<OperatorsArgs, "network" | "monitoring" | "ingress" | "certificates" | "apiServerPorts">,
 ): Record<"cert-manager" | typeof cnpgNamespace, Record<string, Policy>> {
-  const { families } = args.network;
-  const anywhere = families.map((family) => anywhereButMetadata[family]);
+  const anywhere = anywhereOf(args.network);
   const outside = outsideOf(args.network);
   const everyPod = (rules: Omit<Policy, "podSelector" | "policyTypes">): Policy => ({
     podSelector: {},
@@ -30,8 +32,9 @@ export function operatorPolicies(
     ...rules,
   });
   const component = (name: string) => ({ matchLabels: { "app.kubernetes.io/component": name } });
-  const api = everyPod({ egress: [{ to: anywhere, ports: tcp(443, 6443) }] });
-  const { monitoring } = args;
+  const api = everyPod({ egress: [{ to: anywhere, ports: tcp(...args.apiServerPorts) }] });
+  const { monitoring, certificates } = args;
+  const acmePort = certificates.kind === "acme" ? portOf(certificates.server) : 443;
   const scraped = (port: number): Record<string, Policy> =>
     monitoring.kind === "off"
       ? {}
@@ -48,6 +51,8 @@ export function operatorPolicies(
         policyTypes: ["Egress"],
         egress: [
           { to: outside, ports: [...tcp(80, 53), { protocol: "UDP", port: 53 }] },
+          // An ACME server of one's own may be in the house, at a port of its own; at 443 it is reached as the API server is.
+          ...(acmePort === 443 ? [] : [{ to: anywhere, ports: tcp(acmePort) }]),
           { to: [inNamespace(args.ingress.namespace, args.ingress.labels)] },
         ],
       },

@@ -47,6 +47,8 @@ export type PodMonitorsState = "there" | "missing";
 /** What the program must know of the cluster before it says what it wants. */
 export interface Found {
   podMonitors: PodMonitorsState;
+  /** Ports at which pods find the API server: the Service's, and those of whoever is behind it. */
+  apiServerPorts: number[];
   database: DatabaseState;
   /** Name of the database's Cluster, there or to be made. */
   databaseName: string;
@@ -64,9 +66,16 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
   if (isPlanning()) {
     const databaseName = clusterName(settings.generation);
     const moment = restoredTo(undefined, settings);
-    return { podMonitors: "there", database: "there", databaseName, former: [], restoredTo: moment };
+    return {
+      podMonitors: "there",
+      apiServerPorts: usualApiPorts,
+      database: "there",
+      databaseName,
+      former: [],
+      restoredTo: moment,
+    };
   }
-  const { faults, databases, lease, podMonitors } = await lookAround(settings, keys, "wait");
+  const { faults, databases, lease, podMonitors, apiServerPorts } = await lookAround(settings, keys, "wait");
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
   if (databases?.current !== undefined) warnOfRestore(settings);
   await takeLease(settings, keys, lease);
@@ -77,6 +86,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
   }
   return {
     podMonitors,
+    apiServerPorts,
     database: databases?.current === undefined ? "missing" : "there",
     databaseName: databases?.name ?? clusterName(settings.generation),
     former: databases?.former.map(({ metadata }) => metadata.name) ?? [],
@@ -116,7 +126,7 @@ async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" 
     });
   const databases = await findDatabases(settings);
   const external = settings.objectStore === "external";
-  const [{ ours, podMonitors }, , lease] = await Promise.all([
+  const [{ ours, podMonitors, apiServerPorts }, , lease] = await Promise.all([
     checkCluster(settings, report),
     Promise.all([checkNsupdate(settings.dns, then, report), checkEgress(settings, report)]),
     external ? checkBuckets(settings, keys, report).then(() => checkLease(settings, keys, databases, report)) : noLease,
@@ -135,7 +145,7 @@ async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" 
     const said = (key: string) => faults.some((fault) => fault.key === `homestead:${key}`);
     if (external) await checkArchives(settings, keys, databases, report, { mayWait, said });
   }
-  return { faults: faults.sort((a, b) => a.key.localeCompare(b.key)), databases, lease, podMonitors };
+  return { faults: faults.sort((a, b) => a.key.localeCompare(b.key)), databases, lease, podMonitors, apiServerPorts };
 }
 
 // ---------------------------------------------------------------- the lease
@@ -259,8 +269,11 @@ async function takeLease(settings: Settings, { vault: keys }: CheckKeys, { store
 interface ClusterFound {
   ours: boolean;
   podMonitors: PodMonitorsState;
+  apiServerPorts: number[];
 }
-const noCluster: ClusterFound = { ours: false, podMonitors: "missing" };
+/** Of the Service `kubernetes`, and of nearly every API server behind it. */
+const usualApiPorts = [443, 6443];
+const noCluster: ClusterFound = { ours: false, podMonitors: "missing", apiServerPorts: usualApiPorts };
 
 async function checkCluster(settings: Settings, report: Report): Promise<ClusterFound> {
   const { cluster, site } = settings;
@@ -297,14 +310,15 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
       `choose this stack's own cluster, or, if the cluster was built anew: pulumi config set --path homestead:cluster.uid ${uid} --stack ${site}`,
     );
   }
-  const [ours, podMonitors] = await Promise.all([
+  const [ours, apiServerPorts, podMonitors] = await Promise.all([
     checkMarker(core, settings, report),
+    checkApiServer(core, config.makeApiClient(k8s.DiscoveryV1Api), settings, report),
     checkDefinitions(config.makeApiClient(k8s.ApiextensionsV1Api), settings, report),
     checkPlugin(config.makeApiClient(k8s.AppsV1Api), settings, report),
     checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, report),
     checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report),
   ]);
-  return { ours, podMonitors };
+  return { ours, podMonitors, apiServerPorts };
 }
 
 /** Another stack's cluster says so on our namespace. @returns whether it is ours, or nobody's yet */
@@ -328,6 +342,42 @@ async function checkMarker(
     `pulumi config set --path homestead:cluster.context <context of ${site}> --stack ${site}`,
   );
   return false;
+}
+
+/**
+ * Pods must reach the API server through our policies, which can name it by address only.
+ * @returns the ports at which they find it
+ */
+async function checkApiServer(
+  core: k8s.CoreV1Api,
+  discovery: k8s.DiscoveryV1Api,
+  { cluster: { context } }: Settings,
+  report: Report,
+): Promise<number[]> {
+  const [slices, ciliums] = await Promise.all([
+    discovery.listNamespacedEndpointSlice({
+      namespace: "default",
+      labelSelector: "kubernetes.io/service-name=kubernetes",
+    }),
+    core.listConfigMapForAllNamespaces({ fieldSelector: "metadata.name=cilium-config" }),
+  ]);
+  const behind = slices.items.flatMap(({ ports }) => (ports ?? []).flatMap(({ port }) => port ?? []));
+  const apiServerPorts = [...new Set([...usualApiPorts, ...behind])].sort((a, b) => a - b);
+
+  const [cilium] = ciliums.items;
+  if (cilium === undefined || /\bnodes\b/.test(cilium.data?.["policy-cidr-match-mode"] ?? "")) return apiServerPorts;
+  const servers = slices.items.flatMap(({ endpoints }) => (endpoints ?? []).flatMap(({ addresses }) => addresses));
+  const nodes = (await core.listNode()).items.flatMap(({ status }) => status?.addresses ?? []);
+  // Elsewhere, as with a cloud's own control plane, an address means what it says.
+  if (!nodes.some(({ address }) => servers.includes(address))) return apiServerPorts;
+  const kubectl = `kubectl --context ${context} -n ${cilium.metadata?.namespace ?? "kube-system"}`;
+  report(
+    "network",
+    "Cilium",
+    "Cilium with policyCIDRMatchMode nodes: without it addresses in a policy mean no node, and the API server is on one, where neither the operators nor the database would reach it (cilium#20550)",
+    `set policyCIDRMatchMode to nodes where Cilium was installed from, or at once: ${kubectl} patch configmap cilium-config --type merge -p '{"data":{"policy-cidr-match-mode":"nodes"}}', then ${kubectl} rollout restart daemonset cilium`,
+  );
+  return apiServerPorts;
 }
 
 async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings, report: Report): Promise<void> {

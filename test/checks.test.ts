@@ -30,6 +30,10 @@ interface World {
   definitions?: string[];
   /** Of the one storage class. */
   provisioner?: string;
+  /** Where the API server is, beside the Service's port. */
+  apiServer?: { address: string; port: number };
+  /** Cilium's own configuration, where it runs. */
+  cilium?: Record<string, string>;
   /** Namespace of an operator that was there before us. */
   operatorIn?: string;
 }
@@ -38,6 +42,7 @@ interface World {
 interface Seen {
   lease?: Lease;
   podMonitors?: string;
+  apiServerPorts?: number[];
 }
 
 const image = "ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie";
@@ -50,12 +55,26 @@ const leaseOfHome = (fingerprint: string, changes: Partial<Lease> = {}): Lease =
 
 async function serve(world: World, seen: Seen): Promise<string> {
   const { databases = {}, vault = [], marker, definitions = [], unfinished = false, silentBelow, operatorIn } = world;
+  const { apiServer = { address: "192.0.2.1", port: 6443 }, cilium } = world;
   const definition = (name: string) => ({
     metadata: { name },
     spec: { group: "x", names: { kind: "X", plural: "x" }, scope: "Namespaced", versions: [] },
   });
   const answers: Record<string, object | undefined> = {
     "/api/v1/namespaces/kube-system": { metadata: { name: "kube-system", uid: "u" } },
+    "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices": {
+      items: [
+        {
+          metadata: {},
+          endpoints: [{ addresses: [apiServer.address] }],
+          ports: [{ name: "https", port: apiServer.port }],
+        },
+      ],
+    },
+    "/api/v1/configmaps": {
+      items: cilium ? [{ metadata: { name: "cilium-config", namespace: "kube-system" }, data: cilium }] : [],
+    },
+    "/api/v1/nodes": { items: [{ status: { addresses: [{ type: "InternalIP", address: "192.0.2.1" }] } }] },
     "/apis/storage.k8s.io/v1/storageclasses": {
       items: [{ metadata: { name: "local-path" }, provisioner: world.provisioner ?? "x" }],
     },
@@ -137,8 +156,8 @@ async function check(world: World, changes: Record<string, unknown> = {}, seen: 
   if (lease !== "none") seen.lease = leaseOfHome(settings.fingerprint, lease);
   const keys = { accessKeyId: "id", secretAccessKey: "key" };
   return checkSite({ ...settings, images: { ...settings.images, postgres: image } }, { vault: keys, media: keys }).then(
-    ({ database, podMonitors }) => {
-      seen.podMonitors = podMonitors;
+    ({ database, podMonitors, apiServerPorts }) => {
+      Object.assign(seen, { podMonitors, apiServerPorts });
       return database;
     },
     (error: unknown) => (error as Error).message,
@@ -422,6 +441,33 @@ describe("the Prometheus operator's resources", () => {
     const seen: Seen = {};
     await check({ lease: "none", definitions }, {}, seen);
     expect(seen.podMonitors).toBe(expected);
+  });
+});
+
+describe("the API server", () => {
+  it("is let out to at the port it really has, and at the Service's", async () => {
+    const seen: Seen = {};
+    await check({ lease: "none" }, {}, seen);
+    expect(seen.apiServerPorts).toEqual([443, 6443]);
+    await check({ lease: "none", apiServer: { address: "192.0.2.1", port: 16443 } }, {}, seen);
+    expect(seen.apiServerPorts).toEqual([443, 6443, 16443]);
+  });
+
+  it("is out of reach on a node where Cilium takes no node for an address, and the setting is named", async () => {
+    const said = await check({ lease: "none", cilium: { "policy-cidr-match-mode": "" } });
+    expect(said).toMatch(/^1 fault /);
+    expect(said).toContain('homestead:network: "Cilium"');
+    expect(said).toContain("allowed: Cilium with policyCIDRMatchMode nodes: ");
+    expect(said).toContain(
+      `kubectl --context trial -n kube-system patch configmap cilium-config --type merge -p '{"data":{"policy-cidr-match-mode":"nodes"}}'`,
+    );
+    expect(await check({ lease: "none", cilium: {} })).toBe(said);
+  });
+
+  it("is in reach where Cilium was told so, and where it is on none of the nodes", async () => {
+    expect(await check({ lease: "none", cilium: { "policy-cidr-match-mode": "nodes" } })).toBe("missing");
+    const elsewhere = { address: "198.51.100.1", port: 443 };
+    expect(await check({ lease: "none", cilium: {}, apiServer: elsewhere })).toBe("missing");
   });
 });
 

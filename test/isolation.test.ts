@@ -9,6 +9,8 @@ const args = {
   vault: { endpoint: "https://s3.example.net:8443", region: "us-east-1", bucket: "vault" },
   media: { kind: "volume" as const },
   smtp: { kind: "none" as const },
+  certificates: { kind: "selfSigned" as const },
+  apiServerPorts: [443, 6443, 16443],
 };
 const made = policies(args);
 const text = (name: string) => JSON.stringify(made[name]);
@@ -94,7 +96,7 @@ describe("policies", () => {
     expect(egress.map((rule) => rule.ports?.map(({ port }) => port))).toEqual([
       [5432, 8000, 7070],
       [8443],
-      [443, 6443],
+      [443, 6443, 16443],
     ]);
     for (const block of egress.flatMap(({ to }) => to).flatMap(({ ipBlock }) => ipBlock ?? [])) {
       if ("except" in block) expect(block.except).toContain("169.254.0.0/16");
@@ -147,11 +149,42 @@ describe("the operators' policies", () => {
 
   it("let them out to the API server's ports, and to no cloud's metadata", () => {
     const egress = [certManager, cnpg].map((made) => made["api-server"]?.egress);
-    for (const rules of egress) expect(rules).toMatchObject([{ ports: [{ port: 443 }, { port: 6443 }] }]);
+    for (const rules of egress)
+      expect(rules).toMatchObject([{ ports: [{ port: 443 }, { port: 6443 }, { port: 16443 }] }]);
     const blocks = all.flatMap(({ egress: rules }) =>
       ((rules as { to: { ipBlock?: { except?: string[] } }[] }[] | undefined) ?? []).flatMap(({ to }) => to),
     );
     for (const { ipBlock } of blocks) if (ipBlock?.except) expect(ipBlock.except).toContain("169.254.0.0/16");
+  });
+
+  it("name addresses in halves where a node is meant: Cilium takes the whole for what is outside", () => {
+    const rules = [certManager, cnpg].map((made) => made["api-server"]).concat(made["postgres"]);
+    for (const rule of rules) {
+      const api = (rule?.egress as { to: object[]; ports: { port: number }[] }[]).find(({ ports }) =>
+        ports.some(({ port }) => port === 6443),
+      );
+      expect(api?.to).toEqual([
+        { ipBlock: { cidr: "0.0.0.0/1" } },
+        { ipBlock: { cidr: "128.0.0.0/1", except: ["169.254.0.0/16"] } },
+      ]);
+    }
+  });
+
+  it("let cert-manager out to an ACME server's port, wherever it is", () => {
+    const ports = (certificates: Parameters<typeof operatorPolicies>[0]["certificates"]) =>
+      (
+        operatorPolicies({ ...args, certificates })["cert-manager"]["acme"]?.egress as { ports?: { port: number }[] }[]
+      ).map((rule) => rule.ports?.map(({ port }) => port));
+    const acme = { kind: "acme" as const, email: "a@b.example" };
+    expect(ports({ ...acme, server: "https://acme-v02.api.letsencrypt.org/directory" })).toEqual([
+      [80, 53, 53],
+      undefined,
+    ]);
+    expect(ports({ ...acme, server: "https://ca.example.net:9000/acme/acme/directory" })).toEqual([
+      [80, 53, 53],
+      [9000],
+      undefined,
+    ]);
   });
 
   it("let the API server in to the webhooks, wherever it is, and nobody to anything else", () => {

@@ -169,6 +169,7 @@ describe("the search server's network", () => {
     vault: { endpoint: "https://s3.example.net", region: "us-east-1", bucket: "vault" },
     media: { kind: "volume" },
     smtp: { kind: "none" },
+    apiServerPorts: [443, 6443],
   });
 
   it("lets Mastodon in and nothing out", () => {

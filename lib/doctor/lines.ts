@@ -57,6 +57,7 @@ const areaOf: Record<string, Area> = {
   storage: "storage",
   operators: "operators",
   ingress: "operators",
+  network: "operators",
   vault: "vault",
   media: "media",
   dns: "dns",

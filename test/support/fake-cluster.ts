@@ -52,6 +52,8 @@ export async function fakeCluster(lists: Lists = {}): Promise<FakeCluster> {
     "/api/v1/services": { items: lists.services ?? [traefik] },
     "/api/v1/nodes": { items: lists.nodes ?? [] },
     "/api/v1/namespaces": { items: namespaces },
+    "/api/v1/configmaps": { items: [] },
+    "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices": { items: [] },
     "/apis/apps/v1/deployments": { items: lists.deployments ?? [] },
     "/apis/storage.k8s.io/v1/storageclasses": {
       items: lists.storageClasses ?? [storageClass("local-path", "default")],
