@@ -106,6 +106,8 @@ export class Operators extends pulumi.ComponentResource {
     const { namespace, policies } = this.namespace(name, cnpgNamespace, args);
     const image = imageParts(args.images["cloudnative-pg"]);
     return [
+      // With the chart's rights in every namespace: with config.clusterWide false it watches its own and has rights in no
+      // other, so that the database would have to be here, and a restore drill's with it (namespaces of their own, both).
       this.release(name, "cloudnative-pg", args, namespace, policies, {
         image: { repository: image.name, tag: image.tag },
         resources: resources("20m", "100Mi", "256Mi"),
@@ -117,6 +119,8 @@ export class Operators extends pulumi.ComponentResource {
     if (args.operators.barmanPlugin === "existing") return;
     const plugin = imageParts(args.images["barman-plugin"]);
     const sidecar = imageParts(args.images["barman-sidecar"]);
+    // Its chart gives it rights in every namespace, and has no key for fewer but rbac.create false, which would leave it to
+    // us to write down what it needs anew with each version.
     this.release(name, "plugin-barman-cloud", args, cnpgNamespace, after, {
       image: { registry: plugin.registry, repository: plugin.repository, tag: plugin.tag },
       sidecarImage: { registry: sidecar.registry, repository: sidecar.repository, tag: sidecar.tag },

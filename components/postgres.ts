@@ -112,14 +112,19 @@ export function clusterSpec(
     postgresql: {
       parameters: {
         archive_timeout: `${args.archiveInterval}s`,
+        // Postgres' own: Mastodon has one a thread (web 5, Sidekiq 10) and a pool for streaming, a drill and monitoring a few.
         max_connections: "100",
+        // Postgres' own, which fits into what is requested; most of a single user's pages are in the kernel's cache beside it.
         shared_buffers: "128MB",
         // Spreads a checkpoint's writes: a burst is what a slow disk stalls on.
         checkpoint_completion_target: "0.9",
         // Not rarer: `archive_timeout` is not looked at before the first time that the checkpointer wakes up after a start,
         // since it starts while the database still recovers and goes to sleep for this long (Postgres 15 and later,
-        // CheckpointerMain; measured: after a promotion, which restarts it, nothing was archived for minutes).
+        // CheckpointerMain; measured: after a promotion, which restarts it, nothing was archived for minutes). On NFS that is the
+        // price of Postgres' own 5 min: each checkpoint fsyncs every file that was written, and each page's first change after
+        // it goes to the WAL whole, which is what a disk that stalls has no time for.
         checkpoint_timeout: args.storage.kind === "nfs" ? "5min" : "30s",
+        // Postgres' own. A single user's server writes less between two checkpoints, so that the clock begins them, not this.
         max_wal_size: "1GB",
       },
     },

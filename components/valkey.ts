@@ -164,6 +164,14 @@ export class Valkey extends pulumi.ComponentResource {
     const slow = args.storage.kind === "nfs";
     // The kernel completes a TCP handshake while the thread is busy: a blocked Valkey is waited for, a dead one is not.
     const probe = { tcpSocket: { port }, timeoutSeconds: 5 };
+    // Before it listens it reads its snapshot, up to maxmemory (384 MB): 5 min would do for a disk of 1.3 MB/s, and 30 min for
+    // one that hangs for minutes meanwhile, as an NFS server that is started anew does.
+    const reading = slow ? 900 : 150;
+    // A minute, or 5 on NFS, in which not even the kernel answers: only then is an error at once better for those who ask.
+    const unready = slow ? 30 : 6;
+    // 5 min, or 10 on NFS: a restart costs what came since the last snapshot, so it is the last resort, well above the hang of
+    // a minute that the suite makes (npm run e2e -- slow-disk).
+    const dead = slow ? 30 : 15;
     return new k8s.apps.v1.StatefulSet(
       child,
       {
@@ -204,9 +212,9 @@ export class Valkey extends pulumi.ComponentResource {
                   image: args.images.valkey,
                   command: gate ? ["sh", "/programs/gate.sh"] : ["valkey-server", "/etc/valkey/valkey.conf"],
                   ports: [{ name: "valkey", containerPort: port }],
-                  startupProbe: { ...probe, periodSeconds: 2, failureThreshold: gate ? forAsLong : slow ? 900 : 150 },
-                  readinessProbe: { ...probe, periodSeconds: 10, failureThreshold: slow ? 30 : 6 },
-                  livenessProbe: { ...probe, periodSeconds: 20, failureThreshold: slow ? 30 : 15 },
+                  startupProbe: { ...probe, periodSeconds: 2, failureThreshold: gate ? forAsLong : reading },
+                  readinessProbe: { ...probe, periodSeconds: 10, failureThreshold: unready },
+                  livenessProbe: { ...probe, periodSeconds: 20, failureThreshold: dead },
                   resources: keeps ? resources("20m", "64Mi", "512Mi") : resources("10m", "32Mi", "160Mi"),
                   securityContext: restrictedContainer,
                   volumeMounts: [
