@@ -4,12 +4,14 @@
  * Everything a stack says is read, defaulted and checked here, before any resource exists, and ALL faults of a
  * stack come out as one error. Components get plain values from here; none of them reads `pulumi.Config`.
  */
+import * as crypto from "node:crypto";
 import * as fs from "node:fs";
 import * as net from "node:net";
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { parse as parseYaml } from "yaml";
 import * as z from "zod";
+import { bytesIn, folderLimit } from "./lib/blog-folder";
 import { identityFaults, identityFingerprint } from "./lib/identity";
 import { qualify } from "./lib/stack-config";
 import { images as publishedImages, charts as publishedCharts } from "./versions";
@@ -99,6 +101,39 @@ const quantity = z
 const ipAddress = z
   .string(allowed("an IP address or a host name"))
   .refine((v) => net.isIP(v) !== 0 || hostName.safeParse(v).success, "an IP address or a host name");
+/** What Kubernetes takes as a label's key, and as its value (kubernetes.io, "Labels and Selectors"). */
+const labelText = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+function isLabelKey(key: string): boolean {
+  const [prefix, text] = key.includes("/") ? key.split(/\/(.*)/s) : [undefined, key];
+  const prefixed = prefix === undefined || (prefix.length <= 253 && /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(prefix));
+  return prefixed && labelText.test(text ?? "");
+}
+/** Labels that the API server would refuse, when the namespace is there already. */
+const labelsOf = (what: string) =>
+  z
+    .record(
+      z.string(),
+      z
+        .string(allowed("a label's value"))
+        .refine(
+          (value) => value === "" || labelText.test(value),
+          "a label's value: at most 63 letters, digits, -, _ and ., the first and the last a letter or a digit",
+        ),
+      allowed(what),
+    )
+    .refine(
+      (labels) => Object.keys(labels).every(isLabelKey),
+      `${what}, whose keys are at most 63 letters, digits, -, _ and ., behind a host name and / or alone`,
+    );
+/** One certificate or several, and each can be read. */
+function isPem(text: string): boolean {
+  const blocks = text.match(/-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----/gs) ?? [];
+  try {
+    return blocks.length > 0 && blocks.every((block) => new crypto.X509Certificate(block).raw.length > 0);
+  } catch {
+    return false;
+  }
+}
 /** What they hold is not ours to shut in, nor to give away. */
 const othersNamespaces = ["default", "kube-system", "kube-public", "kube-node-lease", "cert-manager", "cnpg-system"];
 /** Loopback and link-local addresses: the machine itself, and the clouds' metadata servers. */
@@ -177,6 +212,13 @@ const mediaForms = z.preprocess(
   }),
 );
 
+const certificatesInPem =
+  "certificates in PEM, of the authority that signs for the issuer (-----BEGIN CERTIFICATE----- ...)";
+const aSolver = "a solver of cert-manager's, with http01 or with dns01, such as {dns01: {...}}";
+const solverPart = z
+  .record(z.string(), z.unknown(), allowed(aSolver))
+  .refine((part) => Object.keys(part).length > 0, aSolver);
+
 const schema = {
   // Shared by both sites (Pulumi.yaml).
   apex: hostName,
@@ -239,8 +281,7 @@ const schema = {
   ingress: object({
     address: ipAddress,
     namespace: label.default("kube-system"),
-    labels: z
-      .record(z.string(), z.string(allowed("a label's value")), allowed("labels of the Traefik pods"))
+    labels: labelsOf("labels of the Traefik pods")
       // None would let in every pod of the namespace.
       .refine((labels) => Object.keys(labels).length > 0, "labels of the Traefik pods, one at least")
       .default({ "app.kubernetes.io/name": "traefik" }),
@@ -253,14 +294,15 @@ const schema = {
         kind: z.literal("issuer"),
         name: kubeName,
         issuerKind: oneOf(["ClusterIssuer", "Issuer"]).default("ClusterIssuer"),
-        ca: z.string().optional(),
+        ca: z.string(allowed(certificatesInPem)).refine(isPem, certificatesInPem).optional(),
       }),
       object({
         kind: z.literal("acme"),
         email: z.string(allowed("an e-mail address")).regex(/^[^@\s]+@[^@\s]+$/, "an e-mail address"),
         server: httpUrl.default("https://acme-v02.api.letsencrypt.org/directory"),
-        solver: z
-          .record(z.string(), z.unknown(), allowed("a solver of cert-manager's, such as {dns01: {...}}"))
+        solver: object({ http01: solverPart.optional(), dns01: solverPart.optional(), selector: solverPart.optional() })
+          // cert-manager's webhook refuses any other, when all before the Issuer is made.
+          .refine(({ http01, dns01 }) => (http01 === undefined) !== (dns01 === undefined), aSolver)
           .optional(),
       }),
       object({ kind: z.literal("selfSigned") }),
@@ -359,9 +401,7 @@ const schema = {
         object({ kind: z.literal("off") }),
         object({
           kind: z.literal("rules"),
-          labels: z
-            .record(z.string(), z.string(allowed("a label's value")), allowed("labels such as {release: prometheus}"))
-            .default({}),
+          labels: labelsOf("labels such as {release: prometheus}").default({}),
           namespace: label.default("monitoring"),
           // With a query, unlike other addresses: ntfy wants to be told there whose alerts it reads.
           notify: urlLike(
@@ -665,7 +705,13 @@ function report(stack: string, issue: z.core.$ZodIssue, values: Record<string, u
   const removeCommand = (key: string) =>
     isShared(key) ? `remove ${key} from Pulumi.yaml` : `pulumi config rm --path 'homestead:${key}' --stack ${stack}`;
   const where = (parts: PropertyKey[]) =>
-    parts.map((p, i) => (typeof p === "number" ? `[${p}]` : `${i ? "." : ""}${String(p)}`)).join("");
+    parts
+      .map((p, i) => {
+        if (typeof p === "number") return `[${p}]`;
+        // As `--path` wants it: a label's key has dots of its own.
+        return i > 0 && /[.[\]]/.test(String(p)) ? `[${JSON.stringify(p)}]` : `${i ? "." : ""}${String(p)}`;
+      })
+      .join("");
   const at = (parts: PropertyKey[]) =>
     parts.reduce<unknown>((v, p) => (v as Record<PropertyKey, unknown> | undefined)?.[p], values);
   if (issue.code === "unrecognized_keys") {
@@ -822,9 +868,7 @@ function ruleFaults(
       fault("smtp.auth", s.smtp.auth, "plain, login or cram_md5, since smtp.username is set");
     }
   }
-  if (s.blog?.kind === "folder" && !fs.existsSync(path.resolve(folder, s.blog.path, "index.html"))) {
-    fault("blog.path", s.blog.path, "a folder with an index.html");
-  }
+  if (s.blog?.kind === "folder") blogFolderFaults(site, path.resolve(folder, s.blog.path), s.blog.path, fault);
   const own = archiveName(site, s.generations?.[site] ?? 1);
   if (s.restore?.from === own) {
     fault(
@@ -841,6 +885,19 @@ function ruleFaults(
       fault(`charts.${name}.path`, chart.path, "a folder with a Chart.yaml");
     }
   }
+}
+
+/** Rules for a blog of static files. */
+function blogFolderFaults(site: StackName, folder: string, value: string, fault: Report): void {
+  if (!fs.existsSync(path.join(folder, "index.html"))) return fault("blog.path", value, "a folder with an index.html");
+  const bytes = bytesIn(folder);
+  if (bytes <= folderLimit) return;
+  fault(
+    "blog.path",
+    value,
+    `a folder of at most ${folderLimit} bytes, as much as a ConfigMap holds; this one has ${bytes}`,
+    `build an image of the blog, then: pulumi config set homestead:blog '{"kind":"image","image":"<image>"}' --stack ${site}`,
+  );
 }
 
 /** Rules for media kept on a volume. */

@@ -2,6 +2,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import { filesIn } from "../lib/blog-folder";
 import { digest } from "../lib/digest";
 import { labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
 import { revisionOf } from "../lib/revision";
@@ -19,33 +20,19 @@ export interface BlogArgs extends Pick<Settings, "apex" | "blog" | "images"> {
 /** uid and port of nginx-unprivileged. */
 const user = 101;
 const nginxPort = 8080;
-/** A ConfigMap holds a MiB (kubernetes.io); some of it goes to names. */
-export const folderLimit = 900 * 1024;
 
 /**
  * The files of a folder as a ConfigMap's `binaryData` and the paths they belong at. Keys may hold no slash, so a file
- * is called after its path's digest.
- * @throws ResourceError when the folder is larger than a ConfigMap may be.
+ * is called after its path's digest. That it is no larger than a ConfigMap may be was seen before (`settings.ts`).
  */
 export function folderContents(folder: string): {
   binaryData: Record<string, string>;
   items: { key: string; path: string }[];
 } {
-  const files = fs
-    .readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => path.join(entry.parentPath, entry.name))
-    .sort();
-  const contents = files.map((file) => ({
+  const contents = filesIn(folder).map((file) => ({
     path: path.relative(folder, file).split(path.sep).join("/"),
     data: fs.readFileSync(file),
   }));
-  const bytes = contents.reduce((sum, file) => sum + file.data.length, 0);
-  if (bytes > folderLimit) {
-    throw new pulumi.RunError(
-      `homestead:blog.path: ${folder} holds ${bytes} bytes; a folder may hold ${folderLimit}. Build an image of the blog instead: homestead:blog {kind: image, image: ...}.`,
-    );
-  }
   return {
     binaryData: Object.fromEntries(contents.map((file) => [digest(file.path), file.data.toString("base64")])),
     items: contents.map((file) => ({ key: digest(file.path), path: file.path })),

@@ -2,7 +2,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { folderContents, folderLimit } from "../components/blog";
+import { folderContents } from "../components/blog";
 
 let folder: string;
 beforeEach(() => {
@@ -29,12 +29,5 @@ describe("folderContents", () => {
     for (const name of ["b.html", "a.html"]) fs.writeFileSync(path.join(folder, name), name);
     expect(JSON.stringify(folderContents(folder))).toBe(JSON.stringify(folderContents(folder)));
     expect(folderContents(folder).items.map((item) => item.path)).toEqual(["a.html", "b.html"]);
-  });
-
-  it("refuses a folder that no ConfigMap can hold, and says what to do instead", () => {
-    fs.writeFileSync(path.join(folder, "large"), Buffer.alloc(folderLimit + 1));
-    expect(() => folderContents(folder)).toThrow(
-      `homestead:blog.path: ${folder} holds ${folderLimit + 1} bytes; a folder may hold ${folderLimit}. Build an image of the blog instead: homestead:blog {kind: image, image: ...}.`,
-    );
   });
 });

@@ -499,8 +499,8 @@ describe("the issuer", () => {
 describe("a certificate that is asked for over HTTP", () => {
   it.each([
     [{ kind: "acme", email: "a@ramble.moe" }, true],
-    [{ kind: "acme", email: "a@ramble.moe", solver: { http01: {} } }, true],
-    [{ kind: "acme", email: "a@ramble.moe", solver: { dns01: {} } }, false],
+    [{ kind: "acme", email: "a@ramble.moe", solver: { http01: { ingress: {} } } }, true],
+    [{ kind: "acme", email: "a@ramble.moe", solver: { dns01: { cloudflare: {} } } }, false],
     [{ kind: "selfSigned" }, false],
     // Its solvers are its owner's business.
     [{ kind: "issuer", name: "le" }, false],

@@ -78,6 +78,13 @@ const valid = configurationOf("home").config;
 const objectOf = (key: string): Record<string, unknown> =>
   JSON.parse(valid[`homestead:${key}`] ?? "{}") as Record<string, unknown>;
 
+/** What the API server takes for no label. */
+const wrongLabels = fc.oneof(
+  gibberish.map((value) => ({ "app.kubernetes.io/name": value })),
+  gibberish.map((key) => ({ [key]: "traefik" })),
+  fc.constantFrom({ "app.kubernetes.io/name": "traefik v3" }, { "a/b/c": "x" }, { "/a": "x" }, { a: "-x" }, { a: 1 }),
+);
+
 /** Places inside an object, and what can never stand there. */
 const leaves: readonly [key: string, leaf: string, values: fc.Arbitrary<unknown>][] = [
   ["cluster", "context", fc.oneof(fc.integer(), fc.constant(""))],
@@ -95,11 +102,16 @@ const leaves: readonly [key: string, leaf: string, values: fc.Arbitrary<unknown>
   ["restore", "to", fc.oneof(gibberish, fc.constantFrom("yesterday", "2026-11-22", "2026-11-22T10:00:00"))],
   ["restore", "to", fc.constantFrom("2026-02-30T10:00:00Z", "2026-11-22T25:00:00Z", "2026-11-22T10:00:00+99:99")],
   ["network", "privateEgress", fc.constantFrom(["0.0.0.0/0"], ["169.254.169.254/32"], ["127.0.0.0/8"], ["::/0"])],
-  ["ingress", "labels", fc.oneof(noObject, fc.constant({}))],
+  ["ingress", "labels", fc.oneof(noObject, fc.constant({}), wrongLabels)],
   ["vault", "endpoint", fc.constantFrom("https://[", "https://:", "https://s3.example.net:99999")],
   ["media", "publicUrl", fc.oneof(gibberish, fc.constantFrom("https://[", "media.example.net", "ftp://a"))],
   ["media", "bucket", fc.oneof(gibberish, fc.constantFrom("ab", "UPPER"))],
   ["certificates", "kind", gibberish],
+  [
+    "certificates",
+    "solver",
+    fc.oneof(noObject, fc.constantFrom({}, { dns: {} }, { dns01: {} }, { http01: "traefik" })),
+  ],
   ["certificates", "email", fc.oneof(fc.integer(), fc.constantFrom("nobody", "a@", "a b@c"))],
   ["dns", "kind", gibberish],
   ["smtp", "kind", gibberish],
@@ -117,6 +129,13 @@ const forms: readonly [key: string, form: Record<string, unknown>, leaf: string,
   ["search", { kind: "elasticsearch" }, "size", fc.oneof(gibberish, fc.constantFrom("10G", "0Gi", "ten"))],
   ["blog", { kind: "image", image: "ghcr.io/a/b:v1", port: 8080 }, "image", fc.oneof(gibberish, fc.constant("nginx"))],
   ["blog", { kind: "image", image: "ghcr.io/a/b:v1", port: 8080 }, "port", fc.constantFrom(0, 70_000, "x")],
+  ["monitoring", { kind: "rules" }, "labels", fc.oneof(noObject, wrongLabels)],
+  [
+    "certificates",
+    { kind: "issuer", name: "mine" },
+    "ca",
+    fc.oneof(gibberish, fc.constantFrom(1, "", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----")),
+  ],
   ["monitoring", { kind: "rules" }, "notify", fc.oneof(gibberish, fc.constantFrom("https://[", "ftp://a", "ntfy"))],
 ];
 

@@ -1,12 +1,16 @@
+import * as fs from "node:fs";
 import * as path from "node:path";
+import * as tls from "node:tls";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import * as versions from "../versions";
+import { folderLimit } from "../lib/blog-folder";
 import { createSharedSecrets, identityFingerprint } from "../lib/identity";
 import { placeholderSecrets } from "../lib/plan/placeholders";
 import { SettingsError, formatFaults, nearest, parseSettings, requiredSecrets, sharedKeys } from "../settings";
 import type { Fault, RawConfiguration, StackName } from "../settings";
 import { configurationOf, secretValues } from "./support/configuration";
+import { temporaryFolder } from "./support/folders";
 import { ownConfigurationOf } from "./support/own";
 
 /** All faults of a configuration; fails the test if there are none. */
@@ -118,10 +122,52 @@ describe("parseSettings", () => {
     ],
     ["mail without one", { smtp: { kind: "server", host: "mail.example", from: "a@b" } }],
     ["a DNS command", { dns: { kind: "command", command: "./dns" } }],
+    [
+      "an issuer with its authorities",
+      { certificates: { kind: "issuer", name: "mine", ca: tls.rootCertificates.slice(0, 2).join("\n") } },
+    ],
+    [
+      "a solver of one's own, for some names",
+      {
+        certificates: {
+          kind: "acme",
+          email: "a@b",
+          solver: {
+            dns01: { cloudflare: { apiTokenSecretRef: { name: "a", key: "b" } } },
+            selector: { dnsZones: ["a.b"] },
+          },
+        },
+      },
+    ],
+    [
+      "a label without a value",
+      { ingress: { address: "203.0.113.1", labels: { "example.net/Edge_1": "", b: "v3.1" } } },
+    ],
     ["an issuer of one's own", { certificates: { kind: "issuer", name: "mine", issuerKind: "Issuer" } }],
     ["a moment to restore to", { restore: { to: "2026-11-22T10:00:00+01:00" } }],
   ])("accepts %s", (_what, changes) => {
     expect(() => parseSettings(configurationOf("home", changes))).not.toThrow();
+  });
+});
+
+describe("a blog folder", () => {
+  it("is refused with everything else where no ConfigMap can hold it, and what to do instead is said", () => {
+    const folder = temporaryFolder();
+    fs.writeFileSync(path.join(folder, "index.html"), "");
+    fs.mkdirSync(path.join(folder, "posts"));
+    fs.writeFileSync(path.join(folder, "posts", "large"), Buffer.alloc(folderLimit));
+    const blog = { kind: "folder", path: folder };
+    expect(() => parseSettings(configurationOf("home", { blog }))).not.toThrow();
+    fs.writeFileSync(path.join(folder, "one-more"), "x");
+    expect(faultsOf(configurationOf("home", { blog, standby: "hot" }))).toEqual([
+      expect.objectContaining({ key: "homestead:standby" }),
+      {
+        key: "homestead:blog.path",
+        value: JSON.stringify(folder),
+        allowed: `a folder of at most ${folderLimit} bytes, as much as a ConfigMap holds; this one has ${folderLimit + 1}`,
+        mend: `build an image of the blog, then: pulumi config set homestead:blog '{"kind":"image","image":"<image>"}' --stack home`,
+      },
+    ]);
   });
 });
 
@@ -389,6 +435,30 @@ rule(
   "1",
   "a label's value",
 );
+const labelValue =
+  "a label's value: at most 63 letters, digits, -, _ and ., the first and the last a letter or a digit";
+const labelKeys = "whose keys are at most 63 letters, digits, -, _ and ., behind a host name and / or alone";
+rule(
+  "a label's value with a blank",
+  { ingress: { address: "203.0.113.1", labels: { "app.kubernetes.io/name": "traefik v3" } } },
+  'ingress.labels["app.kubernetes.io/name"]',
+  '"traefik v3"',
+  labelValue,
+);
+rule(
+  "a label's key with a blank",
+  { ingress: { address: "203.0.113.1", labels: { "app name": "traefik" } } },
+  "ingress.labels",
+  '{"app name":"traefik"}',
+  `labels of the Traefik pods, ${labelKeys}`,
+);
+rule(
+  "a label's key of two parts too many",
+  { monitoring: { kind: "rules", labels: { "a.example/b/c": "" } } },
+  "monitoring.labels",
+  '{"a.example/b/c":""}',
+  `labels such as {release: prometheus}, ${labelKeys}`,
+);
 rule(
   "an unknown kind of certificate",
   { certificates: { kind: "letsencrypt" } },
@@ -419,6 +489,38 @@ rule(
   "certificates.name",
   "(not set)",
   "a Kubernetes name",
+);
+const pem = "certificates in PEM, of the authority that signs for the issuer (-----BEGIN CERTIFICATE----- ...)";
+rule(
+  "an authority that is no certificate",
+  { certificates: { kind: "issuer", name: "a", ca: "-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n" } },
+  "certificates.ca",
+  JSON.stringify("-----BEGIN CERTIFICATE-----\nYQ==\n-----END CERTIFICATE-----\n"),
+  pem,
+);
+rule(
+  "an authority's file name",
+  { certificates: { kind: "issuer", name: "a", ca: "ca.pem" } },
+  "certificates.ca",
+  '"ca.pem"',
+  pem,
+);
+const acme = { kind: "acme", email: "a@b" };
+const solver = "a solver of cert-manager's, with http01 or with dns01, such as {dns01: {...}}";
+rule("a solver of no kind", { certificates: { ...acme, solver: {} } }, "certificates.solver", "{}", solver);
+rule(
+  "a solver of both kinds",
+  { certificates: { ...acme, solver: { http01: { ingress: {} }, dns01: { cloudflare: {} } } } },
+  "certificates.solver",
+  '{"http01":{"ingress":{}},"dns01":{"cloudflare":{}}}',
+  solver,
+);
+rule(
+  "a solver as a word",
+  { certificates: { ...acme, solver: { dns01: "cloudflare" } } },
+  "certificates.solver.dns01",
+  '"cloudflare"',
+  solver,
 );
 rule(
   "an issuer of no kind",
