@@ -125,6 +125,8 @@ export class Operators extends pulumi.ComponentResource {
       image: { registry: plugin.registry, repository: plugin.repository, tag: plugin.tag },
       sidecarImage: { registry: sidecar.registry, repository: sidecar.repository, tag: sidecar.tag },
       resources: resources("10m", "32Mi", "128Mi"),
+      // By which it is known for ours where the namespace is not, since the operator was there before us.
+      commonAnnotations: { "app.kubernetes.io/part-of": "homestead" },
     });
   }
 

@@ -14,9 +14,13 @@ import type { Fault, Role, Settings } from "../settings";
 import { SettingsError, archiveName, whyNotOnNfs } from "../settings";
 import type { ChartReference } from "../versions";
 import { newestBaseBackup, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
-import { addressesOf, missingRanges, serversOf } from "./egress";
 import { archiveOf, clusterName, findDatabases, restoredTo, tokenFault } from "./database";
 import type { Databases } from "./database";
+import { DoctorCluster } from "./doctor/cluster";
+import { issuerOf } from "./doctor/issuer";
+import { operatorMarks } from "./doctor/operators";
+import type { OperatorName } from "./doctor/operators";
+import { addressesOf, missingRanges, serversOf } from "./egress";
 import { forgetUnfinished } from "./helm-records";
 import { KubeconfigFault, kubeClient, kubeconfigName, statusOf } from "./kube";
 import { firstLease, nextLease } from "./lease/lease";
@@ -29,6 +33,7 @@ import { hasNsupdate } from "./rfc2136";
 import { upgradeFault } from "./upgrade";
 import { bucketFault, bucketTrouble, hasObjects } from "./s3";
 import type { BucketKeys } from "./s3";
+import { tagOf } from "./status/lines";
 
 /** The keys of the two buckets in clear; they leave this file only inside a signature. */
 export interface CheckKeys {
@@ -290,6 +295,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
     return noCluster;
   }
   const core = config.makeApiClient(k8s.CoreV1Api);
+  const reader = new DoctorCluster(config, settings);
   let uid: string | undefined;
   try {
     uid = (await core.readNamespace({ name: "kube-system" })).metadata?.uid;
@@ -310,14 +316,18 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
       `choose this stack's own cluster, or, if the cluster was built anew: pulumi config set --path homestead:cluster.uid ${uid} --stack ${site}`,
     );
   }
-  const [ours, apiServerPorts, podMonitors] = await Promise.all([
+  const definitions = await reader.definitions();
+  checkTraefik(definitions, report);
+  const [ours, apiServerPorts] = await Promise.all([
     checkMarker(core, settings, report),
     checkApiServer(core, config.makeApiClient(k8s.DiscoveryV1Api), settings, report),
-    checkDefinitions(config.makeApiClient(k8s.ApiextensionsV1Api), settings, report),
+    checkOperators(reader, core, definitions, settings, report),
+    checkIssuer(reader, definitions, settings, report),
     checkPlugin(config.makeApiClient(k8s.AppsV1Api), settings, report),
     checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, report),
     checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report),
   ]);
+  const podMonitors = prometheusOperator.every((name) => definitions.has(name)) ? "there" : "missing";
   return { ours, podMonitors, apiServerPorts };
 }
 
@@ -450,40 +460,101 @@ const prometheusOperator = ["alertmanagerconfigs", "podmonitors", "prometheusrul
   (plural) => `${plural}.monitoring.coreos.com`,
 );
 
-/**
- * Custom resources that must be there although we do not bring them.
- * @returns whether those of the Prometheus operator are, which may
- */
-async function checkDefinitions(
-  api: k8s.ApiextensionsV1Api,
+/** Traefik must be there, since we do not bring it. */
+function checkTraefik(definitions: ReadonlySet<string>, report: Report): void {
+  const definition = "ingressroutes.traefik.io";
+  if (definitions.has(definition)) return;
+  report(
+    "ingress",
+    "Traefik",
+    `Traefik with its custom resources (k3s brings it); there is no definition ${definition}`,
+    "install Traefik: https://doc.traefik.io/traefik/getting-started/kubernetes/",
+  );
+}
+
+/** Namespaces that an install makes. */
+const operatorNamespaces: Partial<Record<OperatorName, string>> = {
+  certManager: "cert-manager",
+  cloudNativePg: cnpgNamespace,
+};
+
+/** One that is to be installed must not be there as somebody else's, and one that is to be there must be more than its definitions. */
+async function checkOperators(
+  reader: DoctorCluster,
+  core: k8s.CoreV1Api,
+  definitions: ReadonlySet<string>,
+  { operators, site, cluster: { context } }: Settings,
+  report: Report,
+): Promise<void> {
+  const found = await reader.operators(definitions);
+  const check = async (name: OperatorName) => {
+    const { title, definition } = operatorMarks[name];
+    const { deployment, called, ours } = found[name];
+    const choose = (choice: string) => `pulumi config set --path homestead:operators.${name} ${choice} --stack ${site}`;
+    const fault = (allowed: string, mend: string) => report(`operators.${name}`, operators[name], allowed, mend);
+    if (operators[name] === "existing") {
+      const wanted = `${title} in the cluster`;
+      if (!definitions.has(definition)) fault(`${wanted}; there is no definition ${definition}`, choose("install"));
+      else if (!called) {
+        const look = `kubectl --context ${context} get deployments -A`;
+        fault(
+          `${wanted}; its definitions are there, as a destroy leaves them, and no Deployment`,
+          `${choose("install")} (${look})`,
+        );
+      }
+      return;
+    }
+    if (deployment !== undefined && !ours) {
+      const there = `${tagOf(deployment.image)} in namespace '${deployment.namespace}'`;
+      fault(
+        `existing: somebody else installed ${title} ${there}, and an install would collide with it`,
+        choose("existing"),
+      );
+      return;
+    }
+    const namespace = operatorNamespaces[name];
+    if (namespace !== undefined && (await isTaken(core, namespace))) {
+      const mend = `if nothing in it is needed: kubectl --context ${context} delete namespace ${namespace}; if ${title} is: ${choose("existing")}`;
+      fault(
+        `a cluster without a namespace '${namespace}' of somebody else's, which an install would collide with`,
+        mend,
+      );
+    }
+  };
+  await Promise.all((Object.keys(operatorMarks) as OperatorName[]).map(check));
+}
+
+/** Whether a namespace is there that no stack of this project has made. */
+async function isTaken(core: k8s.CoreV1Api, name: string): Promise<boolean> {
+  try {
+    const { metadata } = await core.readNamespace({ name });
+    return metadata?.labels?.["app.kubernetes.io/part-of"] !== "homestead";
+  } catch (error) {
+    if (statusOf(error) === 404) return false;
+    throw error;
+  }
+}
+
+/** An issuer of one's own that is not there would be waited for, for a quarter of an hour. */
+async function checkIssuer(
+  reader: DoctorCluster,
+  definitions: ReadonlySet<string>,
   settings: Settings,
   report: Report,
-): Promise<PodMonitorsState> {
-  const known = new Set((await api.listCustomResourceDefinition()).items.map((d) => d.metadata?.name));
-  const wanted: [key: string, value: string, definition: string, what: string][] = [
-    ["ingress", "Traefik", "ingressroutes.traefik.io", "Traefik with its custom resources (k3s brings it)"],
-  ];
-  const { operators } = settings;
-  if (operators.certManager === "existing")
-    wanted.push(["operators.certManager", "existing", "certificates.cert-manager.io", "cert-manager in the cluster"]);
-  if (operators.cloudNativePg === "existing")
-    wanted.push(["operators.cloudNativePg", "existing", "clusters.postgresql.cnpg.io", "CloudNativePG in the cluster"]);
-  if (operators.barmanPlugin === "existing")
-    wanted.push([
-      "operators.barmanPlugin",
-      "existing",
-      "objectstores.barmancloud.cnpg.io",
-      "CloudNativePG's barman-cloud plugin in the cluster",
-    ]);
-  for (const [key, value, definition, what] of wanted) {
-    if (known.has(definition)) continue;
-    const mend =
-      key === "ingress"
-        ? "install Traefik: https://doc.traefik.io/traefik/getting-started/kubernetes/"
-        : `pulumi config set --path homestead:${key} install --stack ${settings.site}`;
-    report(key, value, `${what}; there is no definition ${definition}`, mend);
-  }
-  return prometheusOperator.every((definition) => known.has(definition)) ? "there" : "missing";
+): Promise<void> {
+  const { certificates, cluster, namespace, site } = settings;
+  // Where cert-manager is yet to come, or the namespace, so is what would be in it.
+  if (certificates.kind !== "issuer" || !definitions.has(operatorMarks.certManager.definition)) return;
+  const namespaced = certificates.issuerKind === "Issuer";
+  if (namespaced && (await reader.identity()).namespace === "missing") return;
+  if ((await reader.issuer(issuerOf(settings))).state !== "missing") return;
+  const list = `kubectl --context ${cluster.context} ${namespaced ? `-n ${namespace} get issuers` : "get clusterissuers"}`;
+  report(
+    "certificates.name",
+    certificates.name,
+    `the name of ${namespaced ? `an Issuer in namespace '${namespace}'` : "a ClusterIssuer of the cluster"}; there is none of this name`,
+    `${list}, then make it, or: pulumi config set --path homestead:certificates.name <name> --stack ${site}`,
+  );
 }
 
 /** CloudNativePG finds its plugin only in its own namespace, and an operator that was there before us has one of its own. */

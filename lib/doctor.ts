@@ -20,7 +20,14 @@ import { DiskProbe, doctorNamespace } from "./doctor/disk";
 import { asksOverHttp, issuerLine, issuerOf, waitingLine } from "./doctor/issuer";
 import * as lines from "./doctor/lines";
 import type { Area, ClusterFacts, DoctorLine, DoctorReport } from "./doctor/lines";
-import { clientAddressLine, expectedVersion, operatorLine, traefikLine, uploadLine } from "./doctor/operators";
+import {
+  clientAddressLine,
+  expectedVersion,
+  operatorLine,
+  operatorMarks,
+  traefikLine,
+  uploadLine,
+} from "./doctor/operators";
 import type { OperatorName } from "./doctor/operators";
 import { programLines, readPrograms } from "./doctor/program";
 import { disksOf, fsyncLine, profileLine, roomLine, unmeasuredLine } from "./doctor/storage";
@@ -127,6 +134,12 @@ export function isSaid(
   // That nothing was said in time is no better word for anything.
   if (!faults.some((fault) => fault.area === area && fault.what !== refusable)) return false;
   const { cluster, vault, media } = settings;
+  if (area === "operators") {
+    const names = Object.keys(operatorMarks) as OperatorName[];
+    const said = names.filter((name) => faults.some((fault) => fault.what === `operators.${name}`));
+    return said.some((name) => operatorMarks[name].title === what);
+  }
+  if (area === "certificates") return verdict === "fault";
   if (area === "cluster") return what === cluster.context || what === "uid";
   return verdict === "fault" && (what === vault.bucket || (media.kind !== "volume" && what === media.bucket));
 }
@@ -231,7 +244,7 @@ async function roomLines(settings: Settings, cluster: DoctorCluster, needs: Prom
 
 /** The operators, and the issuer, which only one of them knows. */
 async function operatorLines(settings: Settings, cluster: DoctorCluster): Promise<DoctorLine[]> {
-  const found = await cluster.operators();
+  const found = await cluster.operators(await cluster.definitions());
   const names = Object.keys(found) as OperatorName[];
   const absent = (name: OperatorName) => !found[name].definition && found[name].deployment === undefined;
   // One that the stack expects and that is not there is what an update refuses.

@@ -36,6 +36,12 @@ interface World {
   cilium?: Record<string, string>;
   /** Namespace of an operator that was there before us. */
   operatorIn?: string;
+  /** Deployments beside it, each with one image. */
+  deployments?: { name: string; namespace: string; image: string; annotations?: Record<string, string> }[];
+  /** Labels of namespaces beside ours. */
+  namespaces?: Record<string, Record<string, string>>;
+  /** Names of ClusterIssuers and Issuers. */
+  issuers?: string[];
 }
 
 /** Where the world is changed, the test sees it here. */
@@ -56,6 +62,7 @@ const leaseOfHome = (fingerprint: string, changes: Partial<Lease> = {}): Lease =
 async function serve(world: World, seen: Seen): Promise<string> {
   const { databases = {}, vault = [], marker, definitions = [], unfinished = false, silentBelow, operatorIn } = world;
   const { apiServer = { address: "192.0.2.1", port: 6443 }, cilium } = world;
+  const { deployments = [], namespaces = {}, issuers = [] } = world;
   const definition = (name: string) => ({
     metadata: { name },
     spec: { group: "x", names: { kind: "X", plural: "x" }, scope: "Namespaced", versions: [] },
@@ -82,8 +89,31 @@ async function serve(world: World, seen: Seen): Promise<string> {
       items: ["ingressroutes.traefik.io", ...definitions].map(definition),
     },
     "/apis/apps/v1/deployments": {
-      items: operatorIn === undefined ? [] : [{ metadata: { name: "cnpg-controller-manager", namespace: operatorIn } }],
+      items: [
+        ...(operatorIn === undefined ? [] : [{ metadata: { name: "cnpg-controller-manager", namespace: operatorIn } }]),
+        ...deployments.map(({ image: ofContainer, ...metadata }) => ({
+          metadata,
+          spec: { template: { spec: { containers: [{ name: "a", image: ofContainer }] } } },
+        })),
+      ],
     },
+    "/api/v1/namespaces": {
+      items: Object.entries(namespaces).map(([name, labels]) => ({ metadata: { name, labels } })),
+    },
+    ...Object.fromEntries(
+      Object.entries(namespaces).map(([name, labels]) => [
+        `/api/v1/namespaces/${name}`,
+        { metadata: { name, labels } },
+      ]),
+    ),
+    ...Object.fromEntries(
+      issuers.flatMap((name) =>
+        ["clusterissuers", "namespaces/homestead/issuers"].map((kind) => [
+          `/apis/cert-manager.io/v1/${kind}/${name}`,
+          { metadata: { name } },
+        ]),
+      ),
+    ),
     [databasesPath]: {
       items: Object.entries(databases === "not said" ? {} : databases).map(
         ([name, { archive, image: imageName, status, primary }]) => ({
@@ -484,7 +514,97 @@ describe("an operator that was there before us", () => {
   });
 
   it("may be anywhere with its plugin there, and in cnpg-system without", async () => {
-    expect(await check({ definitions, operatorIn: "databases" }, existing("existing"))).toBe("missing");
+    const deployments = [{ name: "barman-cloud", namespace: "databases", image: "a.example/b:v1" }];
+    expect(await check({ definitions, operatorIn: "databases", deployments }, existing("existing"))).toBe("missing");
     expect(await check({ definitions, operatorIn: "cnpg-system" }, existing("install"))).toBe("missing");
+  });
+
+  const certManager = { name: "cert-manager", image: "quay.io/jetstack/cert-manager-controller:v1.18.2" };
+
+  it("is no place for another, and the way to use it is named", async () => {
+    const said = await check({ deployments: [{ ...certManager, namespace: "certs" }] });
+    expect(said).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        '  homestead:operators.certManager: "install"',
+        "    allowed: existing: somebody else installed cert-manager v1.18.2 in namespace 'certs', and an install would collide with it",
+        "    mend:    pulumi config set --path homestead:operators.certManager existing --stack home",
+      ].join("\n"),
+    );
+    const deployments = [{ ...certManager, namespace: "certs" }];
+    const world = { deployments, definitions: ["certificates.cert-manager.io"], lease: "none" as const };
+    expect(await check(world, { operators: { certManager: "existing" } })).toBe("missing");
+  });
+
+  it("is ours where its namespace says so, and the plugin where it says so itself", async () => {
+    const ours = { "app.kubernetes.io/part-of": "homestead" };
+    const installed = {
+      deployments: [{ ...certManager, namespace: "cert-manager" }],
+      namespaces: { "cert-manager": ours },
+    };
+    expect(await check({ ...installed, lease: "none" })).toBe("missing");
+    const plugin = {
+      name: "plugin",
+      namespace: "cnpg-system",
+      image: "ghcr.io/cloudnative-pg/plugin-barman-cloud:v0.14.0",
+    };
+    const world = (annotations: Record<string, string>): World => ({
+      definitions,
+      operatorIn: "cnpg-system",
+      deployments: [{ ...plugin, annotations }],
+      namespaces: { "cnpg-system": {} },
+      lease: "none",
+    });
+    expect(await check(world(ours), existing("install"))).toBe("missing");
+    expect(await check(world({}), existing("install"))).toContain(
+      "somebody else installed barman-cloud plugin v0.14.0",
+    );
+  });
+
+  it("has left a namespace that an install would collide with", async () => {
+    const said = await check({ namespaces: { "cert-manager": {} } });
+    expect(said).toMatch(/^1 fault /);
+    expect(said).toContain("a cluster without a namespace 'cert-manager' of somebody else's");
+    expect(said).toContain(
+      "kubectl --context trial delete namespace cert-manager; if cert-manager is: pulumi config set",
+    );
+  });
+
+  it("is more than the definitions that a destroy leaves", async () => {
+    const left = { definitions: ["certificates.cert-manager.io"], lease: "none" as const };
+    expect(await check(left)).toBe("missing");
+    const said = await check(left, { operators: { certManager: "existing" } });
+    expect(said).toMatch(/^1 fault /);
+    expect(said).toContain(
+      "cert-manager in the cluster; its definitions are there, as a destroy leaves them, and no Deployment",
+    );
+    expect(said).toContain("pulumi config set --path homestead:operators.certManager install --stack home");
+  });
+});
+
+describe("an issuer of one's own", () => {
+  const definitions = ["certificates.cert-manager.io"];
+  const certificates = (issuerKind: string) => ({ certificates: { kind: "issuer", name: "letsencrpyt", issuerKind } });
+
+  it("is missed where cert-manager is there, and nothing waits for it", async () => {
+    const world: World = { definitions, lease: "none", issuers: ["letsencrypt"] };
+    expect(await check(world, certificates("ClusterIssuer"))).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        '  homestead:certificates.name: "letsencrpyt"',
+        "    allowed: the name of a ClusterIssuer of the cluster; there is none of this name",
+        "    mend:    kubectl --context trial get clusterissuers, then make it, or: pulumi config set --path homestead:certificates.name <name> --stack home",
+      ].join("\n"),
+    );
+    expect(await check({ ...world, marker: "home" }, certificates("Issuer"))).toContain(
+      "the name of an Issuer in namespace 'homestead'; there is none of this name",
+    );
+  });
+
+  it("may be there, or yet to come with cert-manager or with the namespace", async () => {
+    const there: World = { definitions, lease: "none", issuers: ["letsencrpyt"] };
+    expect(await check(there, certificates("ClusterIssuer"))).toBe("missing");
+    expect(await check({ lease: "none" }, certificates("ClusterIssuer"))).toBe("missing");
+    expect(await check({ definitions, lease: "none" }, certificates("Issuer"))).toBe("missing");
   });
 });

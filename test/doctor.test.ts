@@ -170,6 +170,7 @@ describe("what an update would refuse", () => {
     ["homestead:operators.certManager", "operators"],
     ["homestead:ingress", "operators"],
     ["homestead:network", "operators"],
+    ["homestead:certificates.name", "certificates"],
     ["homestead:vault.bucket", "vault"],
     ["homestead:media.bucket", "media"],
     ["homestead:charts.mastodon.version", "program"],
@@ -267,7 +268,7 @@ describe("the cluster", () => {
 describe("an operator", () => {
   const expected = { version: "1.30.0", from: "the stack" };
   const deployment = { namespace: "cnpg-system", image: "ghcr.io/c/cloudnative-pg:1.30.0", wanted: 1, ready: 1 };
-  const facts: OperatorFacts = { definition: true, deployment, ours: true };
+  const facts: OperatorFacts = { definition: true, deployment, called: true, ours: true };
   const existing = { ...home, operators: { ...home.operators, cloudNativePg: "existing" as const } };
   const tagged = (tag: string, ours: boolean): OperatorFacts => ({
     ...facts,
@@ -276,7 +277,14 @@ describe("an operator", () => {
   });
 
   it.each<[string, Settings, OperatorFacts, string, string, string | undefined]>([
-    ["is yet to be installed", home, { definition: false, ours: false }, "ok", "the update installs it", undefined],
+    [
+      "is yet to be installed",
+      home,
+      { definition: false, called: false, ours: false },
+      "ok",
+      "the update installs it",
+      undefined,
+    ],
     ["is as the stack says", home, facts, "ok", "1.30.0 in cnpg-system, installed by this project", undefined],
     [
       "is of another version than the stack's",
@@ -321,7 +329,7 @@ describe("an operator", () => {
     [
       "has definitions and nobody who serves them",
       existing,
-      { definition: true, ours: false },
+      { definition: true, called: false, ours: false },
       "warning",
       "its definitions are there, and no Deployment with its image",
       "kubectl --context home get deployments -A; if there is none: pulumi config set --path homestead:operators.cloudNativePg install --stack home",
@@ -531,6 +539,18 @@ describe("a line on the cluster", () => {
     const own = line(settings.cluster.context);
     expect(isSaid(own, [line("homestead:cluster.context")], settings)).toBe(true);
     expect(isSaid(own, [line("what an update would refuse")], settings)).toBe(false);
+  });
+
+  it("is left out on an operator or an issuer that an update refuses, and on no other", () => {
+    const refused = (key: string) => lines.refusal({ key, value: "x", allowed: "y", mend: "z" });
+    const operator = (what: string) =>
+      lines.judged("operators", what, "fault", "an install would collide with it", "z");
+    const plugin = [refused("homestead:operators.barmanPlugin")];
+    expect(isSaid(operator("barman-cloud plugin"), plugin, settings)).toBe(true);
+    expect(isSaid(operator("cert-manager"), plugin, settings)).toBe(false);
+    const issuer = lines.judged("certificates", "ClusterIssuer a", "fault", "is not there", "z");
+    expect(isSaid(issuer, plugin, settings)).toBe(false);
+    expect(isSaid(issuer, [refused("homestead:certificates.name")], settings)).toBe(true);
   });
 });
 

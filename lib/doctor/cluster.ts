@@ -31,9 +31,15 @@ export class DoctorCluster {
     return { uid: system.metadata?.uid ?? "", namespace: own === undefined ? "missing" : "there" };
   }
 
-  async operators(): Promise<Record<OperatorName, OperatorFacts>> {
-    const [definitions, deployments, namespaces] = await Promise.all([
-      this.config.makeApiClient(k8s.ApiextensionsV1Api).listCustomResourceDefinition(),
+  /** Names of the custom resource definitions. */
+  async definitions(): Promise<Set<string>> {
+    const { items } = await this.config.makeApiClient(k8s.ApiextensionsV1Api).listCustomResourceDefinition();
+    return new Set(items.map(({ metadata }) => metadata?.name ?? ""));
+  }
+
+  /** @param definitions what {@link definitions} says */
+  async operators(definitions: ReadonlySet<string>): Promise<Record<OperatorName, OperatorFacts>> {
+    const [deployments, namespaces] = await Promise.all([
       this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces(),
       this.core.listNamespace(),
     ]);
@@ -41,12 +47,16 @@ export class DoctorCluster {
       .filter(({ metadata }) => metadata?.labels?.["app.kubernetes.io/part-of"] === "homestead")
       .map(({ metadata }) => metadata?.name);
     const found = (name: OperatorName): OperatorFacts => {
-      const { definition, image } = operatorMarks[name];
-      const deployment = deployments.items.map((one) => deploymentOf(one, image)).find((one) => one !== undefined);
+      const { definition, image, called } = operatorMarks[name];
+      const own = deployments.items.find((one) => deploymentOf(one, image) !== undefined);
+      const deployment = own && deploymentOf(own, image);
       return {
-        definition: definitions.items.some(({ metadata }) => metadata?.name === definition),
+        definition: definitions.has(definition),
         ...(deployment ? { deployment } : {}),
-        ours: deployment !== undefined && ours.includes(deployment.namespace),
+        called: deployments.items.some((one) => namesOf(one).some((text) => called.test(text))),
+        ours:
+          ours.includes(own?.metadata?.namespace) ||
+          own?.metadata?.annotations?.["app.kubernetes.io/part-of"] === "homestead",
       };
     };
     return {
@@ -154,6 +164,12 @@ function deploymentOf(
     ready: status?.readyReplicas ?? 0,
   };
 }
+
+/** What a Deployment and its images are called. */
+const namesOf = ({ metadata, spec }: k8s.V1Deployment): string[] => [
+  metadata?.name ?? "",
+  ...(spec?.template.spec?.containers ?? []).map(({ image }) => imageName(image ?? "")),
+];
 
 /** What is not there is undefined. */
 async function optional<T>(work: Promise<T>): Promise<T | undefined> {

@@ -58,6 +58,7 @@ const areaOf: Record<string, Area> = {
   operators: "operators",
   ingress: "operators",
   network: "operators",
+  certificates: "certificates",
   vault: "vault",
   media: "media",
   dns: "dns",

@@ -7,20 +7,31 @@ import { isOlder } from "./version";
 
 export type OperatorName = keyof Settings["operators"];
 
-/** How each is known: the definition it brings, and the name of its image, which a mirror keeps. */
-export const operatorMarks: Record<OperatorName, { title: string; definition: string; image: string }> = {
-  certManager: {
-    title: "cert-manager",
-    definition: "certificates.cert-manager.io",
-    image: "cert-manager-controller",
-  },
-  cloudNativePg: { title: "CloudNativePG", definition: "clusters.postgresql.cnpg.io", image: "cloudnative-pg" },
-  barmanPlugin: {
-    title: "barman-cloud plugin",
-    definition: "objectstores.barmancloud.cnpg.io",
-    image: "plugin-barman-cloud",
-  },
-};
+/**
+ * How each is known: the definition it brings, the name of its image, which a mirror keeps, and what is in the name of a
+ * Deployment or an image where another builds it.
+ */
+export const operatorMarks: Record<OperatorName, { title: string; definition: string; image: string; called: RegExp }> =
+  {
+    certManager: {
+      title: "cert-manager",
+      definition: "certificates.cert-manager.io",
+      image: "cert-manager-controller",
+      called: /cert-?manager/i,
+    },
+    cloudNativePg: {
+      title: "CloudNativePG",
+      definition: "clusters.postgresql.cnpg.io",
+      image: "cloudnative-pg",
+      called: /cnpg|cloudnative-?pg/i,
+    },
+    barmanPlugin: {
+      title: "barman-cloud plugin",
+      definition: "objectstores.barmancloud.cnpg.io",
+      image: "plugin-barman-cloud",
+      called: /barman/i,
+    },
+  };
 
 /** Before it, WAL could be restored from the wrong store at a promotion (plugin-barman-cloud#966). */
 const oldestPlugin = "0.14.0";
@@ -53,7 +64,9 @@ export interface OperatorFacts {
   definition: boolean;
   /** Its Deployment; undefined if none is found by its image. */
   deployment?: { namespace: string; image: string; wanted: number; ready: number };
-  /** Whether a stack of this project installed it: its namespace says so. */
+  /** Whether any Deployment is called like it. */
+  called: boolean;
+  /** Whether a stack of this project installed it: its namespace or its own annotation says so. */
   ours: boolean;
 }
 
