@@ -10,7 +10,7 @@ import type { JsonObject } from "../lib/plan/mask";
 import { restrictedContainer, restrictedPod, resources } from "../lib/pods";
 import { containersOf, objectOf } from "../policy/objects";
 import type { KubernetesObject } from "../policy/objects";
-import { withoutResources, writableRoots } from "../policy/pods";
+import { withoutDigest, withoutResources, writableRoots } from "../policy/pods";
 import { breachesAmong, rules } from "../policy/rules";
 import { images } from "../versions";
 import { copyProject } from "./support/folders";
@@ -202,7 +202,9 @@ describe("each rule", () => {
     "pinned-images": {
       keep: [
         [deployment()],
-        [deployment({ container: { image: "registry.local:5000/blog:v1" } })],
+        [deployment({ container: { image: `registry.local:5000/blog:v1@${someDigest}` } })],
+        // Named in policy/pods.ts.
+        [deployment({ container: { image: images["mastodon-streaming"] } })],
         [deployment({ container: { image: `docker.io/rclone/rclone:1.76.0@${someDigest}` } })],
         [release({ values: { image: { repository: "ghcr.io/mastodon/mastodon", tag: `v4.6.2@${someDigest}` } } })],
         // Where a label is made of the tag.
@@ -223,6 +225,10 @@ describe("each rule", () => {
           `allowed: ${images.rclone}`,
         ],
         [[deployment({ container: { image: "docker.io/rclone/rclone:1.76.0" } })], "a digest behind the tag"],
+        // A blog's, a mirror's, and another version of an exception.
+        [[deployment({ container: { image: "registry.local:5000/blog:v1" } })], "a digest behind the tag"],
+        [[deployment({ container: { image: "registry.local:5000/mastodon/mastodon:v4.6.5" } })], "a digest behind"],
+        [[deployment({ container: { image: "ghcr.io/mastodon/mastodon-streaming:v4.6.4" } })], "a digest behind"],
         [
           [object("postgresql.cnpg.io/v1", "Cluster", { spec: { imageName: "ghcr.io/cloudnative-pg/postgresql" } })],
           "spec.imageName",
@@ -519,7 +525,9 @@ describe("each rule", () => {
   });
 
   it("names every exception's reason", () => {
-    for (const { reason } of [...writableRoots, ...withoutResources]) expect(reason).toMatch(/\.$/);
+    for (const { reason } of [...writableRoots, ...withoutResources, ...withoutDigest]) expect(reason).toMatch(/\.$/);
+    // With a digest it needs none.
+    for (const { image } of withoutDigest) expect(image).not.toContain("@");
   });
 });
 
