@@ -6,7 +6,7 @@ import { clockFault } from "../lib/switch/clocks";
 import { writeFiles } from "../lib/switch/files";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
-import { sameImage, stateOf } from "../lib/switch/preflight";
+import { generationFor, sameImage, stateOf } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
 import { filesAt, nextStep, resumption, standingOf, stepsOf } from "../lib/switch/steps";
@@ -384,6 +384,17 @@ describe("before a switch", () => {
     expect(stateOf(writing("vps"), "home")).toBe("follows");
     expect(stateOf({ current: undefined }, "home")).toBe("missing");
     expect(stateOf(undefined, "home")).toBe("missing");
+  });
+
+  test("begins anew in an archive that is empty, after all that there are", () => {
+    const home = { site: "home", generation: 1 } as const;
+    const archives = ["home-g1", "home-g3", "vps-g7"];
+    expect(generationFor("follows", home, archives)).toBe(1);
+    expect(generationFor("parted", home, archives)).toBe(4);
+    expect(generationFor("missing", home, archives)).toBe(4);
+    expect(generationFor("parted", home, [])).toBe(2);
+    expect(generationFor("missing", home, ["vps-g7"])).toBe(1);
+    expect(generationFor("missing", { site: "home", generation: 5 }, archives)).toBe(5);
   });
 
   test("the distance between two places in the WAL is counted in segments", () => {
