@@ -6,11 +6,12 @@ import { clockFault } from "../lib/switch/clocks";
 import { writeFiles } from "../lib/switch/files";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
-import { generationFor, sameImage, stateOf } from "../lib/switch/preflight";
+import { generationFor, oldSite, sameImage, stateOf } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
 import { filesAt, nextStep, resumption, standingOf, stepsOf } from "../lib/switch/steps";
 import { whyUpFailed } from "../lib/switch/world";
+import type { Site } from "../lib/site-secrets";
 import { fakeStore } from "./support/fake-store";
 import type { FakeStore } from "./support/fake-store";
 import { temporaryFolder } from "./support/folders";
@@ -410,6 +411,18 @@ describe("before a switch", () => {
     expect(leftAt(history, 2)).toBe("A/F");
     expect(leftAt(history, 3)).toBeUndefined();
     expect(bytesOf("A/F") > bytesOf("9/FFFFFFFF")).toBe(true);
+  });
+
+  test("an old site whose stack cannot be read is not asked whether it runs, and that is said", async () => {
+    const broken = () => Promise.reject(new Error("incorrect passphrase\nmore"));
+    expect(await oldSite("home", "dead", broken)).toEqual({
+      old: undefined,
+      warning:
+        "the stack home cannot be read (incorrect passphrase): nobody has asked home's cluster whether it still runs",
+    });
+    await expect(oldSite("home", "planned", broken)).rejects.toThrow("incorrect passphrase");
+    const site = {} as Site;
+    expect(await oldSite("home", "lost", () => Promise.resolve(site))).toEqual({ old: site });
   });
 
   test("an image is the same with another way to write it", () => {

@@ -62,6 +62,25 @@ export const keysOf = ({ secrets }: Site): CheckKeys => {
   return { vault: keys("vault"), media: keys("media") };
 };
 
+/**
+ * Reads the old site's stack. One that is gone may be taken over from without it; but then its cluster is not asked.
+ *
+ * @throws Error before a planned switch, which needs it
+ */
+export async function oldSite(
+  from: SiteName,
+  kind: Kind,
+  load: (site: SiteName) => Promise<Site>,
+): Promise<{ old: Site | undefined; warning?: string }> {
+  try {
+    return { old: await load(from) };
+  } catch (error) {
+    if (kind === "planned") throw error;
+    const warning = `the stack ${from} cannot be read (${message(error)}): nobody has asked ${from}'s cluster whether it still runs`;
+    return { old: undefined, warning };
+  }
+}
+
 /** Never throws for what is wrong with the sites: that is what the faults are for. */
 export async function preflight(question: Question): Promise<Findings> {
   const { kind, from, target, old, lease } = question;
