@@ -2,6 +2,7 @@ import { createInterface } from "node:readline/promises";
 import { Argument, Command, Option } from "commander";
 import { loadTarget } from "./verify";
 import { projectFolder } from "../lib/plan";
+import { asTheLeaseSays } from "../lib/lease/rules";
 import { readLease } from "../lib/lease/store";
 import { loadSite } from "../lib/site-secrets";
 import type { Site } from "../lib/site-secrets";
@@ -119,7 +120,7 @@ async function begin(
   const { settings } = there;
   if (settings.activeSite !== lease.activeSite || settings.epoch !== lease.epoch) {
     throw new UserError(
-      `Pulumi.yaml says ${settings.activeSite} (epoch ${settings.epoch}), the lease says ${lease.activeSite} (epoch ${lease.epoch}): get the newest files (git pull), or set activeSite and epoch in Pulumi.yaml as the lease says`,
+      `Pulumi.yaml says ${settings.activeSite} (epoch ${settings.epoch}), the lease says ${lease.activeSite} (epoch ${lease.epoch}): ${asTheLeaseSays(lease)}`,
     );
   }
   if (lease.activeSite === target) {

@@ -388,7 +388,7 @@ describe("the lease", () => {
         "1 fault in the configuration of stack 'home'; nothing was changed.",
         '  homestead:activeSite: "home"',
         "    allowed: vps (epoch 2), as the lease in the vault says: two sites that federate cannot be merged again",
-        "    mend:    npx homestead switch home (or by hand: docs/runbooks/switch-by-hand.md); to leave it as it is, set activeSite to vps and epoch to 2 in Pulumi.yaml",
+        "    mend:    npx homestead switch home (or by hand: docs/runbooks/switch-by-hand.md); to leave it as it is, get the newest files (git pull), or set activeSite to vps, epoch to 2, and generations to the newest archives in the vault (pg/<site>-g<number>) in Pulumi.yaml",
       ].join("\n"),
     );
     expect(seen.lease).toMatchObject({ activeSite: "vps", epoch: 2 });
