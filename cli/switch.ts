@@ -2,12 +2,13 @@ import { createInterface } from "node:readline/promises";
 import { Argument, Command, Option } from "commander";
 import { loadTarget } from "./verify";
 import { projectFolder } from "../lib/plan";
+import { asTheLeaseSays } from "../lib/lease/rules";
 import { readLease } from "../lib/lease/store";
 import { loadSite } from "../lib/site-secrets";
 import type { Site } from "../lib/site-secrets";
 import { JournalStore } from "../lib/switch/journal";
 import type { Journal, Kind } from "../lib/switch/journal";
-import { keysOf, preflight } from "../lib/switch/preflight";
+import { keysOf, oldSite, preflight } from "../lib/switch/preflight";
 import type { Findings } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import { described, nextStep, resumption, standingOf, stepsOf } from "../lib/switch/steps";
@@ -101,6 +102,12 @@ async function theLease({ settings, ...rest }: Site): Promise<Lease> {
   return stored.lease;
 }
 
+async function theOld(from: SiteName, kind: Kind): Promise<Site | undefined> {
+  const { old, warning } = await oldSite(from, kind, loadSite);
+  if (warning !== undefined) console.log(`warning: ${warning}`);
+  return old;
+}
+
 // ---------------------------------------------------------------- a new switch
 
 async function begin(
@@ -114,17 +121,14 @@ async function begin(
   const { settings } = there;
   if (settings.activeSite !== lease.activeSite || settings.epoch !== lease.epoch) {
     throw new UserError(
-      `Pulumi.yaml says ${settings.activeSite} (epoch ${settings.epoch}), the lease says ${lease.activeSite} (epoch ${lease.epoch}): get the newest files (git pull), or set activeSite and epoch in Pulumi.yaml as the lease says`,
+      `Pulumi.yaml says ${settings.activeSite} (epoch ${settings.epoch}), the lease says ${lease.activeSite} (epoch ${lease.epoch}): ${asTheLeaseSays(lease)}`,
     );
   }
   if (lease.activeSite === target) {
     console.log(`${target} is the active site already (epoch ${lease.epoch}): nothing to do`);
     return undefined;
   }
-  const old = await loadSite(from).catch((error: unknown) => {
-    if (kind === "planned") throw error;
-    return undefined;
-  });
+  const old = await theOld(from, kind);
   console.log("looking at the vault and both sites ...");
   const findings = await preflight({ kind, from, target: there, old, lease });
   for (const warning of findings.warnings) console.log(`warning: ${warning}`);
@@ -177,7 +181,7 @@ async function goOn(
   }
   if (how === "decide anew") {
     console.log(`the ${open.kind} switch that stopped before ${step} goes on as ${wanted}`);
-    const old = await loadSite(open.from).catch(() => undefined);
+    const old = await theOld(open.from, wanted);
     const findings = await preflight({ kind: wanted, from: open.from, target: there, old, lease, stopped: true });
     for (const warning of findings.warnings) console.log(`warning: ${warning}`);
     if (findings.faults.length > 0) throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.`);

@@ -25,6 +25,17 @@ export interface Listing {
   next: string | undefined;
 }
 
+/** Names of all archives in a vault. @throws Error when the store does not answer */
+export async function archivesIn(vault: Bucket, keys: BucketKeys): Promise<string[]> {
+  return (await list(vault, keys, "pg/")).folders.map((folder) => folder.slice("pg/".length, -1));
+}
+
+/** How often a site's database was begun, by the names of archives; 0 if none is the site's. Pure. */
+export function newestGeneration(site: string, archives: readonly string[]): number {
+  const numbers = archives.map((archive) => /^(\w+)-g(\d+)$/.exec(archive)).filter((found) => found?.[1] === site);
+  return Math.max(0, ...numbers.map((found) => Number(found?.[2])));
+}
+
 const archiveFolder = (archive: string) => `pg/${archive}/`;
 
 /** The newest base backup that was finished, or undefined. @throws Error when the store does not answer */

@@ -10,11 +10,11 @@ import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
 import { copyPrefix } from "../components/media-copy";
 import { cnpgNamespace } from "../components/operators";
-import type { Fault, Role, Settings } from "../settings";
+import type { Fault, Role, Settings, StackName } from "../settings";
 import { SettingsError, archiveName, whyNotOnNfs } from "../settings";
 import type { ChartReference } from "../versions";
-import { newestBaseBackup, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
-import { archiveOf, clusterName, findDatabases, restoredTo, tokenFault } from "./database";
+import { archivesIn, newestBaseBackup, newestGeneration, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
+import { archiveOf, clusterName, findDatabases, isAsleep, restoredTo, tokenFault } from "./database";
 import type { Databases } from "./database";
 import { DoctorCluster } from "./doctor/cluster";
 import { issuerOf } from "./doctor/issuer";
@@ -80,7 +80,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
       restoredTo: moment,
     };
   }
-  const { faults, databases, lease, podMonitors, apiServerPorts } = await lookAround(settings, keys, "wait");
+  const { faults, databases, lease, podMonitors, apiServerPorts } = await lookAround(settings, keys, "update");
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
   if (databases?.current !== undefined) warnOfRestore(settings);
   await takeLease(settings, keys, lease);
@@ -111,16 +111,24 @@ function warnOfRestore({ restore, site }: Settings): void {
   );
 }
 
+/** What the checks are made for. A switch sets the generation of a database that begins anew by itself. */
+type Purpose = "update" | "look" | "switch";
+
 /**
  * What an update would refuse, for who only asks: nothing is waited for, and the lease is not taken.
  *
  * @param then the role that the site shall have in the end: a standby that becomes active is to change DNS
  */
-export async function siteFaults(settings: Settings, keys: CheckKeys, then: Role = settings.role): Promise<Fault[]> {
-  return (await lookAround(settings, keys, "look", then)).faults;
+export async function siteFaults(
+  settings: Settings,
+  keys: CheckKeys,
+  purpose: Exclude<Purpose, "update"> = "look",
+  then: Role = settings.role,
+): Promise<Fault[]> {
+  return (await lookAround(settings, keys, purpose, then)).faults;
 }
 
-async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" | "look", then = settings.role) {
+async function lookAround(settings: Settings, keys: CheckKeys, purpose: Purpose, then = settings.role) {
   const faults: Fault[] = [];
   const report: Report = (key, value, allowed, mend) =>
     faults.push({
@@ -137,6 +145,12 @@ async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" 
     external ? checkBuckets(settings, keys, report).then(() => checkLease(settings, keys, databases, report)) : noLease,
     ...Object.entries(settings.charts).map(([name, chart]) => checkChart(name, chart, report)),
   ]);
+  /** For what begins anew. */
+  const begins: Report = (key, ...rest) => {
+    if (purpose !== "switch" || key !== `generations.${settings.site}`) report(key, ...rest);
+  };
+  checkStale(settings, ours ? databases : undefined, lease, report, begins);
+  const said = (key: string) => faults.some((fault) => fault.key === `homestead:${key}`);
   // On another stack's cluster there is another stack's database.
   if (ours && databases === undefined) {
     const { context } = settings.cluster;
@@ -144,11 +158,9 @@ async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" 
     report("cluster.context", context, "a cluster that says which databases it has", `${look}; then the same again`);
   }
   if (ours && databases !== undefined) {
-    checkGeneration(settings, databases, report);
-    checkParted(settings, databases, lease, report);
-    const mayWait = () => patience === "wait" && faults.length === 0;
-    const said = (key: string) => faults.some((fault) => fault.key === `homestead:${key}`);
-    if (external) await checkArchives(settings, keys, databases, report, { mayWait, said });
+    checkParted(settings, databases, lease, begins);
+    const mayWait = () => purpose === "update" && faults.length === 0;
+    if (external) await checkArchives(settings, keys, databases, lease, begins, { mayWait, said });
   }
   return { faults: faults.sort((a, b) => a.key.localeCompare(b.key)), databases, lease, podMonitors, apiServerPorts };
 }
@@ -159,8 +171,10 @@ async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" 
 interface LeaseFound {
   stored: StoredLease | undefined;
   step: LeaseStep;
+  /** Names of all archives in the vault. */
+  archives: readonly string[];
 }
-const noLease: LeaseFound = { stored: undefined, step: { kind: "none" } };
+const noLease: LeaseFound = { stored: undefined, step: { kind: "none" }, archives: [] };
 
 async function checkLease(
   settings: Settings,
@@ -171,9 +185,9 @@ async function checkLease(
   const { vault, lease, promotionToken, site } = settings;
   if (lease === "none") return noLease;
   let stored: StoredLease | undefined;
-  let archives: boolean;
+  let archives: string[];
   try {
-    [stored, archives] = await Promise.all([readLease(vault, keys), hasObjects(vault, keys, "pg/")]);
+    [stored, archives] = await Promise.all([readLease(vault, keys), archivesIn(vault, keys)]);
   } catch (error) {
     // A bucket that cannot be opened is named by checkBuckets already, in better words.
     if ((await bucketFault(vault, keys)) === undefined) {
@@ -187,7 +201,7 @@ async function checkLease(
     return noLease;
   }
   const database = databases?.current === undefined ? "missing" : "there";
-  const { step, faults } = leaseStep(settings, { stored, archives, database });
+  const { step, faults } = leaseStep(settings, { stored, archives: archives.length > 0, database });
   for (const { key, value, allowed, mend } of faults) {
     report(key.replace(/^homestead:/, ""), JSON.parse(value), allowed, mend);
   }
@@ -207,7 +221,7 @@ async function checkLease(
       );
     }
   }
-  return { stored, step };
+  return { stored, step, archives };
 }
 
 /** What speaks against a token. A vault that does not say leaves it untold whether the token is stale: then it is not used. */
@@ -653,21 +667,23 @@ async function checkArchives(
   settings: Settings,
   keys: CheckKeys,
   { current }: Databases,
+  { archives }: LeaseFound,
   report: Report,
   /** Waiting is for who has nothing to mend; `said`: whether a key has its fault already. */
   { mayWait, said }: { mayWait: () => boolean; said: (key: string) => boolean },
 ): Promise<void> {
   const { site, role, generation, beginning, vault } = settings;
-  if (current !== undefined) return;
+  if (current !== undefined || said(`generations.${site}`) || said("cluster.context")) return;
   const filled = (archive: string) => hasObjects(vault, keys.vault, `pg/${archive}/`);
-  const own = archiveName(site, generation);
+  const last = Math.max(generation, newestGeneration(site, archives));
+  const own = archiveName(site, last);
   try {
-    if (await filled(own)) {
+    if (last > generation || (await filled(own))) {
       report(
         `generations.${site}`,
         generation,
-        `${generation + 1}: this cluster has no database, but the vault holds its archive ${own}, which is never written over`,
-        `to restore from it, set generations.${site} to ${generation + 1} in Pulumi.yaml and run: pulumi up --refresh --run-program --stack ${site} (docs/runbooks/lost-disk.md)`,
+        `${last + 1}: this cluster has no database, but the vault holds its archive ${own}, which is never written over`,
+        `to restore from it, set generations.${site} to ${last + 1} in Pulumi.yaml and run: pulumi up --refresh --run-program --stack ${site} (docs/runbooks/lost-disk.md)`,
       );
       return;
     }
@@ -728,19 +744,86 @@ async function baseBackupComes({ beginning, vault }: Settings, { vault: keys }: 
 }
 
 /**
- * A database that federates keeps its archive: another one would lack the base backup that its WAL is replayed onto,
- * and who raises the number hopes for a restore that would not come. A standby's is begun anew beside the old one.
+ * A clone that has not seen a database begin anew would put the one that lives to sleep, or begin from an archive that is
+ * history. The vault knows the newest generation of both sites, and the cluster that of its own.
+ *
+ * @param databases undefined where the cluster does not say
+ * @param begins for a number that a switch sets by itself
  */
-function checkGeneration({ site, role, generation }: Settings, { current, former }: Databases, report: Report): void {
-  const [last] = former.flatMap((object) => archiveOf(object) ?? []);
-  if (current !== undefined || role !== "active" || last === undefined) return;
-  const before = /\d+$/.exec(last)?.[0] ?? "what it was";
-  report(
-    `generations.${site}`,
-    generation,
-    `${before}: this cluster has a database already, which writes the archive ${last}`,
-    `set generations.${site} back to ${before} in Pulumi.yaml; to begin the database anew from the vault: docs/runbooks/lost-disk.md`,
+function checkStale(
+  settings: Settings,
+  databases: Databases | undefined,
+  { archives }: LeaseFound,
+  report: Report,
+  begins: Report,
+): void {
+  const { site, otherSite, generation, generations } = settings;
+  const behind = (name: StackName, newest: number, where: string) =>
+    report(
+      `generations.${name}`,
+      generations[name] ?? 1,
+      `${newest}: ${where} the archive ${archiveName(name, newest)}, which was begun later`,
+      `get the newest files (git pull), or set generations.${name} to ${newest} in Pulumi.yaml`,
+    );
+  const others = otherSite === undefined ? 0 : newestGeneration(otherSite, archives);
+  if (otherSite !== undefined && others > (generations[otherSite] ?? 1)) behind(otherSite, others, "the vault holds");
+  const inVault = newestGeneration(site, archives);
+  if (databases === undefined) {
+    if (inVault > generation) behind(site, inVault, "the vault holds");
+    return;
+  }
+  const all = [...databases.former, ...(databases.current === undefined ? [] : [databases.current])];
+  const here = newestGeneration(
+    site,
+    all.flatMap((object) => archiveOf(object) ?? []),
   );
+  if (here > generation && here >= inVault) behind(site, here, "this cluster has the database that writes");
+  else if (here > 0) checkPresent(settings, databases, { here, inVault }, report, begins);
+}
+
+/** Whether the database that the stack means is the one that the cluster has, and awake. */
+function checkPresent(
+  { site, role, generation, cluster: { context }, namespace }: Settings,
+  { current }: Databases,
+  { here, inVault }: { here: number; inVault: number },
+  report: Report,
+  begins: Report,
+): void {
+  const last = archiveName(site, here);
+  const newest = archiveName(site, inVault);
+  if (inVault > here && role === "active") {
+    report(
+      "cluster.context",
+      context,
+      `the cluster whose database writes the archive ${newest}: the one here writes ${last}, which was begun before`,
+      "name that cluster; if it is gone, begin the database anew from the vault: docs/runbooks/lost-disk.md",
+    );
+  } else if (inVault > here && inVault > generation) {
+    const anew = current === undefined || current.spec.replica?.primary === site;
+    (anew ? begins : report)(
+      `generations.${site}`,
+      generation,
+      `${inVault + 1}: the vault holds the archive ${newest}, whose database is not on this cluster, and an archive is never written over`,
+      `set generations.${site} to ${inVault + 1} in Pulumi.yaml: the database here is begun anew, and the old one is kept`,
+    );
+  } else if (current === undefined && role === "active") {
+    // A database that federates keeps its archive: another one would lack the base backup that its WAL is replayed onto,
+    // and who raises the number hopes for a restore that would not come. A standby's is begun anew beside the old one.
+    begins(
+      `generations.${site}`,
+      generation,
+      `${here}: this cluster has a database already, which writes the archive ${last}`,
+      `set generations.${site} back to ${here} in Pulumi.yaml; to begin the database anew from the vault: docs/runbooks/lost-disk.md`,
+    );
+  } else if (current !== undefined && isAsleep(current)) {
+    const { name } = current.metadata;
+    report(
+      "cluster.context",
+      context,
+      `a cluster whose database is awake: ${name} is hibernated, and an update would wait for it in vain`,
+      `kubectl --context ${context} -n ${namespace} annotate clusters.postgresql.cnpg.io ${name} cnpg.io/hibernation-; then the same again`,
+    );
+  }
 }
 
 /**

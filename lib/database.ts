@@ -12,7 +12,7 @@ import { execInPod } from "./pod-exec";
 
 /** What is looked at of a CloudNativePG Cluster. */
 export interface DatabaseObject {
-  metadata: { name: string; deletionTimestamp?: string };
+  metadata: { name: string; deletionTimestamp?: string; annotations?: Record<string, string> };
   spec: {
     imageName?: string;
     plugins?: { parameters?: { serverName?: string } }[];
@@ -38,6 +38,10 @@ export const clusterName = (generation: number): string => `postgres-g${generati
 /** The archive that a Cluster writes. */
 export const archiveOf = (object: DatabaseObject): string | undefined =>
   object.spec.plugins?.[0]?.parameters?.serverName;
+
+/** Whether a Cluster has been put to sleep: it has no pods, and keeps its volume. */
+export const isAsleep = ({ metadata }: DatabaseObject): boolean =>
+  metadata.annotations?.["cnpg.io/hibernation"] === "on";
 
 /**
  * The moment that a database went back to when it was made; undefined: to none. Its Cluster says so for as long as it

@@ -1,7 +1,7 @@
 /** The server and its sites at a glance. Each part is asked by itself: what is dead is one line, and the others still answer. */
 import * as net from "node:net";
 import { queues as mastodonQueues } from "../components/mastodon";
-import { cannotFollow, newestBaseBackup, newestSegment, partedAt, segmentsBehind } from "./archive";
+import { archivesIn, cannotFollow, newestBaseBackup, newestSegment, partedAt, segmentsBehind } from "./archive";
 import { clusterName, findDatabases } from "./database";
 import { span } from "./drill/verdicts";
 import { kubeClient } from "./kube";
@@ -87,19 +87,22 @@ async function leaseLines(site: Site, now: number): Promise<{ stored: StoredLeas
     return { stored: undefined, lines: [line("lease", "active site", "ok", says)] };
   }
   const keys = vaultKeys(site);
-  const [stored, journal] = await Promise.allSettled([
+  const [stored, journal, archives] = await Promise.allSettled([
     inTime(readLease(vault, keys)),
     inTime(new JournalStore(vault, keys).read()),
+    inTime(archivesIn(vault, keys)),
   ]);
   const found = stored.status === "fulfilled" ? stored.value : undefined;
   const open = journal.status === "fulfilled" ? journal.value : undefined;
+  // A vault that cannot be listed is named by the lines of its backups.
+  const known = archives.status === "fulfilled" ? archives.value : [];
   return {
     stored: found,
     lines: [
       stored.status === "fulfilled"
         ? leaseLine(found)
         : line("lease", "active site", "fault", `cannot be read: ${reason(stored.reason)}`),
-      ...(found === undefined ? [] : [filesLine(site.settings, found, open)]),
+      ...(found === undefined ? [] : [filesLine(site.settings, found, open, known)]),
       journal.status === "fulfilled"
         ? journalLine(open, found, now)
         : line("lease", "switch", "fault", `the journal cannot be read: ${reason(journal.reason)}`),

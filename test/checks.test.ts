@@ -4,7 +4,7 @@ import * as http from "node:http";
 import type { AddressInfo } from "node:net";
 import * as path from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { checkSite } from "../lib/checks";
+import { checkSite, siteFaults } from "../lib/checks";
 import { missingRanges, serversOf } from "../lib/egress";
 import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
 import type { Lease } from "../lib/lease/lease";
@@ -15,7 +15,9 @@ import { temporaryFolder } from "./support/folders";
 
 interface World {
   /** The databases that the cluster has, by name. */
-  databases?: Record<string, { archive: string; image: string; status?: object; primary?: string }> | "not said";
+  databases?:
+    | Record<string, { archive: string; image: string; status?: object; primary?: string; asleep?: boolean }>
+    | "not said";
   /** Keys in the vault. */
   vault?: string[];
   /** The lease in the vault: of home in epoch 1, unless something else is said, or `none`. */
@@ -116,8 +118,8 @@ async function serve(world: World, seen: Seen): Promise<string> {
     ),
     [databasesPath]: {
       items: Object.entries(databases === "not said" ? {} : databases).map(
-        ([name, { archive, image: imageName, status, primary }]) => ({
-          metadata: { name },
+        ([name, { archive, image: imageName, status, primary, asleep = false }]) => ({
+          metadata: { name, ...(asleep ? { annotations: { "cnpg.io/hibernation": "on" } } : {}) },
           spec: {
             imageName,
             plugins: [{ name: "barman-cloud.cloudnative-pg.io", parameters: { serverName: archive } }],
@@ -167,6 +169,23 @@ async function serve(world: World, seen: Seen): Promise<string> {
 
 /** Checks a `home` whose world is this. @returns what was found, or the text of the error */
 async function check(world: World, changes: Record<string, unknown> = {}, seen: Seen = {}): Promise<string> {
+  const { settings, keys } = await prepare(world, changes, seen);
+  return checkSite(settings, keys).then(
+    ({ database, podMonitors, apiServerPorts }) => {
+      Object.assign(seen, { podMonitors, apiServerPorts });
+      return database;
+    },
+    (error: unknown) => (error as Error).message,
+  );
+}
+
+/** The keys that have faults before a switch to a `home` whose world is this. */
+async function beforeSwitch(world: World, changes: Record<string, unknown> = {}): Promise<string[]> {
+  const { settings, keys } = await prepare(world, changes, {});
+  return (await siteFaults(settings, keys, "switch")).map(({ key }) => key);
+}
+
+async function prepare(world: World, changes: Record<string, unknown>, seen: Seen) {
   const url = await serve(world, seen);
   const chart = temporaryFolder();
   fs.writeFileSync(path.join(chart, "Chart.yaml"), "");
@@ -185,13 +204,10 @@ async function check(world: World, changes: Record<string, unknown> = {}, seen: 
   const { lease = {} } = world;
   if (lease !== "none") seen.lease = leaseOfHome(settings.fingerprint, lease);
   const keys = { accessKeyId: "id", secretAccessKey: "key" };
-  return checkSite({ ...settings, images: { ...settings.images, postgres: image } }, { vault: keys, media: keys }).then(
-    ({ database, podMonitors, apiServerPorts }) => {
-      Object.assign(seen, { podMonitors, apiServerPorts });
-      return database;
-    },
-    (error: unknown) => (error as Error).message,
-  );
+  return {
+    settings: { ...settings, images: { ...settings.images, postgres: image } },
+    keys: { vault: keys, media: keys },
+  };
 }
 
 const base = (archive: string) => `pg/${archive}/base/20261122T230302/backup.info`;
@@ -349,6 +365,93 @@ describe("a database that is there", () => {
   });
 });
 
+describe("a clone that is behind", () => {
+  const first = { archive: "home-g1", image };
+  const second = { archive: "home-g2", image };
+  const vault = [base("home-g1"), base("home-g2")];
+  const standby = { activeSite: "vps", epoch: 2 } as const;
+
+  it("does not put the database to sleep that was begun after it", async () => {
+    const databases = { "postgres-g1": { ...first, asleep: true }, "postgres-g2": second };
+    const refused = [
+      "1 fault in the configuration of stack 'home'; nothing was changed.",
+      "  homestead:generations.home: 1",
+      "    allowed: 2: this cluster has the database that writes the archive home-g2, which was begun later",
+      "    mend:    get the newest files (git pull), or set generations.home to 2 in Pulumi.yaml",
+    ].join("\n");
+    expect(await check({ databases, vault })).toBe(refused);
+    // Nor before anything of it has reached the vault, and as the standby.
+    expect(await check({ databases, vault: [base("home-g1")] })).toBe(refused);
+    expect(await check({ databases, vault, lease: standby }, standby)).toBe(refused);
+    expect(await check({ databases, vault }, { generations: { home: 2, vps: 1 } })).toBe("there");
+  });
+
+  it("is told the other site's number by the vault: a database would begin from an archive that is over", async () => {
+    const archives = [base("vps-g1"), base("vps-g3"), base("vps-g10x"), base("home-g1")];
+    expect(await check({ databases: { "postgres-g1": first }, vault: archives, lease: standby }, standby)).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        "  homestead:generations.vps: 1",
+        "    allowed: 3: the vault holds the archive vps-g3, which was begun later",
+        "    mend:    get the newest files (git pull), or set generations.vps to 3 in Pulumi.yaml",
+      ].join("\n"),
+    );
+  });
+
+  it("is told the number after the newest archive where the cluster has no database", async () => {
+    expect(await check({ vault: [base("home-g1"), base("home-g3")] }, { generations: { home: 2, vps: 1 } })).toContain(
+      "allowed: 4: this cluster has no database, but the vault holds its archive home-g3, which is never written over",
+    );
+  });
+
+  it("does not serve from a cluster that has only the database of before, whatever its number", async () => {
+    for (const home of [1, 2, 3]) {
+      const said = await check({ databases: { "postgres-g1": first }, vault }, { generations: { home, vps: 1 } });
+      expect(said).toMatch(/^1 fault /);
+      expect(said).toContain('homestead:cluster.context: "trial"');
+      expect(said).toContain(
+        "allowed: the cluster whose database writes the archive home-g2: the one here writes home-g1, which was begun before",
+      );
+    }
+  });
+
+  it("begins a standby anew whose newest database is not on its cluster", async () => {
+    const world: World = { databases: { "postgres-g1": { ...first, primary: "vps" } }, vault, lease: standby };
+    const said = await check(world, standby);
+    expect(said).toMatch(/^1 fault /);
+    expect(said).toContain(
+      "allowed: 3: the vault holds the archive home-g2, whose database is not on this cluster, and an archive is never written over",
+    );
+  });
+
+  it("is refused by a switch too, but for what the switch sets by itself", async () => {
+    const behind = { databases: { "postgres-g1": { ...first, primary: "home" }, "postgres-g2": second }, vault };
+    expect(await beforeSwitch({ ...behind, lease: standby }, standby)).toEqual(["homestead:generations.home"]);
+    const follows = { databases: { "postgres-g1": { ...first, primary: "vps" } }, vault };
+    expect(await beforeSwitch({ ...follows, lease: standby }, standby)).toEqual(["homestead:generations.home"]);
+    const parted = { databases: { "postgres-g1": { ...first, primary: "home" } }, vault };
+    expect(await beforeSwitch({ ...parted, lease: standby }, standby)).toEqual([]);
+    const cold = { vault: [...vault, base("vps-g1")] };
+    expect(await beforeSwitch({ ...cold, lease: standby }, standby)).toEqual([]);
+    const others = { vault: [base("vps-g2")] };
+    expect(await beforeSwitch({ ...others, lease: standby }, standby)).toContain("homestead:generations.vps");
+  });
+});
+
+describe("a database that sleeps", () => {
+  it("is waited for by no update, and the way to wake it is named", async () => {
+    const databases = { "postgres-g2": { archive: "home-g2", image, asleep: true } };
+    expect(await check({ databases }, { generations: { home: 2, vps: 1 } })).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        '  homestead:cluster.context: "trial"',
+        "    allowed: a cluster whose database is awake: postgres-g2 is hibernated, and an update would wait for it in vain",
+        "    mend:    kubectl --context trial -n homestead annotate clusters.postgresql.cnpg.io postgres-g2 cnpg.io/hibernation-; then the same again",
+      ].join("\n"),
+    );
+  });
+});
+
 describe("maintenance", () => {
   it("is refused where there is no Mastodon yet: nobody would make its schema", async () => {
     expect(await check({}, { maintenance: "web" })).toContain("off, while there is no Mastodon here yet");
@@ -380,7 +483,7 @@ describe("the lease", () => {
         "1 fault in the configuration of stack 'home'; nothing was changed.",
         '  homestead:activeSite: "home"',
         "    allowed: vps (epoch 2), as the lease in the vault says: two sites that federate cannot be merged again",
-        "    mend:    npx homestead switch home (or by hand: docs/runbooks/switch-by-hand.md); to leave it as it is, set activeSite to vps and epoch to 2 in Pulumi.yaml",
+        "    mend:    npx homestead switch home (or by hand: docs/runbooks/switch-by-hand.md); to leave it as it is, get the newest files (git pull), or set activeSite to vps, epoch to 2, and generations to the newest archives in the vault (pg/<site>-g<number>) in Pulumi.yaml",
       ].join("\n"),
     );
     expect(seen.lease).toMatchObject({ activeSite: "vps", epoch: 2 });

@@ -4,12 +4,13 @@ import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
 import { generateIdentity, identityToRecipient } from "age-encryption";
 import { describe, expect, inject, onTestFinished, test, vi } from "vitest";
-import { commandsOf, filesIn, writeKitFile, writeKitFolder } from "../lib/kit/folder";
+import { commandsOf, filesIn, newerThanKit, writeKitFile, writeKitFolder } from "../lib/kit/folder";
 import { gatherKit } from "../lib/kit/gather";
 import { openKit, sealKit } from "../lib/kit/kit";
 import type { Kit } from "../lib/kit/kit";
 import { minify } from "../lib/kit/kubeconfig";
 import { PulumiCli } from "../lib/pulumi-cli";
+import { oldestNode } from "../lib/supported-node";
 import { readStackConfig } from "../lib/stack-config";
 import { optionalSecrets, parseSettings, requiredSecrets } from "../settings";
 import type { Settings, StackName } from "../settings";
@@ -470,6 +471,38 @@ describe("an opened kit", () => {
     for (const secret of [...secretValues, "it's right", "state-secret"]) expect(readme).not.toContain(secret);
     expect(commandsOf({ ...kit, activeSite: "vps" }, "/k")[2]).toBe("npx homestead switch home --lost");
     expect(commandsOf({ ...kit, sites: ["home"] }, "/k")[2]).toBe("npx homestead status home");
+  });
+
+  test("says which Node.js is needed, as everything else does", async () => {
+    expect(filesIn(await gather(), "/k")["README.txt"]).toContain(`Needed: git, Node.js ${oldestNode} or newer, `);
+  });
+
+  test("copies its stack files over a clone's, but not over newer ones, and says so", async () => {
+    const own = await gather();
+    const kit = { ...own, git: { ...own.git, current: false } };
+    const shared = kit.stackFiles["Pulumi.yaml"] ?? "";
+    const copies = (clone: string | undefined) =>
+      commandsOf(kit, "/k", newerThanKit(kit, clone))[1].includes("cp '/k'");
+    const change = (from: RegExp, to: string) => {
+      expect(shared).toMatch(from);
+      return shared.replace(from, to);
+    };
+    const epoch = change(/(homestead:epoch:[^]*?value: )1$/m, "$12");
+    const generation = change(/(homestead:generations:[^]*?value:[^]*?home: )1/, "$13");
+    for (const same of [shared, undefined, "a: [", "name: homestead\n"]) {
+      expect([newerThanKit(kit, same), copies(same)]).toEqual([undefined, true]);
+    }
+    expect(newerThanKit(kit, epoch)).toBe("epoch 2 (the kit has 1)");
+    expect(newerThanKit(kit, generation)).toBe("generations.home 3 (the kit has 1)");
+    expect([copies(epoch), copies(generation)]).toEqual([false, false]);
+    const older = { ...kit, stackFiles: { ...kit.stackFiles, "Pulumi.yaml": epoch } };
+    expect(newerThanKit(older, shared)).toBeUndefined();
+    const readme = filesIn(kit, "/k", newerThanKit(kit, epoch))["README.txt"] ?? "";
+    expect(readme).not.toContain("cp '/k'");
+    expect(readme).toContain(
+      "The clone that the kit was opened in is newer than the kit, epoch 2 (the kit has 1): its stack files stay as they are.",
+    );
+    expect(filesIn(kit, "/k")["README.txt"]).toContain("cp '/k'/Pulumi*.yaml .");
   });
 
   test("is never written over what is there, nor left half-written", async () => {

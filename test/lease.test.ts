@@ -190,13 +190,13 @@ describe("the program, given the lease", () => {
     key: "homestead:activeSite",
     value,
     allowed: `${lease} (epoch ${epoch}), as the lease in the vault says: two sites that federate cannot be merged again`,
-    mend: `npx homestead switch ${site} (or by hand: docs/runbooks/switch-by-hand.md); to leave it as it is, set activeSite to ${lease} and epoch to ${epoch} in Pulumi.yaml`,
+    mend: `npx homestead switch ${site} (or by hand: docs/runbooks/switch-by-hand.md); to leave it as it is, get the newest files (git pull), or set activeSite to ${lease}, epoch to ${epoch}, and generations to the newest archives in the vault (pg/<site>-g<number>) in Pulumi.yaml`,
   });
   const wrongEpoch = (value: string, epoch: number) => ({
     key: "homestead:epoch",
     value,
     allowed: `${epoch}, as the lease in the vault says`,
-    mend: `set epoch to ${epoch} in Pulumi.yaml`,
+    mend: `get the newest files (git pull), or set epoch to ${epoch}, and generations to the newest archives in the vault (pg/<site>-g<number>) in Pulumi.yaml`,
   });
 
   it.each<[string, Stack, Facts, ReturnType<typeof leaseStep>["faults"][number]]>([
@@ -246,7 +246,7 @@ describe("the program, given the lease", () => {
         key: "homestead:activeSite",
         value: '"home"',
         allowed: "vps (epoch 2), as the lease in the vault says",
-        mend: "set activeSite to vps and epoch to 2 in Pulumi.yaml",
+        mend: "get the newest files (git pull), or set activeSite to vps, epoch to 2, and generations to the newest archives in the vault (pg/<site>-g<number>) in Pulumi.yaml",
       },
     ],
     [
@@ -257,7 +257,7 @@ describe("the program, given the lease", () => {
         key: "homestead:activeSite",
         value: '"vps"',
         allowed: "home (epoch 1), as the lease in the vault says",
-        mend: "set activeSite to home and epoch to 1 in Pulumi.yaml",
+        mend: "get the newest files (git pull), or set activeSite to home, epoch to 1, and generations to the newest archives in the vault (pg/<site>-g<number>) in Pulumi.yaml",
       },
     ],
     [

@@ -320,17 +320,29 @@ describe("the lease", () => {
   });
 
   it("wants the files to agree with it, but for a switch under way", () => {
-    const files = (activeSite: SiteName, epoch: number) => ({ activeSite, epoch, fingerprint: "f" });
-    expect(filesLine(files("vps", 2), stored, undefined).verdict).toBe("ok");
-    expect(filesLine(files("home", 1), stored, undefined)).toMatchObject({
+    const generations = { home: 1, vps: 1 };
+    const files = (activeSite: SiteName, epoch: number) => ({ activeSite, epoch, generations, fingerprint: "f" });
+    expect(filesLine(files("vps", 2), stored, undefined, ["home-g1"]).verdict).toBe("ok");
+    expect(filesLine(files("home", 1), stored, undefined, ["home-g1"])).toMatchObject({
       verdict: "fault",
-      says: "Pulumi.yaml says home, epoch 1, and the lease vps, epoch 2: get the newest files (git pull), or set them as the lease says",
+      says: "Pulumi.yaml says home, epoch 1, and the lease vps, epoch 2: get the newest files (git pull), or set activeSite to vps, epoch to 2, and generations to the newest archives in the vault (pg/<site>-g<number>) in Pulumi.yaml",
     });
-    expect(filesLine(files("home", 3), stored, journal).verdict).toBe("warning");
+    expect(filesLine(files("home", 3), stored, journal, ["home-g2"]).verdict).toBe("warning");
+  });
+
+  it("wants the files to name no generation that is over", () => {
+    const files = { activeSite: "vps", epoch: 2, generations: { home: 1, vps: 2 }, fingerprint: "f" } as const;
+    expect(filesLine(files, stored, undefined, ["home-g1", "home-g3", "vps-g2"])).toMatchObject({
+      verdict: "fault",
+      says: "Pulumi.yaml says vps, epoch 2, but generation 1 of home, and the vault holds home-g3: get the newest files (git pull), or set generations.home to 3 in Pulumi.yaml",
+    });
+    expect(filesLine(files, stored, journal, ["home-g3"]).verdict).toBe("warning");
   });
 
   it("wants to be of the stack's identity", () => {
-    expect(filesLine({ activeSite: "vps", epoch: 2, fingerprint: "g" }, stored, undefined)).toMatchObject({
+    expect(
+      filesLine({ activeSite: "vps", epoch: 2, generations: {}, fingerprint: "g" }, stored, undefined, []),
+    ).toMatchObject({
       verdict: "fault",
       says: "the stack's identity is g, and the lease is of f: npx homestead identity verify, or name this server's own vault",
     });

@@ -8,7 +8,7 @@ import { writeFiles } from "../lib/switch/files";
 import { copyMedia, lastCopy } from "../lib/switch/media";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
-import { notThatKind, preflight, sameImage, stateOf } from "../lib/switch/preflight";
+import { generationFor, notThatKind, oldSite, preflight, sameImage, stateOf } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
 import { filesAt, nextStep, resumption, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
@@ -17,6 +17,7 @@ import { firstLease } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
 import { configurationOf } from "./support/configuration";
 import { fakeCluster } from "./support/fake-cluster";
+import type { Site } from "../lib/site-secrets";
 import { fakeStore } from "./support/fake-store";
 import type { FakeStore } from "./support/fake-store";
 import { temporaryFolder } from "./support/folders";
@@ -608,6 +609,17 @@ describe("before a switch", () => {
     });
   });
 
+  test("begins anew in an archive that is empty, after all that there are", () => {
+    const home = { site: "home", generation: 1 } as const;
+    const archives = ["home-g1", "home-g3", "vps-g7"];
+    expect(generationFor("follows", home, archives)).toBe(1);
+    expect(generationFor("parted", home, archives)).toBe(4);
+    expect(generationFor("missing", home, archives)).toBe(4);
+    expect(generationFor("parted", home, [])).toBe(2);
+    expect(generationFor("missing", home, ["vps-g7"])).toBe(1);
+    expect(generationFor("missing", { site: "home", generation: 5 }, archives)).toBe(5);
+  });
+
   test("the distance between two places in the WAL is counted in segments", () => {
     expect(segmentsBehind("000000010000000000000005", "0/4FFFFFF")).toBe(1);
     expect(segmentsBehind("0000000200000001000000FF", "1/FE000000")).toBe(1);
@@ -621,6 +633,18 @@ describe("before a switch", () => {
     expect(leftAt(history, 2)).toBe("A/F");
     expect(leftAt(history, 3)).toBeUndefined();
     expect(bytesOf("A/F") > bytesOf("9/FFFFFFFF")).toBe(true);
+  });
+
+  test("an old site whose stack cannot be read is not asked whether it runs, and that is said", async () => {
+    const broken = () => Promise.reject(new Error("incorrect passphrase\nmore"));
+    expect(await oldSite("home", "dead", broken)).toEqual({
+      old: undefined,
+      warning:
+        "the stack home cannot be read (incorrect passphrase): nobody has asked home's cluster whether it still runs",
+    });
+    await expect(oldSite("home", "planned", broken)).rejects.toThrow("incorrect passphrase");
+    const site = {} as Site;
+    expect(await oldSite("home", "lost", () => Promise.resolve(site))).toEqual({ old: site });
   });
 
   test("an image is the same with another way to write it", () => {

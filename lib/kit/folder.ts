@@ -1,17 +1,21 @@
 /** An opened kit: a folder that only its owner reads. */
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { parseDocument } from "yaml";
+import { siteNames } from "../../settings";
+import { oldestNode } from "../supported-node";
 import { UserError } from "../user-error";
 import type { Kit } from "./kit";
 
 /**
  * Writes the kit into a new folder of mode 0700, whole or not at all.
  *
+ * @param newer what {@link newerThanKit} says of the clone that it is opened in
  * @throws UserError if there is something of that name already
  */
-export function writeKitFolder(kit: Kit, folder: string): void {
+export function writeKitFolder(kit: Kit, folder: string, newer?: string): void {
   refuseExisting(folder);
-  const files = filesIn(kit, path.resolve(folder));
+  const files = filesIn(kit, path.resolve(folder), newer);
   const unfinished = `${folder}.new-${process.pid}`;
   try {
     fs.mkdirSync(unfinished, { mode: 0o700 });
@@ -45,10 +49,35 @@ export function refuseExisting(name: string): void {
   }
 }
 
+/**
+ * What a clone's `Pulumi.yaml` has that was counted on since the kit was made, in words: old files over it would name a
+ * site or a database that is history. Undefined if it is not newer, or says nothing. Pure.
+ */
+export function newerThanKit({ stackFiles }: Kit, clone: string | undefined): string | undefined {
+  const ours = countersIn(stackFiles["Pulumi.yaml"]);
+  const words = Object.entries(countersIn(clone)).flatMap(([name, count]) => {
+    const old = ours[name] ?? count;
+    return count > old ? [`${name} ${count} (the kit has ${old})`] : [];
+  });
+  return words[0];
+}
+
+/** The numbers of a `Pulumi.yaml` that only rise. */
+function countersIn(text = ""): Record<string, number> {
+  const document = parseDocument(text);
+  const values = ["epoch", ...siteNames.map((site) => `generations.${site}`)].map((name) => {
+    const [key = "", ...below] = name.split(".");
+    const value =
+      document.errors.length > 0 ? undefined : document.getIn(["config", `homestead:${key}`, "value", ...below]);
+    return [name, value] as const;
+  });
+  return Object.fromEntries(values.flatMap(([name, value]) => (typeof value === "number" ? [[name, value]] : [])));
+}
+
 /** Everything in the folder, by name. Pure. */
-export function filesIn(kit: Kit, folder: string): Record<string, string> {
+export function filesIn(kit: Kit, folder: string, newer?: string): Record<string, string> {
   return {
-    "README.txt": readme(kit, folder),
+    "README.txt": readme(kit, folder, newer),
     env: environmentFile(kit, folder),
     "secrets.json": `${JSON.stringify(kit.secrets, null, 2)}\n`,
     "vaults.json": `${JSON.stringify(kit.vaults, null, 2)}\n`,
@@ -75,11 +104,15 @@ function environmentFile({ environment, files, kubeconfigs }: Kit, folder: strin
 }
 
 /** The three commands of a failover, for this server and this folder. */
-export function commandsOf({ git, sites, activeSite, kubeconfigs }: Kit, folder: string): [string, string, string] {
+export function commandsOf(
+  { git, sites, activeSite, kubeconfigs }: Kit,
+  folder: string,
+  newer?: string,
+): [string, string, string] {
   const clone = git.remote === undefined ? "<where your copy of the repository is>" : quoted(git.remote);
   const fallback = sites.find((site) => site !== activeSite);
   const copies = [
-    ...(git.current ? [] : [`cp ${quoted(folder)}/Pulumi*.yaml .`]),
+    ...(git.current || newer !== undefined ? [] : [`cp ${quoted(folder)}/Pulumi*.yaml .`]),
     ...kubeconfigs.flatMap(({ name, place }) =>
       place === undefined
         ? []
@@ -95,13 +128,17 @@ export function commandsOf({ git, sites, activeSite, kubeconfigs }: Kit, folder:
   ];
 }
 
-function readme(kit: Kit, folder: string): string {
+/** Why the kit's stack files are not copied. */
+export const staysNewer = (newer: string): string =>
+  `The clone that the kit was opened in is newer than the kit, ${newer}: its stack files stay as they are.`;
+
+function readme(kit: Kit, folder: string, newer: string | undefined): string {
   const { madeAt, activeSite, git, warnings, environment, files, sites } = kit;
-  const [clone, prepare, go] = commandsOf(kit, folder);
+  const [clone, prepare, go] = commandsOf(kit, folder, newer);
   const lines = [
     `Break-glass kit of ${madeAt}. Everything in this folder is secret. Delete the folder when you are done.`,
     "",
-    `Active when it was made: ${activeSite}. Needed: git, Node 22 or newer, the Pulumi CLI on PATH, the internet.`,
+    `Active when it was made: ${activeSite}. Needed: git, Node.js ${oldestNode} or newer, the Pulumi CLI on PATH, the internet.`,
     "",
     "The server's site is gone. In a shell, one after the other (the first is done if you are in a clone):",
     "",
@@ -118,8 +155,9 @@ function readme(kit: Kit, folder: string): string {
         ]),
     "",
     `State: ${environment["PULUMI_BACKEND_URL"] ?? ""}. Commit: ${git.commit ?? "unknown"}.`,
-    "If the clone's Pulumi.yaml names another active site or epoch than the lease in the vault, homestead says so, and what to",
-    "write there: a switch after this kit, or after the last push.",
+    ...(newer === undefined ? [] : [staysNewer(newer)]),
+    "If the clone's Pulumi.yaml names another active site or epoch than the lease in the vault, or a generation that is over,",
+    "homestead says so, and what to write there: a switch after this kit, or after the last push.",
     "",
     "env             what to set: the state's address, its passphrase and keys, KUBECONFIG",
     ...Object.keys(files).map((name) => `${name}  the file of that variable`),

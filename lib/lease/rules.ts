@@ -35,6 +35,15 @@ const refused = (fault: Omit<Fault, "key"> & { key: string }): Verdict => ({
   faults: [{ ...fault, key: `homestead:${fault.key}` }],
 });
 
+const generationsToo = "generations to the newest archives in the vault (pg/<site>-g<number>) in Pulumi.yaml";
+
+/**
+ * What files that are behind the lease are to say. A switch may have begun a database anew: generations change with the
+ * other two.
+ */
+export const asTheLeaseSays = ({ activeSite, epoch }: Pick<Lease, "activeSite" | "epoch">): string =>
+  `get the newest files (git pull), or set activeSite to ${activeSite}, epoch to ${epoch}, and ${generationsToo}`;
+
 /** How a takeover is called, by the transient key that allows it. */
 const takeoverOf = (token: string): Exclude<Takeover, "first"> =>
   token === "lost" || token === "dead" ? token : "planned";
@@ -64,7 +73,7 @@ function asActive(stack: Stack, lease: Lease): Verdict {
       key: "activeSite",
       value: JSON.stringify(stack.activeSite),
       allowed: `${lease.activeSite} (epoch ${lease.epoch}), as the lease in the vault says: two sites that federate cannot be merged again`,
-      mend: `npx homestead switch ${site} (or by hand: docs/runbooks/switch-by-hand.md); to leave it as it is, set activeSite to ${lease.activeSite} and epoch to ${lease.epoch} in Pulumi.yaml`,
+      mend: `npx homestead switch ${site} (or by hand: docs/runbooks/switch-by-hand.md); to leave it as it is, ${asTheLeaseSays(lease)}`,
     });
   }
   return { step: { kind: "advance", from: lease, takeover: takeoverOf(promotionToken) }, faults: [] };
@@ -80,7 +89,7 @@ function asStandby(stack: Stack, lease: Lease): Verdict {
     key: "activeSite",
     value: JSON.stringify(activeSite),
     allowed: `${lease.activeSite} (epoch ${lease.epoch}), as the lease in the vault says`,
-    mend: `set activeSite to ${lease.activeSite} and epoch to ${lease.epoch} in Pulumi.yaml`,
+    mend: asTheLeaseSays(lease),
   });
 }
 
@@ -89,7 +98,7 @@ const wrongEpoch = ({ epoch }: Stack, lease: Lease): Verdict =>
     key: "epoch",
     value: String(epoch),
     allowed: `${lease.epoch}, as the lease in the vault says`,
-    mend: `set epoch to ${lease.epoch} in Pulumi.yaml`,
+    mend: `get the newest files (git pull), or set epoch to ${lease.epoch}, and ${generationsToo}`,
   });
 
 function withoutLease(stack: Stack, { archives, database }: LeaseFacts): Verdict {

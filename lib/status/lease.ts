@@ -1,10 +1,13 @@
 /** What the site lease means for a server and for a site, line by line. Pure. */
+import { newestGeneration } from "../archive";
 import { span } from "../drill/verdicts";
 import { gateVerdict } from "../lease/gate";
 import type { Verdict as GateVerdict } from "../lease/gate";
 import type { StoredLease } from "../lease/lease";
+import { asTheLeaseSays } from "../lease/rules";
 import type { Journal } from "../switch/journal";
 import { nextStep, standingOf } from "../switch/steps";
+import { archiveName, siteNames } from "../../settings";
 import type { Settings } from "../../settings";
 import { byLimit, line } from "./lines";
 import type { StatusLine } from "./lines";
@@ -30,21 +33,42 @@ export function leaseLine(stored: StoredLease | undefined): StatusLine {
   return line("lease", "active site", "warning", `${says}; it begins in ${span(waits)}, when the other has stopped`);
 }
 
-/** Whether the project's files agree with the lease. While a switch is under way they are ahead of it. */
+/**
+ * Whether the project's files agree with the lease, and with the archives in the vault. While a switch is under way they
+ * are ahead of the lease, or, on another machine, behind.
+ */
 export function filesLine(
-  { activeSite, epoch, fingerprint }: Pick<Settings, "activeSite" | "epoch" | "fingerprint">,
+  {
+    activeSite,
+    epoch,
+    generations,
+    fingerprint,
+  }: Pick<Settings, "activeSite" | "epoch" | "generations" | "fingerprint">,
   { lease }: Pick<StoredLease, "lease">,
   journal: Journal | undefined,
+  archives: readonly string[],
 ): StatusLine {
   if (fingerprint !== lease.fingerprint) {
     const says = `the stack's identity is ${fingerprint}, and the lease is of ${lease.fingerprint}: npx homestead identity verify, or name this server's own vault`;
     return line("lease", "files", "fault", says);
   }
   const said = `Pulumi.yaml says ${activeSite}, epoch ${epoch}`;
-  if (activeSite === lease.activeSite && epoch === lease.epoch) return line("lease", "files", "ok", said);
   const verdict = standingOf(journal, lease) === "open" ? "warning" : "fault";
-  const mend = verdict === "fault" ? ": get the newest files (git pull), or set them as the lease says" : "";
-  return line("lease", "files", verdict, `${said}, and the lease ${lease.activeSite}, epoch ${lease.epoch}${mend}`);
+  const files = (what: string, mend: string) =>
+    line("lease", "files", verdict, `${said}, ${what}${verdict === "fault" ? `: ${mend}` : ""}`);
+  if (activeSite !== lease.activeSite || epoch !== lease.epoch) {
+    return files(`and the lease ${lease.activeSite}, epoch ${lease.epoch}`, asTheLeaseSays(lease));
+  }
+  for (const name of siteNames) {
+    const [number, newest] = [generations[name] ?? 1, newestGeneration(name, archives)];
+    if (newest > number) {
+      return files(
+        `but generation ${number} of ${name}, and the vault holds ${archiveName(name, newest)}`,
+        `get the newest files (git pull), or set generations.${name} to ${newest} in Pulumi.yaml`,
+      );
+    }
+  }
+  return line("lease", "files", "ok", said);
 }
 
 /**

@@ -1,6 +1,15 @@
 /** What is looked at before a switch begins: everything that would stop it half-way. Nothing is changed. */
 import * as k8s from "@kubernetes/client-node";
-import { cannotFollow, newestBaseBackup, newestSegment, partedAt, segmentsBehind, timelineQuery } from "../archive";
+import {
+  archivesIn,
+  cannotFollow,
+  newestBaseBackup,
+  newestGeneration,
+  newestSegment,
+  partedAt,
+  segmentsBehind,
+  timelineQuery,
+} from "../archive";
 import type { Position } from "../archive";
 import { dnsRecords } from "../../components/dns";
 import { siteFaults } from "../checks";
@@ -11,7 +20,6 @@ import { span } from "../drill/verdicts";
 import { kubeClient } from "../kube";
 import type { Lease } from "../lease/lease";
 import { execInPod } from "../pod-exec";
-import { hasObjects } from "../s3";
 import type { Site } from "../site-secrets";
 import { archiveName, formatFaults } from "../../settings";
 import type { Settings, SiteName } from "../../settings";
@@ -57,15 +65,31 @@ export const keysOf = ({ secrets }: Site): CheckKeys => {
   return { vault: keys("vault"), media: keys("media") };
 };
 
+/**
+ * Reads the old site's stack. One that is gone may be taken over from without it; but then its cluster is not asked.
+ *
+ * @throws Error before a planned switch, which needs it
+ */
+export async function oldSite(
+  from: SiteName,
+  kind: Kind,
+  load: (site: SiteName) => Promise<Site>,
+): Promise<{ old: Site | undefined; warning?: string }> {
+  try {
+    return { old: await load(from) };
+  } catch (error) {
+    if (kind === "planned") throw error;
+    const warning = `the stack ${from} cannot be read (${message(error)}): nobody has asked ${from}'s cluster whether it still runs`;
+    return { old: undefined, warning };
+  }
+}
+
 /** Never throws for what is wrong with the sites: that is what the faults are for. */
 export async function preflight(question: Question): Promise<Findings> {
   const { kind, from, target, old, lease, stopped = false } = question;
   const { settings } = target;
   const [faultsThere, faultsHere, reach, databases] = await Promise.all([
-    // The switch itself sets the generation.
-    siteFaults(settings, keysOf(target), "active").then((all) =>
-      all.filter(({ key }) => key !== `homestead:generations.${settings.site}`),
-    ),
+    siteFaults(settings, keysOf(target), "switch", "active"),
     old !== undefined && kind === "planned" ? siteFaults(old.settings, keysOf(old)) : [],
     old === undefined ? ("silent" as const) : reachable(old.settings),
     findDatabases(settings),
@@ -85,9 +109,9 @@ export async function preflight(question: Question): Promise<Findings> {
   const source = archiveName(from, settings.generations[from] ?? 1);
   const state = stateOf(databases, settings.site);
   const warnings = "warning" in there ? [there.warning] : [];
-  const generation = await generationFor(target, state).catch((error: unknown) => {
+  const archives = await archivesIn(settings.vault, keysOf(target).vault).catch((error: unknown) => {
     faults.push(`the vault does not say which archives there are: ${message(error)}`);
-    return settings.generation;
+    return [];
   });
   const parts = [
     backup(target, source, state === "follows" ? "follows" : "begins"),
@@ -110,7 +134,7 @@ export async function preflight(question: Question): Promise<Findings> {
     faults,
     warnings,
     database: state,
-    generation,
+    generation: generationFor(state, settings, archives),
     ...(kind === "planned" ? {} : { loss: await lossOf(target, from, source) }),
   };
 }
@@ -122,13 +146,14 @@ export function stateOf(databases: Pick<Databases, "current"> | undefined, site:
   return databases.current.spec.replica?.primary === site ? "parted" : "follows";
 }
 
-/** A database that begins anew needs an archive that nobody has written to. */
-async function generationFor(target: Site, state: TargetDatabase): Promise<number> {
-  const { site, generation, vault } = target.settings;
+/** A database that begins anew needs an archive that nobody has written to, nor to a later one. Pure. */
+export function generationFor(
+  state: TargetDatabase,
+  { site, generation }: Pick<Settings, "site" | "generation">,
+  archives: readonly string[],
+): number {
   if (state === "follows") return generation;
-  let next = state === "parted" ? generation + 1 : generation;
-  while (await hasObjects(vault, keysOf(target).vault, `pg/${archiveName(site, next)}/`)) next++;
-  return next;
+  return Math.max(state === "parted" ? generation + 1 : generation, newestGeneration(site, archives) + 1);
 }
 
 type Reach = "silent" | "answers" | "serves";

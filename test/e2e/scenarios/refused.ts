@@ -140,13 +140,15 @@ interface Wrong {
   what: string;
   /** Makes it wrong, in the project's files. */
   make: () => Promise<unknown> | void;
+  /** Takes away what it made elsewhere. */
+  unmake?: () => Promise<unknown>;
   /** What is then tried. */
   tries: () => Promise<PulumiOutcome>;
   /** What is said: which key, what it should be, how to mend it. */
   says: RegExp[];
 }
 
-async function mustBeRefused(pair: Pair, state: State, { make, tries, says }: Wrong): Promise<void> {
+async function mustBeRefused(pair: Pair, state: State, { make, unmake, tries, says }: Wrong): Promise<void> {
   const files = ["Pulumi.yaml", ...sites.map((site) => `Pulumi.${site}.yaml`)];
   const outcome = await pair.project.changed(
     files,
@@ -154,7 +156,7 @@ async function mustBeRefused(pair: Pair, state: State, { make, tries, says }: Wr
     async () => {
       await make();
       const asMade = files.map((file) => pair.project.read(file));
-      const tried = await tries();
+      const tried = await tries().finally(unmake);
       // The stack's salt and the like are none of our business; a refused switch writes no file at all.
       assert.deepEqual(
         files.map((file) => pair.project.read(file)),
@@ -194,7 +196,14 @@ async function wrongs(pair: Pair, { activeSite, standby, epoch, vault }: State):
     new RegExp(`${activeSite} \\(epoch ${epoch}\\), as the lease in the vault says`),
     new RegExp(`npx homestead switch ${standby} \\(or by hand: docs/runbooks/switch-by-hand\\.md\\)`),
   ];
-  const { archive, generation } = await usedArchive(pair, standby);
+  const generations = pair.shared("generations") as Record<Site, number>;
+  const used = usedArchive(pair, standby);
+  const later = usedArchive(pair, activeSite);
+  const behind = [
+    new RegExp(`homestead:generations\\.${activeSite}: ${generations[activeSite]}`),
+    new RegExp(`the vault holds the archive ${later.archive}, which was begun later`),
+    new RegExp(`set generations\\.${activeSite} to ${later.generation} in Pulumi\\.yaml`),
+  ];
   const token = await staleToken(pair, activeSite);
   return [
     {
@@ -211,16 +220,31 @@ async function wrongs(pair: Pair, { activeSite, standby, epoch, vault }: State):
     },
     {
       what: "a database that would begin in an archive that is used",
-      make: () => {
-        const generations = pair.shared("generations") as Record<Site, number>;
-        project.setShared("generations", { ...generations, [standby]: generation });
+      make: async () => {
+        await used.make();
+        project.setShared("generations", { ...generations, [standby]: used.generation });
       },
+      unmake: used.unmake,
       tries: up(standby),
       says: [
-        new RegExp(`homestead:generations\\.${standby}: ${generation}`),
-        new RegExp(`the vault holds its archive ${archive}, which is never written over`),
-        new RegExp(`set generations\\.${standby} to ${generation + 1} in Pulumi\\.yaml`),
+        new RegExp(`homestead:generations\\.${standby}: ${used.generation}`),
+        new RegExp(`the vault holds its archive ${used.archive}, which is never written over`),
+        new RegExp(`set generations\\.${standby} to ${used.generation + 1} in Pulumi\\.yaml`),
       ],
+    },
+    {
+      what: "a clone that names a database of the active site that is over, pulumi up",
+      make: later.make,
+      unmake: later.unmake,
+      tries: up(standby),
+      says: behind,
+    },
+    {
+      what: "the same, homestead switch --lost",
+      make: later.make,
+      unmake: later.unmake,
+      tries: () => pair.switchTo(standby, ["--lost"]),
+      says: [...behind, /Nothing was changed\./],
     },
     {
       what: "a stale demotion token",
@@ -277,14 +301,21 @@ async function wrongs(pair: Pair, { activeSite, standby, epoch, vault }: State):
   ];
 }
 
-/** A generation whose archive somebody has written to. @returns it, until the scenario ends */
-async function usedArchive({ s3 }: Pair, site: Site): Promise<{ archive: string; generation: number }> {
+/** A generation whose archive somebody has written to, for as long as it is tried: every check looks at all archives. */
+function usedArchive({ s3 }: Pair, site: Site) {
   const generation = 40;
   const archive = `${site}-g${generation}`;
   const object = `${buckets.vault}/pg/${archive}/wals/0000000100000000/000000010000000000000001.gz`;
-  await s3.request("PUT", object, "somebody's");
-  atExit(() => s3.request("DELETE", object));
-  return { archive, generation };
+  let undo = () => Promise.resolve();
+  return {
+    archive,
+    generation,
+    make: async () => {
+      await s3.request("PUT", object, "somebody's");
+      undo = atExit(() => s3.request("DELETE", object));
+    },
+    unmake: () => undo(),
+  };
 }
 
 /**
