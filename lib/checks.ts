@@ -557,7 +557,7 @@ async function checkMoment({ site, beginning, vault }: Settings, keys: CheckKeys
     "restore.to",
     beginning.to,
     `a moment between ${from.toISOString()}, when the oldest base backup in ${beginning.archive} ended, and now, ${now.toISOString()}`,
-    `pulumi config set --path homestead:restore.to <moment> --stack ${site}`,
+    `pulumi config set --path homestead:restore.to <moment> --stack ${site}${to < from ? `, or name the archive that has it: pulumi config set --path homestead:restore.from <archive> --stack ${site}` : ""}`,
   );
 }
 

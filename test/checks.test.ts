@@ -190,6 +190,14 @@ describe("a database that is yet to be made", () => {
     );
   });
 
+  it("is sent to the archive that has a moment of before this one", async () => {
+    const refused = (to: string) =>
+      check({ vault: [base("home-g1")] }, { generations: { home: 2, vps: 1 }, restore: { to } });
+    const other = "or name the archive that has it: pulumi config set --path homestead:restore.from <archive>";
+    expect(await refused("2026-11-22T23:03:00Z")).toContain(other);
+    expect(await refused("2999-01-01T00:00:00Z")).not.toContain(other);
+  });
+
   it("is restored to a moment that its archive has", async () => {
     const changes = { generations: { home: 2, vps: 1 }, restore: { to: "2026-11-22T23:04:00Z" } };
     expect(await check({ vault: [base("home-g1")] }, changes)).toBe("missing");
