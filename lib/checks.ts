@@ -14,7 +14,7 @@ import type { Fault, Settings } from "../settings";
 import { SettingsError, archiveName, whyNotOnNfs } from "../settings";
 import type { ChartReference } from "../versions";
 import { newestBaseBackup, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
-import { archiveOf, clusterName, findDatabases, restoredTo, tokenFault } from "./database";
+import { archiveOf, clusterName, findDatabases, majorOf, majorsOf, restoredTo, tokenFault } from "./database";
 import type { Databases } from "./database";
 import { forgetUnfinished } from "./helm-records";
 import { KubeconfigFault, kubeClient, kubeconfigName, statusOf } from "./kube";
@@ -125,6 +125,7 @@ async function lookAround(settings: Settings, keys: CheckKeys, patience: "wait" 
   }
   if (ours && databases !== undefined) {
     checkGeneration(settings, databases, report);
+    checkMajor(settings, databases, report);
     checkParted(settings, databases, lease, report);
     const mayWait = () => patience === "wait" && faults.length === 0;
     const said = (key: string) => faults.some((fault) => fault.key === `homestead:${key}`);
@@ -508,10 +509,21 @@ async function checkArchives(
   { mayWait, said }: { mayWait: () => boolean; said: (key: string) => boolean },
 ): Promise<void> {
   const { site, role, generation, beginning, vault } = settings;
-  if (current !== undefined) return;
   const filled = (archive: string) => hasObjects(vault, keys.vault, `pg/${archive}/`);
   const own = archiveName(site, generation);
+  if (current !== undefined && archiveOf(current) === own) return;
   try {
+    if (current !== undefined) {
+      // A new major version goes on in place, and writes another archive from then on.
+      if (!(await filled(own))) return;
+      report(
+        `generations.${site}`,
+        generation,
+        `a number whose archive is empty, for the new major version of Postgres: ${own} holds something, and is never written over`,
+        `move what is below pg/${own}/ in bucket '${vault.bucket}' elsewhere`,
+      );
+      return;
+    }
     if (await filled(own)) {
       report(
         `generations.${site}`,
@@ -590,6 +602,43 @@ function checkGeneration({ site, role, generation }: Settings, { current, former
     generation,
     `${before}: this cluster has a database already, which writes the archive ${last}`,
     `set generations.${site} back to ${before} in Pulumi.yaml; to begin the database anew from the vault: docs/runbooks/lost-disk.md`,
+  );
+}
+
+/**
+ * CloudNativePG upgrades to another major version in place, with no way back. That is meant only where the generation
+ * is raised with it, which gives the new version's WAL an archive of its own.
+ */
+function checkMajor(
+  { site, role, generation, images, promotionToken }: Settings,
+  { current }: Databases,
+  report: Report,
+): void {
+  const wanted = majorOf(images.postgres);
+  const [running, ...more] = current === undefined ? [] : majorsOf(current);
+  if (current === undefined || wanted === undefined || running === undefined) return;
+  if ([running, ...more].includes(wanted)) return;
+  const archive = archiveOf(current) ?? "";
+  const older = Number(wanted) < Number(running);
+  const follows = role === "standby" || promotionToken !== undefined;
+  if (!older && !follows && archive !== archiveName(site, generation)) return;
+  const back = `set postgres in versions.ts back to ${running}`;
+  const [why, mend] = older
+    ? ["its files do not go back to an older major version", back]
+    : follows
+      ? [
+          "a database that only follows cannot be upgraded in place",
+          `${back}, or begin it anew (docs/runbooks/upgrade.md)`,
+        ]
+      : [
+          `WAL of two major versions may not share the archive ${archive}`,
+          `${back}; to upgrade in place, with no way back, raise generations.${site} to ${generation + 1} in Pulumi.yaml (docs/runbooks/upgrade.md)`,
+        ];
+  report(
+    "images.postgres",
+    images.postgres,
+    `a release of Postgres ${running}, of which the database '${current.metadata.name}' is: ${why}`,
+    mend,
   );
 }
 

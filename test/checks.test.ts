@@ -262,6 +262,65 @@ describe("a database that is there", () => {
   });
 });
 
+describe("another major version of Postgres", () => {
+  const of = (version: string, more: object = {}) => ({
+    "postgres-g1": { archive: "home-g1", image: image.replace("17.6", version), ...more },
+  });
+  const raised = { generations: { home: 2, vps: 1 } };
+
+  it("is refused without a generation of its own, before anything is changed", async () => {
+    expect(await check({ databases: of("16.9"), vault: [base("home-g1")] })).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        `  homestead:images.postgres: "${image}"`,
+        "    allowed: a release of Postgres 16, of which the database 'postgres-g1' is: WAL of two major versions may not share the archive home-g1",
+        "    mend:    set postgres in versions.ts back to 16; to upgrade in place, with no way back, raise generations.home to 2 in Pulumi.yaml (docs/runbooks/upgrade.md)",
+      ].join("\n"),
+    );
+  });
+
+  it("is refused where the raised generation's archive holds something", async () => {
+    const vault = [base("home-g1"), base("home-g2")];
+    const said = await check({ databases: of("16.9"), vault }, raised);
+    expect(said).toMatch(/^1 fault [^]*homestead:generations\.home: 2\n/);
+    expect(said).toContain(
+      "a number whose archive is empty, for the new major version of Postgres: home-g2 holds something, and is never written over",
+    );
+    expect(said).toContain("move what is below pg/home-g2/ in bucket 'vault' elsewhere");
+  });
+
+  it.each([
+    ["with the number as it is", {}],
+    ["with a raised number", raised],
+  ])("is refused where it is an older one, %s", async (_what, changes) => {
+    const said = await check({ databases: of("18.1") }, changes);
+    expect(said).toContain("its files do not go back to an older major version");
+    expect(said).toMatch(/mend: {4}set postgres in versions\.ts back to 18$/);
+  });
+
+  it.each([
+    ["that follows", { activeSite: "vps", epoch: 2 }],
+    ["that takes over", { epoch: 3, promotionToken: "lost" }],
+  ])("is refused for a database %s: it begins anew", async (_what, changes) => {
+    const world: World = { databases: of("16.9", { primary: "vps" }), lease: { activeSite: "vps", epoch: 2 } };
+    for (const number of [{}, raised]) {
+      const said = await check(world, { ...changes, ...number });
+      expect(said).toContain("a database that only follows cannot be upgraded in place");
+      expect(said).toContain("or begin it anew (docs/runbooks/upgrade.md)");
+    }
+  });
+
+  it("is none where an update is repeated that was interrupted, or a failed upgrade taken back", async () => {
+    const status = (majorVersion: number) => ({ archive: "home-g2", status: { pgDataImageInfo: { majorVersion } } });
+    expect(await check({ databases: of("17.6", status(16)), vault: [base("home-g2")] }, raised)).toBe("there");
+    expect(await check({ databases: of("18.1", status(17)), vault: [base("home-g2")] }, raised)).toBe("there");
+  });
+
+  it("is none that an image without a number could be", async () => {
+    expect(await check({ databases: { "postgres-g1": { archive: "home-g1", image: "pg:latest" } } })).toBe("there");
+  });
+});
+
 describe("maintenance", () => {
   it("is refused where there is no Mastodon yet: nobody would make its schema", async () => {
     expect(await check({}, { maintenance: "web" })).toContain("off, while there is no Mastodon here yet");
