@@ -73,6 +73,7 @@ export = async () => {
   }
   const addresses = { handle: `@${settings.owner}@${apex}`, web: `https://${webHost}`, blog: `https://${apex}` };
   const { fingerprint } = settings;
-  const outputs = { ...addresses, site, role, records, authority: ingress.authority, fingerprint };
+  const ran = role === "active" ? { images: mastodon.images } : {};
+  const outputs = { ...addresses, site, role, records, authority: ingress.authority, fingerprint, ...ran };
   return { ...outputs, demotionToken: postgres.demotionToken };
 };

@@ -73,7 +73,7 @@ const hostName = z
     "a lower-case host name such as ramble.moe, without scheme, port or path",
   );
 /** Of the calendar and of the clock: Postgres would refuse any other when the old database is gone. */
-const isMoment = (text: string): boolean => z.iso.datetime({ offset: true }).safeParse(text.replace(" ", "T")).success;
+const isMoment = (text: string): boolean => z.iso.datetime({ offset: true }).safeParse(text).success;
 /** A URL that looks like one and is one: the expressions let `https://[` and a port of 99999 through. */
 const urlLike = (whatever: string, expression: RegExp, what: string) =>
   z
@@ -417,15 +417,13 @@ const schema = {
   restore: object({
     to: z
       .preprocess(
-        // What the CLI makes of a moment that stands in the file without quotes: YAML takes it for a timestamp.
-        (value) =>
-          typeof value === "string"
-            ? value.replace(/^(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}(?:\.\d+)?) \+0000 UTC$/, "$1T$2Z")
-            : value,
+        // What the CLI makes of a moment that stands in the file without quotes: YAML takes it for a timestamp. And
+        // CloudNativePG takes a blank for the T with a numeric zone only, not with a Z.
+        (value) => (typeof value === "string" ? value.replace(/ \+0000 UTC$/, "Z").replace(" ", "T") : value),
         z
           .string(allowed("a moment such as 2026-11-22T10:00:00Z"))
           // Postgres reads a moment without a zone as the server's own time, which is nobody's intention.
-          .regex(/^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/, {
+          .regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/, {
             error: "a moment with its zone, such as 2026-11-22T10:00:00Z",
             abort: true,
           })

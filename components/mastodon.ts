@@ -294,6 +294,8 @@ export function taskPod(args: Pick<MastodonArgs, "settings" | "postgres" | "valk
 export class Mastodon extends pulumi.ComponentResource {
   /** Changes with every upgrade of the release. */
   public readonly revision: pulumi.Output<string>;
+  /** What the database's schema and files are of since the release is there: to be known when nothing runs any more. */
+  public readonly images: pulumi.Output<{ mastodon: string; postgres: string }>;
 
   constructor(name: string, args: MastodonArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:Mastodon", name, {}, opts);
@@ -307,6 +309,8 @@ export class Mastodon extends pulumi.ComponentResource {
       new PulledImages(`${name}-images`, { ...args.settings, namespace: args.namespace }, { parent: this });
     }
     this.revision = release.status.apply((status) => String(status.revision));
+    const { mastodon, postgres } = args.settings.images;
+    this.images = this.revision.apply(() => ({ mastodon, postgres }));
     this.registerOutputs({ revision: this.revision });
   }
 

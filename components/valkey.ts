@@ -26,6 +26,7 @@ export interface ValkeyArgs extends Pick<
   | "site"
   | "otherSite"
   | "epoch"
+  | "generation"
   | "fingerprint"
   | "vault"
   | "secrets"
@@ -307,7 +308,7 @@ const gateMounts = [
 
 /** The container that reads the lease; see lib/lease/keeper.ts. */
 function keeper(args: ValkeyArgs) {
-  const { images, site, otherSite, epoch, restoredTo, fingerprint, vault, monitoring } = args;
+  const { images, site, otherSite, epoch, generation, restoredTo, fingerprint, vault, monitoring } = args;
   const key = (name: string, secretKey: string) => ({
     name,
     valueFrom: { secretKeyRef: { name: "vault", key: secretKey } },
@@ -323,7 +324,7 @@ function keeper(args: ValkeyArgs) {
     BUCKET: vault.bucket,
     DATA: "/data",
     GATE: "/gate",
-    ...(restoredTo !== undefined ? { RESTORED_TO: restoredTo } : {}),
+    ...(restoredTo !== undefined ? { RESTORED_TO: restoredTo, GENERATION: String(generation) } : {}),
     ...(monitored ? metricsEnvironment(args) : {}),
   };
   return {

@@ -14,7 +14,7 @@ import type { Fault, Role, Settings, StackName } from "../settings";
 import { SettingsError, archiveName, whyNotOnNfs } from "../settings";
 import type { ChartReference } from "../versions";
 import { archivesIn, newestBaseBackup, newestGeneration, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
-import { archiveOf, clusterName, findDatabases, isAsleep, restoredTo, tokenFault } from "./database";
+import { archiveOf, clusterName, findDatabases, isAsleep, majorOf, majorsOf, restoredTo, tokenFault } from "./database";
 import type { Databases } from "./database";
 import { DoctorCluster } from "./doctor/cluster";
 import { issuerOf } from "./doctor/issuer";
@@ -158,6 +158,7 @@ async function lookAround(settings: Settings, keys: CheckKeys, purpose: Purpose,
     report("cluster.context", context, "a cluster that says which databases it has", `${look}; then the same again`);
   }
   if (ours && databases !== undefined) {
+    checkMajor(settings, databases, report);
     checkParted(settings, databases, lease, begins);
     const mayWait = () => purpose === "update" && faults.length === 0;
     if (external) await checkArchives(settings, keys, databases, lease, begins, { mayWait, said });
@@ -723,7 +724,7 @@ async function checkMoment({ site, beginning, vault }: Settings, keys: CheckKeys
     "restore.to",
     beginning.to,
     `a moment between ${from.toISOString()}, when the oldest base backup in ${beginning.archive} ended, and now, ${now.toISOString()}`,
-    `pulumi config set --path homestead:restore.to <moment> --stack ${site}`,
+    `pulumi config set --path homestead:restore.to <moment> --stack ${site}${to < from ? `, or name the archive that has it: pulumi config set --path homestead:restore.from <archive> --stack ${site}` : ""}`,
   );
 }
 
@@ -824,6 +825,43 @@ function checkPresent(
       `kubectl --context ${context} -n ${namespace} annotate clusters.postgresql.cnpg.io ${name} cnpg.io/hibernation-; then the same again`,
     );
   }
+}
+
+/**
+ * CloudNativePG upgrades to another major version in place, with no way back. That is meant only where the generation
+ * is raised with it, which gives the new version's WAL an archive of its own.
+ */
+function checkMajor(
+  { site, role, generation, images, promotionToken }: Settings,
+  { current }: Databases,
+  report: Report,
+): void {
+  const wanted = majorOf(images.postgres);
+  const [running, ...more] = current === undefined ? [] : majorsOf(current);
+  if (current === undefined || wanted === undefined || running === undefined) return;
+  if ([running, ...more].includes(wanted)) return;
+  const archive = archiveOf(current) ?? "";
+  const older = Number(wanted) < Number(running);
+  const follows = role === "standby" || promotionToken !== undefined;
+  if (!older && !follows && archive !== archiveName(site, generation)) return;
+  const back = `set postgres in versions.ts back to ${running}`;
+  const [why, mend] = older
+    ? ["its files do not go back to an older major version", back]
+    : follows
+      ? [
+          "a database that only follows cannot be upgraded in place",
+          `${back}, or begin it anew (docs/runbooks/upgrade.md)`,
+        ]
+      : [
+          `WAL of two major versions may not share the archive ${archive}`,
+          `${back}; to upgrade in place, with no way back, raise generations.${site} to ${generation + 1} in Pulumi.yaml (docs/runbooks/upgrade.md)`,
+        ];
+  report(
+    "images.postgres",
+    images.postgres,
+    `a release of Postgres ${running}, of which the database '${current.metadata.name}' is: ${why}`,
+    mend,
+  );
 }
 
 /**

@@ -19,7 +19,12 @@ export interface DatabaseObject {
     replica?: { self?: string; primary?: string };
     bootstrap?: { recovery?: { recoveryTarget?: { targetTime?: string } } };
   };
-  status?: { demotionToken?: string; timelineID?: number; systemID?: string };
+  status?: {
+    demotionToken?: string;
+    timelineID?: number;
+    systemID?: string;
+    pgDataImageInfo?: { majorVersion?: number };
+  };
 }
 
 /** A cluster's databases from this generation's point of view. */
@@ -54,8 +59,13 @@ export const restoredTo = (object: DatabaseObject | undefined, { beginning }: Pi
       : undefined
     : object.spec.bootstrap?.recovery?.recoveryTarget?.targetTime;
 
-/** `ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie` -> `17`. */
-export const majorOf = (image: string | undefined): string | undefined => /:(\d+)[^/]*$/.exec(image ?? "")?.[1];
+/** `ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie` -> `17`; undefined where the tag begins with no number. */
+export const majorOf = (image: string | undefined): string | undefined =>
+  /^[^@]*:(\d+)[^/@]*(@|$)/.exec(image ?? "")?.[1];
+
+/** The major versions that a database is of: what its files are, and, until they are upgraded, what they are to be. */
+export const majorsOf = ({ spec, status }: DatabaseObject): string[] =>
+  [status?.pgDataImageInfo?.majorVersion?.toString(), majorOf(spec.imageName)].filter((major) => major !== undefined);
 
 /**
  * Sorts what was found. A Cluster belongs to the present generation by the archive it writes. A new major version of

@@ -256,6 +256,14 @@ describe("a database that is yet to be made", () => {
     );
   });
 
+  it("is sent to the archive that has a moment of before this one", async () => {
+    const refused = (to: string) =>
+      check({ vault: [base("home-g1")] }, { generations: { home: 2, vps: 1 }, restore: { to } });
+    const other = "or name the archive that has it: pulumi config set --path homestead:restore.from <archive>";
+    expect(await refused("2026-11-22T23:03:00Z")).toContain(other);
+    expect(await refused("2999-01-01T00:00:00Z")).not.toContain(other);
+  });
+
   it("is restored to a moment that its archive has", async () => {
     const changes = { generations: { home: 2, vps: 1 }, restore: { to: "2026-11-22T23:04:00Z" } };
     expect(await check({ vault: [base("home-g1")] }, changes)).toBe("missing");
@@ -449,6 +457,64 @@ describe("a database that sleeps", () => {
         "    mend:    kubectl --context trial -n homestead annotate clusters.postgresql.cnpg.io postgres-g2 cnpg.io/hibernation-; then the same again",
       ].join("\n"),
     );
+  });
+});
+
+describe("another major version of Postgres", () => {
+  const of = (version: string, more: object = {}) => ({
+    "postgres-g1": { archive: "home-g1", image: image.replace("17.6", version), ...more },
+  });
+  const raised = { generations: { home: 2, vps: 1 } };
+
+  it("is refused without a generation of its own, before anything is changed", async () => {
+    expect(await check({ databases: of("16.9"), vault: [base("home-g1")] })).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        `  homestead:images.postgres: "${image}"`,
+        "    allowed: a release of Postgres 16, of which the database 'postgres-g1' is: WAL of two major versions may not share the archive home-g1",
+        "    mend:    set postgres in versions.ts back to 16; to upgrade in place, with no way back, raise generations.home to 2 in Pulumi.yaml (docs/runbooks/upgrade.md)",
+      ].join("\n"),
+    );
+  });
+
+  it("is refused where the raised generation's archive holds something", async () => {
+    const vault = [base("home-g1"), base("home-g2")];
+    const said = await check({ databases: of("16.9"), vault }, raised);
+    expect(said).toMatch(/^1 fault [^]*homestead:cluster\.context: /);
+    expect(said).toContain(
+      "the cluster whose database writes the archive home-g2: the one here writes home-g1, which was begun before",
+    );
+  });
+
+  it.each([
+    ["with the number as it is", {}],
+    ["with a raised number", raised],
+  ])("is refused where it is an older one, %s", async (_what, changes) => {
+    const said = await check({ databases: of("18.1") }, changes);
+    expect(said).toContain("its files do not go back to an older major version");
+    expect(said).toMatch(/mend: {4}set postgres in versions\.ts back to 18$/);
+  });
+
+  it.each([
+    ["that follows", { activeSite: "vps", epoch: 2 }],
+    ["that takes over", { epoch: 3, promotionToken: "lost" }],
+  ])("is refused for a database %s: it begins anew", async (_what, changes) => {
+    const world: World = { databases: of("16.9", { primary: "vps" }), lease: { activeSite: "vps", epoch: 2 } };
+    for (const number of [{}, raised]) {
+      const said = await check(world, { ...changes, ...number });
+      expect(said).toContain("a database that only follows cannot be upgraded in place");
+      expect(said).toContain("or begin it anew (docs/runbooks/upgrade.md)");
+    }
+  });
+
+  it("is none where an update is repeated that was interrupted, or a failed upgrade taken back", async () => {
+    const status = (majorVersion: number) => ({ archive: "home-g2", status: { pgDataImageInfo: { majorVersion } } });
+    expect(await check({ databases: of("17.6", status(16)), vault: [base("home-g2")] }, raised)).toBe("there");
+    expect(await check({ databases: of("18.1", status(17)), vault: [base("home-g2")] }, raised)).toBe("there");
+  });
+
+  it("is none that an image without a number could be", async () => {
+    expect(await check({ databases: { "postgres-g1": { archive: "home-g1", image: "pg:latest" } } })).toBe("there");
   });
 });
 

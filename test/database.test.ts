@@ -107,6 +107,8 @@ describe("an image's major version", () => {
     [`${image("18.1")}@sha256:0123456789abcdef`, "18"],
     ["registry.lan:5000/postgresql:17", "17"],
     ["registry.lan:5000/postgresql", undefined],
+    ["registry.lan:5000/postgresql@sha256:362b039f", undefined],
+    ["docker.io/lab/postgresql:15", "15"],
     ["postgresql:latest", undefined],
     [undefined, undefined],
   ])("of %s is %s", (name, major) => {

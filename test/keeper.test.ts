@@ -7,7 +7,7 @@ import { bundle } from "../lib/bundle";
 import { Keeper } from "../lib/lease/keeper";
 import type { KeeperOptions } from "../lib/lease/keeper";
 import { firstLease, formatLease, nextLease } from "../lib/lease/lease";
-import { beginEpoch } from "../lib/lease/snapshots";
+import { beginEpoch, restoredKey } from "../lib/lease/snapshots";
 import type { Beginning } from "../lib/lease/snapshots";
 import { fakeStore } from "./support/fake-store";
 import { temporaryFolder } from "./support/folders";
@@ -406,6 +406,39 @@ describe("the beginning of an epoch", () => {
       expect(again.dump()).toBe("minutes old");
     });
 
+    const restored = { to: "2026-11-22T10:00:00Z", generation: 3 };
+    const mark = restoredKey("vps", 2, 3);
+
+    it("goes on with a snapshot of after the database went back to a moment, however long ago that was", async () => {
+      const { dump } = await begin(
+        planned,
+        (made) => {
+          months(made);
+          made.store.put(mark, "", ago(7_000_000));
+          made.store.put(ownDumped, "minutes old", ago(300));
+        },
+        { ...old, restored },
+      );
+      expect(dump()).toBe("minutes old");
+    });
+
+    it.each([
+      ["of before it", mark, 299],
+      ["of the same second", mark, 300],
+      ["of after another restore", restoredKey("vps", 2, 2), 7_000_000],
+    ])("has nothing in Valkey when the snapshot is %s, and notes when this began", async (_what, key, age) => {
+      const { dump, store } = await begin(
+        planned,
+        (made) => {
+          months(made);
+          made.store.put(key, "", ago(age));
+          made.store.put(ownDumped, "knows of the future", ago(300));
+        },
+        { ...old, restored },
+      );
+      expect([dump(), store.text(mark)]).toEqual([undefined, ""]);
+    });
+
     it("has nothing in Valkey when the database goes back to an earlier moment", async () => {
       const { said, dump, epoch, store } = await begin(
         planned,
@@ -413,7 +446,7 @@ describe("the beginning of an epoch", () => {
           months(made);
           made.store.put(ownDumped, "knows of the future", ago(300));
         },
-        { ...old, restoredTo: "2026-11-22T10:00:00Z" },
+        { ...old, restored },
       );
       expect([said, dump(), epoch()]).toEqual([
         "epoch 2 goes on with nothing in Valkey: the database goes back to 2026-11-22T10:00:00Z, and does not know what was queued since",
@@ -421,15 +454,15 @@ describe("the beginning of an epoch", () => {
         "2\n",
       ]);
       // Else a second try would take this for a beginning, and bring the other site's along.
-      expect(store.text(ownDumped)).toBe("knows of the future");
+      expect([store.text(ownDumped), store.text(mark)]).toEqual(["knows of the future", ""]);
     });
 
     it("takes no notice of a moment that was forgotten in the stack when it really begins", async () => {
-      const { dump } = await begin(planned, ({ store }) => store.put(final, "queues", ago(60)), {
+      const { dump, store } = await begin(planned, (made) => made.store.put(final, "queues", ago(60)), {
         age: 0,
-        restoredTo: "2026-11-22T10:00:00Z",
+        restored,
       });
-      expect(dump()).toBe("queues");
+      expect([dump(), store.text(mark)]).toEqual(["queues", ""]);
     });
   });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { mastodonValues, queues, smtpValues } from "../components/mastodon";
 import { images } from "../versions";
+import { named, plannedStack } from "./support/planned";
 
 type Args = Parameters<typeof mastodonValues>[0];
 
@@ -105,6 +106,21 @@ describe("mastodonValues", () => {
     expect(values().mastodon.extraEnvVars).not.toHaveProperty("ALLOWED_PRIVATE_ADDRESSES");
     const named = values({ network: { families: ["IPv4"], privateEgress: ["10.1.0.0/16", "10.2.0.1/32"] } });
     expect(named.mastodon.extraEnvVars).toMatchObject({ ALLOWED_PRIVATE_ADDRESSES: "10.1.0.0/16,10.2.0.1/32" });
+  });
+});
+describe("an upgrade of Mastodon", () => {
+  it("waits for a base backup on the active site, and on a standby takes none", () => {
+    const home = plannedStack("home");
+    expect(named(home, "mastodon-release").options.dependsOn).toContain(named(home, "mastodon-backup").urn);
+    expect(named(home, "mastodon-backup").inputs).toMatchObject({
+      metadata: {
+        name: expect.stringMatching(/^postgres-g1-before-mastodon-v\d+\.\d+\.\d+$/) as string,
+        annotations: { "pulumi.com/waitFor": "jsonpath={.status.phase}=completed" },
+      },
+    });
+    const standby = plannedStack("vps").resources.map(({ name }) => name);
+    expect(standby).toContain("mastodon-release");
+    expect(standby).not.toContain("mastodon-backup");
   });
 });
 

@@ -40,6 +40,7 @@ describe("home that goes back to an earlier moment", () => {
     const told = (of: Plan) => JSON.stringify(inputsOf(of, "valkey-queue")["spec"]);
     const restored = told(await plan({ ...raised, ...moment }));
     expect(restored).toContain('{"name":"RESTORED_TO","value":"2026-11-22T10:00:00Z"}');
+    expect(restored).toContain('{"name":"GENERATION","value":"2"}');
     expect(told(await plan(raised))).not.toContain("RESTORED_TO");
   }, 60_000);
 });

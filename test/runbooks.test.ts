@@ -67,8 +67,13 @@ const known: Record<string, Record<string, readonly string[]>> = {
   },
   helm: { uninstall: [] },
   rclone: { sync: [], copy: [] },
-  git: { pull: [] },
+  git: { pull: [], clone: [] },
 };
+/** The same of programs without subcommands, and of what the shell does itself. */
+const simple: Record<string, readonly string[]> = { age: ["-d"], smartctl: ["-a"], base64: ["-d"] };
+const builtins: Record<string, readonly string[]> = { cd: [], export: [], read: ["-rs"], unset: [], ".": [] };
+/** What a line begins with that is a command. */
+const programs = ["npx", "npm", "bash", ...Object.keys(known), ...Object.keys(simple), ...Object.keys(builtins)];
 const anywhere: Record<string, readonly string[]> = {
   kubectl: ["--context", "-n", "--namespace"],
   helm: ["--kube-context", "-n", "--namespace"],
@@ -85,7 +90,7 @@ interface Line {
 }
 
 /**
- * Lines of the blocks marked `sh`, a pipeline's commands apart; of those marked `shell`, which the end-to-end suite leaves
+ * Lines of the blocks marked `sh`, the commands of a pipeline or of a chain apart; of those marked `shell`, which the end-to-end suite leaves
  * out when it does what a runbook says; and commands within a sentence.
  */
 function commandsIn(file: string, text: string): Line[] {
@@ -94,13 +99,22 @@ function commandsIn(file: string, text: string): Line[] {
   const prose = text.replaceAll(/^( *)```[^]*?^\1```$/gm, "");
   const inline = [...prose.matchAll(/`([^`]+)`/g)]
     .map((match) => (match[1] ?? "").replaceAll(/\s+/g, " "))
-    .filter((code) => ["npx", "npm", ...Object.keys(known)].some((program) => code.startsWith(`${program} `)));
+    .filter(isCommand);
   return [...lines, ...inline]
     .map((line) => line.trim())
     .filter((line) => line !== "" && !line.startsWith("#"))
-    .flatMap((line) => line.split(/ \| (?=[a-z])/))
+    .flatMap((line) => line.split(/ (?:\||&&) (?=[a-z])/))
     .map((command) => ({ file, text: command, words: wordsOf(command) }));
 }
+
+const isCommand = (text: string): boolean => programs.some((program) => text.startsWith(`${program} `));
+
+/** Lines of the blocks marked `text` that are commands: nobody would check them there. */
+const commandsInText = (text: string): string[] =>
+  [...text.matchAll(/^( *)```text\n([\s\S]*?)^\1```$/gm)]
+    .flatMap(([, , block = ""]) => block.split("\n"))
+    .map((line) => line.trim())
+    .filter(isCommand);
 
 const wordsOf = (command: string): string[] =>
   [...command.matchAll(/'([^']*)'|"([^"]*)"|[^\s'"]+(?:'[^']*')?/g)].map((m) => m[1] ?? m[2] ?? m[0]);
@@ -112,7 +126,10 @@ function faultOf({ words }: Line): string | undefined {
   if (program === "npm") return npmFault(rest);
   if (program in known) return knownFault(program, rest) ?? argumentFault(program, rest);
   if (program === "bash") return fileFault(rest[0] ?? "");
-  return program === "base64" ? undefined : `nobody says that there is a program '${program}'`;
+  const options = simple[program] ?? builtins[program];
+  if (options === undefined) return `nobody says that there is a program '${program}'`;
+  const unknown = rest.find((word) => word.startsWith("-") && !options.includes(word));
+  return unknown === undefined ? undefined : `${program} has no option ${unknown} (or the list lacks it)`;
 }
 
 function homesteadFault(words: readonly string[]): string | undefined {
@@ -199,6 +216,10 @@ describe.each(files)("docs/runbooks/%s", (file) => {
     expect(faults).toEqual([]);
   });
 
+  it("holds no command where nothing checks it", () => {
+    expect(commandsInText(text)).toEqual([]);
+  });
+
   it("names the cluster in every command for kubectl and helm: the current context may be the other site's", () => {
     const blocks = commandsIn(file, text.replaceAll(/`[^`\n]+`/g, ""));
     const lacking = blocks.filter(({ words: [program = "", ...rest] }) => {
@@ -272,9 +293,20 @@ describe("the check of a runbook's commands", () => {
     ["kubectl create -f docs/nothing.yaml", "there is no file docs/nothing.yaml"],
     ["kubectl get pods -o go-template-file=docs/nothing.yaml", "there is no file docs/nothing.yaml"],
     ["npm run nothing", "package.json has no script 'nothing'"],
+    ["age -x kit.age", "age has no option -x (or the list lacks it)"],
+    ["read -x NAME", "read has no option -x (or the list lacks it)"],
+    ["git clone --dept 1 <repository>", "git clone has no option --dept (or the list lacks it)"],
     ["rm -rf /", "nobody says that there is a program 'rm'"],
   ])("finds what is wrong with: %s", (text, fault) => {
     expect(faultOf(parse(text))).toBe(fault);
+  });
+
+  it("sees a command in a block of text, where it would be overlooked, and those of a chain one by one", () => {
+    const block = (language: string) =>
+      `1. So:\n\n   \`\`\`${language}\n   git pull && cd x\n   key: value\n   \`\`\`\n`;
+    expect(commandsInText(block("text"))).toEqual(["git pull && cd x"]);
+    expect(commandsIn("x", block("shell")).map(({ text }) => text)).toEqual(["git pull", "cd x", "key: value"]);
+    expect(commandsIn("x", "`age -d kit.age`, or `age`").map(({ text }) => text)).toEqual(["age -d kit.age"]);
   });
 
   it("sees the commands of an indented block, one by one and through pipes", () => {
@@ -289,6 +321,16 @@ describe("the check of a runbook's commands", () => {
     ]);
   });
 });
+
+describe.each(Object.keys(simple).filter((program) => onPath(program) !== undefined))(
+  "%s, which is installed",
+  (program) => {
+    it("has the options of the list", () => {
+      const help = execFileSync(program, ["--help"], { encoding: "utf8", timeout: 60_000 });
+      expect(simple[program]?.filter((option) => !new RegExp(`(^|[\\s,])${option}\\b`, "m").test(help))).toEqual([]);
+    });
+  },
+);
 
 describe.each(Object.keys(known).filter((program) => onPath(program) !== undefined))(
   "%s, which is installed",

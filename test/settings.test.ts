@@ -232,6 +232,17 @@ describe("how a database begins", () => {
   });
 });
 
+describe("a moment to restore to", () => {
+  it.each([
+    ["2026-11-22 10:00:00Z", "2026-11-22T10:00:00Z"],
+    ["2026-11-22 10:00:00.5+01:00", "2026-11-22T10:00:00.5+01:00"],
+    ["2026-11-22 10:00:00 +0000 UTC", "2026-11-22T10:00:00Z"],
+    ["2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z"],
+  ])("that is written %s is handed on as CloudNativePG reads it", (to, handedOn) => {
+    expect(parseSettings(configurationOf("home", { restore: { to } })).restore.to).toBe(handedOn);
+  });
+});
+
 /** One rule each: what the stack says wrongly, and the one fault that comes of it. */
 const rules: [what: string, changes: Record<string, unknown>, fault: Fault, stack?: StackName][] = [];
 const rule = (
@@ -706,6 +717,13 @@ rule(
   { restore: { to: "2026-11-22T10:00:00" } },
   "restore.to",
   '"2026-11-22T10:00:00"',
+  "a moment with its zone, such as 2026-11-22T10:00:00Z",
+);
+rule(
+  "a moment without a zone, with a blank",
+  { restore: { to: "2026-11-22 10:00:00" } },
+  "restore.to",
+  '"2026-11-22 10:00:00"',
   "a moment with its zone, such as 2026-11-22T10:00:00Z",
 );
 rule(

@@ -5,7 +5,7 @@
  * SITE, OTHER_SITE, EPOCH, FINGERPRINT   who asks
  * ENDPOINT, REGION, BUCKET, ACCESS_KEY_ID, SECRET_ACCESS_KEY   the vault
  * DATA, GATE   Valkey's folder, and the one that is shared with the gate
- * RESTORED_TO   the moment that the database goes back to; unset: to none
+ * RESTORED_TO, GENERATION   the moment that the database goes back to, and which database it is; unset: to none
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
@@ -16,7 +16,7 @@ import { formatMark } from "./gate";
 import { judge, pollSeconds, requestSeconds } from "./lease";
 import type { Claim, StoredLease } from "./lease";
 import { beginEpoch, snapshotKey, upload } from "./snapshots";
-import type { Store } from "./snapshots";
+import type { Restored, Store } from "./snapshots";
 import { readLease } from "./store";
 
 export interface KeeperOptions extends Store {
@@ -24,8 +24,8 @@ export interface KeeperOptions extends Store {
   otherSite: string;
   data: string;
   gate: string;
-  /** The moment that the database goes back to, if it does. */
-  restoredTo?: string;
+  /** Where the database goes back to a moment, or went back to one when it was made. */
+  restored?: Restored;
   /** Where the machine's uptime is read. @default /proc/uptime */
   uptime?: string;
   /** Seconds between two looks. @default 20, docs/lease.md */
@@ -193,6 +193,6 @@ export function keeperOptions(): KeeperOptions {
     keys: { accessKeyId: setting("ACCESS_KEY_ID"), secretAccessKey: setting("SECRET_ACCESS_KEY") },
     data: setting("DATA"),
     gate: setting("GATE"),
-    ...(RESTORED_TO ? { restoredTo: RESTORED_TO } : {}),
+    ...(RESTORED_TO ? { restored: { to: RESTORED_TO, generation: Number(setting("GENERATION")) } } : {}),
   };
 }

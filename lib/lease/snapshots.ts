@@ -24,6 +24,21 @@ const finalSeconds = 420;
 export const snapshotKey = (site: string, epoch: number, kind: "dump" | "final"): string =>
   `valkey/${site}/e${epoch}/${kind}.rdb`;
 
+/**
+ * Empty; written when Valkey's folder was made ready beside a database that went back to a moment. What a snapshot of
+ * before it speaks of, that database may not know.
+ */
+export const restoredKey = (site: string, epoch: number, generation: number): string =>
+  `valkey/${site}/e${epoch}/restored-g${generation}`;
+
+/** A database that went back to a moment when it was made. */
+export interface Restored {
+  /** The moment (`restore.to`). */
+  to: string;
+  /** The database's generation: another one is another database. */
+  generation: number;
+}
+
 export interface Store {
   vault: Bucket;
   keys: BucketKeys;
@@ -60,14 +75,23 @@ interface Found {
   age: number;
 }
 
+/** An object's headers; undefined if there is none. @throws Error when the store does not say */
+async function head({ vault, keys }: Store, key: string): Promise<Headers | undefined> {
+  const { status, ok, headers } = await s3Request(vault, keys, "HEAD", { key });
+  if (status === 404) return undefined;
+  if (!ok) throw new Error(`${key}: the store answers ${status}`);
+  return headers;
+}
+
+const writtenAt = (headers: Headers): number => Date.parse(headers.get("last-modified") ?? "");
+
 /** @throws Error when the store does not say */
 async function find(store: Store, site: string, epoch: number, kind: Found["kind"]): Promise<Found | undefined> {
   const key = snapshotKey(site, epoch, kind);
-  const { status, ok, headers } = await s3Request(store.vault, store.keys, "HEAD", { key });
-  if (status === 404) return undefined;
-  if (!ok) throw new Error(`${key}: the store answers ${status}`);
-  const written = Date.parse(headers.get("last-modified") ?? "");
-  return { key, kind, empty: headers.get("content-length") === "0", written, age: ageOf(headers) };
+  const headers = await head(store, key);
+  if (headers === undefined) return undefined;
+  const empty = headers.get("content-length") === "0";
+  return { key, kind, empty, written: writtenAt(headers), age: ageOf(headers) };
 }
 
 /**
@@ -93,8 +117,8 @@ export interface Beginning extends Store {
   lease: Lease;
   /** Seconds since the lease was written. */
   age: number;
-  /** The moment that the database goes back to, where the stack says one (`restore.to`). */
-  restoredTo?: string;
+  /** Where the database goes back to a moment, or went back to one when it was made. */
+  restored?: Restored;
 }
 
 /**
@@ -112,6 +136,7 @@ export async function beginEpoch(beginning: Beginning): Promise<string | undefin
   const file = path.join(data, "dump.rdb");
   fs.rmSync(file, { force: true });
   const done = (await goOn(beginning, file)) ?? (await begin(beginning, file));
+  await markRestored(beginning);
   fs.writeFileSync(`${mark}.new`, `${lease.epoch}\n`);
   fs.renameSync(`${mark}.new`, mark);
   return done;
@@ -122,16 +147,30 @@ export async function beginEpoch(beginning: Beginning): Promise<string | undefin
  * site's own. Undefined if it did not.
  */
 async function goOn(beginning: Beginning, file: string): Promise<string | undefined> {
-  const { site, lease, age, restoredTo } = beginning;
+  const { site, lease, age, restored } = beginning;
   const own = await newestOf(beginning, site, lease.epoch);
   // Older than the lease: of an earlier run, which counted as far as this.
   if (typeof own === "string" || own.age > age) return undefined;
   const goesOn = `epoch ${lease.epoch} goes on with`;
-  if (restoredTo !== undefined) {
-    return `${goesOn} nothing in Valkey: the database goes back to ${restoredTo}, and does not know what was queued since`;
+  // Of the same second: nobody can tell which was first.
+  if (restored !== undefined && !(own.written > ((await restoredMark(beginning, restored)) ?? Infinity))) {
+    return `${goesOn} nothing in Valkey: the database goes back to ${restored.to}, and does not know what was queued since`;
   }
   if (!(await download(beginning, own.key, file))) return undefined;
   return `${goesOn} ${own.key}, ${Math.round(own.age)} s old: this is all that is left of Valkey's volume`;
+}
+
+/** When Valkey first began beside a database that went back to a moment, by the store's clock; undefined: not yet. */
+async function restoredMark(beginning: Beginning, { generation }: Restored): Promise<number | undefined> {
+  const headers = await head(beginning, restoredKey(beginning.site, beginning.lease.epoch, generation));
+  return headers && writtenAt(headers);
+}
+
+/** Before Valkey runs: its snapshots of after this know nothing that the database does not. */
+async function markRestored(beginning: Beginning): Promise<void> {
+  const { site, lease, restored } = beginning;
+  if (restored === undefined || (await restoredMark(beginning, restored)) !== undefined) return;
+  await upload(beginning, restoredKey(site, lease.epoch, restored.generation), undefined);
 }
 
 /** A planned switch brings the other site's last snapshot along; every other takeover begins with nothing. */

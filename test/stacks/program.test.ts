@@ -3,6 +3,7 @@ import { at, planStack } from "../../lib/plan";
 import type { Plan, PlannedResource } from "../../lib/plan";
 import { isObject, shortType } from "../../lib/plan/render";
 import type { StackName } from "../../settings";
+import { images } from "../../versions";
 import { copyProject } from "../support/folders";
 import { ownStack } from "../support/own";
 import { named, ofType, plannedStack, stacks } from "../support/planned";
@@ -223,6 +224,12 @@ describe("home and vps", () => {
       at(named(plannedStack(stack), "ingress-certificate").inputs, "spec.dnsNames");
     expect(certificates("vps")).toEqual(certificates("home"));
     expect(certificates("home")).toEqual(["ramble.moe", "mastodon.ramble.moe"]);
+  });
+
+  it("say what the database is of, for who restores it where nothing runs any more: the active one", () => {
+    const { mastodon, postgres } = images;
+    expect(outputs("home")["images"]).toEqual({ mastodon, postgres });
+    expect(outputs("vps")).not.toHaveProperty("images");
   });
 
   it("run Mastodon on the active site only", () => {

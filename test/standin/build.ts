@@ -22,8 +22,8 @@ const here = import.meta.dirname;
 export interface Variant {
   /** The release this image plays: "4.6.2". */
   readonly version: string;
-  /** Bakes in a migration that fails. */
-  readonly failMigration: boolean;
+  /** Bakes in a migration that fails: before deployment, or after it. */
+  readonly failMigration: boolean | "post";
   /** Seconds that a Ruby program of the image takes before it does anything. @default 0 */
   readonly bootSeconds?: number;
 }
@@ -333,6 +333,7 @@ const USAGE = `Builds the image of the stand-in for Mastodon.
   --name NAME:TAG      its name; may be given more than once
   --version X.Y.Z      the release it plays (default 4.6.2); migrations depend on it
   --fail-migration     bake in a migration that fails
+  --fail-post-migration  the same, but after deployment
   --ca FILE            a PEM file to trust, beside the base's store; may be given more than once
   --rootfs FOLDER      only write the layer's files there (what the Dockerfile uses); no --base, --out, --name
 `;
@@ -345,6 +346,7 @@ async function main(): Promise<void> {
       name: { type: "string", multiple: true, default: [] },
       version: { type: "string", default: "4.6.2" },
       "fail-migration": { type: "boolean", default: false },
+      "fail-post-migration": { type: "boolean", default: false },
       ca: { type: "string", multiple: true, default: [] },
       rootfs: { type: "string" },
       help: { type: "boolean", default: false },
@@ -352,7 +354,8 @@ async function main(): Promise<void> {
   });
   if (values.help) return void process.stdout.write(USAGE);
   if (!/^\d+\.\d+\.\d+/.test(values.version)) throw new Error(`--version must be like 4.6.2, not ${values.version}`);
-  const variant: Variant = { version: values.version, failMigration: values["fail-migration"], bootSeconds: 3 };
+  const failMigration = values["fail-post-migration"] ? "post" : values["fail-migration"];
+  const variant: Variant = { version: values.version, failMigration, bootSeconds: 3 };
   if (values.rootfs !== undefined) return writeRootfs(values.rootfs, variant);
   const { base, out } = values;
   if (base === undefined || out === undefined || values.name.length === 0)

@@ -716,6 +716,16 @@ describe.skipIf(missing !== undefined)(
         });
         expect((await standin.run("tootctl feeds build")).code).toBe(0);
       });
+
+      test("can be one whose migration fails after the deployment only", async () => {
+        const { bundle } = await import("./build.ts");
+        await bundle(join(folder, "late", "standin"), { version: "4.6.2", failMigration: "post" });
+        const late = new Standin(join(folder, "late"), env);
+        const before = { SKIP_POST_DEPLOYMENT_MIGRATIONS: "true" };
+        expect((await late.run("bundle exec rake db:migrate", before)).code).toBe(0);
+        expect((await late.run("tootctl feeds build")).code).toBe(0);
+        expect((await late.run("bundle exec rake db:migrate")).code).toBe(1);
+      });
     });
   },
   120_000,

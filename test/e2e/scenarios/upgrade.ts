@@ -7,7 +7,8 @@ import { Audit, sendTo } from "../support/audit";
 import { differences } from "../support/cluster";
 import type { Cluster } from "../support/cluster";
 import { diagnosis, succeeded } from "../support/project";
-import type { Scenario } from "../support/scenario";
+import type { PulumiOutcome } from "../support/project";
+import type { Context, Scenario } from "../support/scenario";
 import { sharedSite } from "../support/shared";
 
 const namespace = "homestead";
@@ -15,7 +16,7 @@ const namespace = "homestead";
 export const upgrade: Scenario = {
   name: "upgrade",
   what: "a new version of Mastodon loses no post, and a bad one changes nothing",
-  minutes: 4,
+  minutes: 6,
   limit: 25,
   async run(context) {
     const { environment, report } = context;
@@ -65,6 +66,8 @@ export const upgrade: Scenario = {
       },
     );
 
+    await failedAfterTheNewPods(context, cluster, newAudit(), running, withImages);
+
     const streaming = environment.images["mastodon-streaming-next"];
     const audit = newAudit();
     const before = await migrations(cluster);
@@ -95,6 +98,29 @@ export const upgrade: Scenario = {
     });
   },
 };
+
+/** The new version's pods were there when its last migrations failed: Helm brings the old ones back. */
+async function failedAfterTheNewPods(
+  { environment, report }: Context,
+  cluster: Cluster,
+  audit: Audit,
+  running: string,
+  withImages: (change: Record<string, string>) => Promise<PulumiOutcome>,
+): Promise<void> {
+  const what = "a migration that fails after the new pods are there: the old ones come back, and no post is lost";
+  const failing = environment.images["mastodon-failing-post-migration"];
+  if (failing === undefined) return report.skip(what, "E2E_IMAGES has no mastodon-failing-post-migration");
+  await report.check(what, async () => {
+    const outcome = await audit.during(() => withImages({ mastodon: failing }));
+    assert.notEqual(outcome.code, 0, "the update succeeded");
+    assert.match(outcome.output, /job mastodon-db-migrate failed; its last lines:/, diagnosis(outcome.output));
+    const sets = await cluster.list("replicasets", namespace);
+    const web = sets.filter(({ metadata }) => metadata.name.startsWith("mastodon-web-"));
+    assert.ok(JSON.stringify(web).includes(failing), "there were no new pods");
+    assert.equal(await webImage(cluster), running);
+    assert.deepEqual(await audit.lost(cluster), []);
+  });
+}
 
 const migrations = async (cluster: Cluster): Promise<number> =>
   Number(await cluster.sql("select count(*) from schema_migrations"));

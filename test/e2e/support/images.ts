@@ -17,9 +17,16 @@ const repository = "homestead.test/standin";
 
 /** Images of the stand-in; `name` is the key under which the scenarios find it. */
 const variants = [
-  { name: "", version: "4.6.2", tag: "v4.6.2", failing: false },
-  { name: "next", version: "4.6.3", tag: "v4.6.3", failing: false },
-  { name: "failing-migration", version: "4.6.4", tag: "v4.6.4-failing-migration", failing: true },
+  { name: "", version: "4.6.2", tag: "v4.6.2", flags: [] },
+  { name: "next", version: "4.6.3", tag: "v4.6.3", flags: [] },
+  { name: "failing-migration", version: "4.6.4", tag: "v4.6.4-failing-migration", flags: ["--fail-migration"] },
+  // No newer release: what that one migrates before it fails would be missing from the good upgrade that comes next.
+  {
+    name: "failing-post-migration",
+    version: "4.6.2",
+    tag: "v4.6.2-failing-post-migration",
+    flags: ["--fail-post-migration"],
+  },
 ] as const;
 
 /** What the lab has for each of the program's images (versions.ts). */
@@ -169,7 +176,7 @@ async function buildStandin(environment: Environment, lab: Lab, variant: (typeof
       variant.version,
       "--ca",
       authority.certificate,
-      ...(variant.failing ? ["--fail-migration"] : []),
+      ...variant.flags,
     ],
     { cwd: standin, env: environment.childEnv, seconds: 300 },
   );

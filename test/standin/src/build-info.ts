@@ -4,7 +4,8 @@ import { join } from "node:path";
 
 export interface BuildInfo {
   readonly version: string;
-  readonly failMigration: boolean;
+  /** `true`: one before deployment. */
+  readonly failMigration: boolean | "post";
   /** Rails takes seconds to boot. What starts faster meets races that Rails never sees: a policy that is yet to take effect. */
   readonly bootSeconds: number;
 }

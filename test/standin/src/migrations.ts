@@ -138,18 +138,17 @@ const RELEASES: readonly Migration[] = [
   },
 ];
 
-/** Baked in by `build.ts --fail-migration`: sorts last, so it stops an installation and an upgrade alike. */
-const FAILING: Migration = {
+/** Baked in by `build.ts --fail-migration` and `--fail-post-migration`: sorts last, so it stops an installation and an upgrade alike. */
+const FAILING: Omit<Migration, "kind"> = {
   version: "20991231235959",
   name: "FailOnPurpose",
-  kind: "pre",
   since: "0",
-  sql: "DO $$ BEGIN RAISE EXCEPTION 'this image was built with --fail-migration'; END $$",
+  sql: "DO $$ BEGIN RAISE EXCEPTION 'this image was built with a migration that fails'; END $$",
 };
 
 export function knownMigrations(version = BUILD.version, failing = BUILD.failMigration): readonly Migration[] {
   const known = RELEASES.filter((migration) => atLeast(version, migration.since));
-  return failing ? [...known, FAILING] : known;
+  return failing === false ? known : [...known, { ...FAILING, kind: failing === "post" ? "post" : "pre" }];
 }
 
 // Rails takes an advisory lock made from the database's name, so that two migrations never run at once.
