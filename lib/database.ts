@@ -194,7 +194,7 @@ async function failedUpgrade(
   const log = await core
     .readNamespacedPodLog({ name: pod?.metadata?.name ?? "", namespace, container: "major-upgrade", tailLines: 20 })
     .catch(() => "");
-  return `the upgrade of the database '${name}' to ${image} failed (docs/runbooks/upgrade.md, "When a major version fails"); the last lines of job ${job.metadata?.name ?? ""}:\n${log.trimEnd() || "none"}`;
+  return `the upgrade of the database '${name}' to ${image} failed (docs/runbooks/upgrade.md, "When a major version of Postgres fails"); the last lines of job ${job.metadata?.name ?? ""}:\n${log.trimEnd() || "none"}`;
 }
 
 /**
