@@ -25,7 +25,7 @@ export = async () => {
   const settings = readSettings();
   const found = await checkSite(settings, bucketKeys());
 
-  const { apex, webHost, site, role, search: wanted } = settings;
+  const { apex, webHost, site, role, epoch, generation, images, search: wanted } = settings;
   const embedded = settings.objectStore === "embedded";
   const otherHosts = embedded ? [mediaHost(settings.media)].filter((host) => host !== undefined) : [];
   const { provider, kept } = providers(settings);
@@ -58,7 +58,7 @@ export = async () => {
       {
         ...within,
         target: ingress.authority.apply((authority) => targetOf(settings, authority)),
-        triggers: [...seen.map((part) => part.revision), `epoch ${settings.epoch}, generation ${settings.generation}`],
+        triggers: [...seen.map((part) => part.revision), images.postgres, `epoch ${epoch}, generation ${generation}`],
       },
       { provider, dependsOn: seen },
     );

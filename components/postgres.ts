@@ -288,7 +288,7 @@ export class Postgres extends pulumi.ComponentResource {
     this.backups(name, args, cluster);
     const there = cluster.id.apply(() => args.databaseName);
     const access = { cluster: args.cluster, namespace: args.namespace };
-    this.cluster = args.role === "active" ? onceWritable(access, there) : there;
+    this.cluster = args.role === "active" ? onceWritable(access, there, args.images.postgres) : there;
     this.demotionToken =
       args.role === "active" ? pulumi.output("") : demotionToken(access, there, args.primary === args.site);
     this.host = this.cluster.apply(hostOf);

@@ -59,11 +59,13 @@ async function firstFinished(vault: Bucket, keys: BucketKeys, archive: string, w
 
 /** The newest WAL segment, or undefined. @throws Error when the store does not answer */
 export async function newestSegment(vault: Bucket, keys: BucketKeys, archive: string): Promise<Segment | undefined> {
-  // A folder for each 256 segments: the last one is enough, and an archive of a month has 170,000 keys.
+  // A folder for each 256 segments of a timeline: its last one is enough, and an archive of a month has 170,000 keys. The
+  // last timeline may not be the newest: a new major version of Postgres begins at 1 again, and what the old one's server
+  // wrote as it stopped is in the new archive.
   const { folders } = await list(vault, keys, `${archiveFolder(archive)}wals/`);
-  const last = folders.sort().at(-1);
-  if (last === undefined) return undefined;
-  return newestOf((await list(vault, keys, last)).keys);
+  const last = new Map(folders.sort().map((folder) => [timelineOf(folder.split("/").at(-2) ?? ""), folder]));
+  const listings = await Promise.all([...last.values()].map((folder) => list(vault, keys, folder)));
+  return newestOf(listings.flatMap((listing) => listing.keys));
 }
 
 /** The newest segment among an archive's keys; labels of base backups and histories of timelines are none. */

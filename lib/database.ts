@@ -127,7 +127,7 @@ const isReal = () => !isPlanning() && !pulumi.runtime.isDryRun();
 
 const twoSeconds = () => new Promise((resolve) => setTimeout(resolve, 2000));
 
-/** Looks every two seconds. @throws Error with what was seen last, when the time is up */
+/** Looks every two seconds. @throws Error with what was seen last, when the time is up, or at once if it is a RunError */
 async function until<T>(seconds: number, what: string, look: () => Promise<T | undefined>): Promise<T> {
   const end = Date.now() + seconds * 1000;
   let last = "";
@@ -136,6 +136,7 @@ async function until<T>(seconds: number, what: string, look: () => Promise<T | u
       const found = await look();
       if (found !== undefined) return found;
     } catch (error) {
+      if (pulumi.RunError.isInstance(error)) throw error;
       last = error instanceof Error ? `: ${error.message.split("\n")[0] ?? ""}` : "";
     }
     if (Date.now() > end) throw new pulumi.RunError(`${what}: not within ${seconds} s${last}`);
@@ -144,30 +145,70 @@ async function until<T>(seconds: number, what: string, look: () => Promise<T | u
 }
 
 /**
- * Gives the name on once the database takes writes. Its Cluster is "Ready" while it still follows: what comes next
- * would find it read-only in the middle of a promotion.
+ * Gives the name on once the database takes writes, under the image that it is to have. Its Cluster is "Ready" while it
+ * still follows, and while CloudNativePG has not noticed yet that it is to be upgraded: what comes next would find it
+ * read-only in the middle of a promotion, or be gone through before the database restarts.
  */
-export function onceWritable(access: Access, cluster: pulumi.Input<string>): pulumi.Output<string> {
+export function onceWritable(access: Access, cluster: pulumi.Input<string>, image: string): pulumi.Output<string> {
   return pulumi.all([cluster, access.namespace]).apply(async ([name, namespace]) => {
-    if (!isReal()) return name;
-    const config = kubeClient(access.cluster);
-    const core = config.makeApiClient(k8s.CoreV1Api);
-    await until(900, `the promotion of the database '${name}'`, async () => {
-      const labelSelector = `cnpg.io/cluster=${name},cnpg.io/instanceRole=primary`;
-      const [pod] = (await core.listNamespacedPod({ namespace, labelSelector })).items;
-      if (!pod?.metadata?.name) throw new Error("it has no primary");
-      const follows = await execInPod(config, {
-        namespace,
-        pod: pod.metadata.name,
-        container: "postgres",
-        command: ["psql", "-XAtqc", "SELECT pg_is_in_recovery()"],
-        seconds: 20,
-      });
-      if (follows.trim() !== "f") throw new Error("it still follows");
-      return name;
-    });
+    if (isReal()) await untilWritable({ cluster: access.cluster, namespace }, name, image);
     return name;
   });
+}
+
+/** {@link onceWritable}, for who does not plan. @throws RunError with the last lines of an upgrade that failed */
+export async function untilWritable(
+  { cluster, namespace }: Pick<Settings, "cluster" | "namespace">,
+  name: string,
+  image: string,
+): Promise<void> {
+  const config = kubeClient(cluster);
+  const core = config.makeApiClient(k8s.CoreV1Api);
+  const batch = config.makeApiClient(k8s.BatchV1Api);
+  await until(900, `writing to the database '${name}', under ${image}`, async () => {
+    const failed = await failedUpgrade({ core, batch }, namespace, name, image);
+    if (failed !== undefined) throw new pulumi.RunError(failed);
+    const labelSelector = `cnpg.io/cluster=${name},cnpg.io/instanceRole=primary`;
+    const pods = (await core.listNamespacedPod({ namespace, labelSelector })).items;
+    // The pod of an upgrade is labelled as the primary, too.
+    const [instance] = pods.flatMap(({ metadata, spec }) => {
+      const postgres = spec?.containers.find((container) => container.name === "postgres");
+      return metadata?.name && postgres ? [{ pod: metadata.name, image: postgres.image }] : [];
+    });
+    if (instance === undefined) throw new Error("it has no primary");
+    if (instance.image !== image) throw new Error(`it runs ${instance.image ?? "nothing"}`);
+    const follows = await execInPod(config, {
+      namespace,
+      pod: instance.pod,
+      container: "postgres",
+      command: ["psql", "-XAtqc", "SELECT pg_is_in_recovery()"],
+      seconds: 20,
+    });
+    if (follows.trim() !== "f") throw new Error("it still follows");
+    return true;
+  });
+}
+
+/** What to say of an upgrade to an image that has failed; undefined if none has. CloudNativePG tries none a second time. */
+async function failedUpgrade(
+  { core, batch }: { core: k8s.CoreV1Api; batch: k8s.BatchV1Api },
+  namespace: string,
+  name: string,
+  image: string,
+): Promise<string | undefined> {
+  const labelSelector = `cnpg.io/cluster=${name},cnpg.io/jobRole=major-upgrade`;
+  const jobs = (await batch.listNamespacedJob({ namespace, labelSelector })).items;
+  // One to another image is of an attempt that was given up: CloudNativePG deletes it.
+  const job = jobs.find(
+    ({ spec, status }) => (status?.failed ?? 0) > 0 && spec?.template.spec?.containers.some((c) => c.image === image),
+  );
+  if (job === undefined) return undefined;
+  const [pod] = (await core.listNamespacedPod({ namespace, labelSelector })).items;
+  // A pod whose preparation failed has no log of the upgrade itself.
+  const log = await core
+    .readNamespacedPodLog({ name: pod?.metadata?.name ?? "", namespace, container: "major-upgrade", tailLines: 20 })
+    .catch(() => "");
+  return `the upgrade of the database '${name}' to ${image} failed (docs/runbooks/upgrade.md, "When a major version of Postgres fails"); the last lines of job ${job.metadata?.name ?? ""}:\n${log.trimEnd() || "none"}`;
 }
 
 /**

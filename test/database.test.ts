@@ -9,6 +9,7 @@ import {
   sortDatabases,
   tokenFault,
   tokenOnceStopped,
+  untilWritable,
 } from "../lib/database";
 import type { DatabaseObject } from "../lib/database";
 import { fakeCluster } from "./support/fake-cluster";
@@ -176,6 +177,59 @@ describe("a demotion token", () => {
     expect(tokenFault(good, follows(4), undefined)).toBe(
       "it is stale: it was made on timeline 3, and the database follows timeline 4",
     );
+  });
+});
+
+describe("a database that is to take writes", () => {
+  const wanted = image("18.1");
+  const pod = (of: string, container = "postgres") => ({
+    metadata: { name: "postgres-g1-1" },
+    spec: { containers: [{ name: container, image: of }] },
+  });
+  const upgradeTo = (of: string, failed: number) => ({
+    metadata: { name: "postgres-g1-1-major-upgrade" },
+    spec: { template: { spec: { containers: [{ name: "major-upgrade", image: of }] } } },
+    status: { failed },
+  });
+
+  /** What an update says that waits until the time is up, or until it knows better. */
+  async function refusal(pods: object[], jobs: object[] = []): Promise<string> {
+    const namespaced = "namespaces/homestead";
+    const now = Date.now();
+    const clock = vi.spyOn(Date, "now").mockReturnValue(now);
+    const { kubeconfig } = await fakeCluster({
+      others: {
+        [`/apis/batch/v1/${namespaced}/jobs`]: () => ({ items: jobs }),
+        [`/api/v1/${namespaced}/pods`]: () => {
+          clock.mockReturnValue(now + 901_000);
+          return { items: pods };
+        },
+        [`/api/v1/${namespaced}/pods/postgres-g1-1/log`]: () => Object("could not load library") as object,
+      },
+    });
+    const access = { cluster: { kubeconfig, context: "trial" }, namespace: "homestead" };
+    try {
+      return await untilWritable(access, "postgres-g1", wanted).then(() => "", String);
+    } finally {
+      clock.mockRestore();
+    }
+  }
+  const late = `writing to the database 'postgres-g1', under ${wanted}: not within 900 s: `;
+
+  it("is waited for while it runs another image, although its Cluster is ready", async () => {
+    expect(await refusal([pod(image("17.6"))])).toContain(`${late}it runs ${image("17.6")}`);
+  });
+
+  it("is not the pod that upgrades it, nor an attempt that was given up", async () => {
+    const given = [upgradeTo(image("19.1"), 1), upgradeTo(wanted, 0)];
+    expect(await refusal([pod(wanted, "major-upgrade")], given)).toContain(`${late}it has no primary`);
+  });
+
+  it("is not waited for when its upgrade failed, whose last lines are told", async () => {
+    const said = await refusal([pod(wanted, "major-upgrade")], [upgradeTo(wanted, 1)]);
+    expect(said).toContain(`the upgrade of the database 'postgres-g1' to ${wanted} failed (docs/runbooks/upgrade.md`);
+    expect(said).toContain("the last lines of job postgres-g1-1-major-upgrade:");
+    expect(said).toContain("could not load library");
   });
 });
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { interruptible, render } from "../cli/drill";
-import { endOf, listing, newestOf } from "../lib/archive";
+import { endOf, listing, newestOf, newestSegment } from "../lib/archive";
 import { filesPrefix } from "../components/media-copy";
 import { compareFingerprint, fetchMedia } from "../lib/drill";
 import { firstLease, formatLease } from "../lib/lease/lease";
@@ -208,6 +208,30 @@ describe("an archive", () => {
       ])?.name,
     ).toBe("000000020000000000000002.gz");
     expect(newestOf([])).toBeUndefined();
+  });
+
+  it("finds the newest segment after a new major version of Postgres, whose timelines begin again at 1", async () => {
+    const store = await fakeStore();
+    const wals = "pg/home-g2/wals/";
+    const list = (prefix: string, content: string) => {
+      const query = new URLSearchParams({ "list-type": "2", delimiter: "/", prefix });
+      store.put(`/vault?${query.toString()}`, `<ListBucketResult>${content}</ListBucketResult>`);
+    };
+    const folders = ["0000000100000000", "0000000100000001", "0000000300000000"].map((name) => `${wals}${name}/`);
+    list(wals, folders.map((folder) => `<CommonPrefixes><Prefix>${folder}</Prefix></CommonPrefixes>`).join(""));
+    const segment = (name: string, at: string) =>
+      list(
+        `${wals}${name.slice(0, 16)}/`,
+        `<Contents><Key>${wals}${name.slice(0, 16)}/${name}.gz</Key><LastModified>${at}</LastModified></Contents>`,
+      );
+    // Written by the old version's server as it stopped.
+    segment("0000000300000000000000FE", "2026-11-22T23:00:00Z");
+    segment("000000010000000100000002", "2026-11-22T23:49:03Z");
+    expect(await newestSegment(store.vault, store.keys, "home-g2")).toEqual({
+      name: "000000010000000100000002.gz",
+      archivedAt: new Date("2026-11-22T23:49:03Z"),
+    });
+    expect(store.requests.filter((request) => request.includes("0000000100000000"))).toEqual([]);
   });
 });
 

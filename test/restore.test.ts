@@ -4,6 +4,7 @@ import { planStack } from "../lib/plan";
 import type { Plan } from "../lib/plan";
 import { copyProject } from "./support/folders";
 import { named, ofType, plannedStack } from "./support/planned";
+import { images } from "../versions";
 
 const raised = { "Pulumi.yaml": (text: string) => text.replace(/^(\s+)home: 1$/m, "$1home: 2") };
 const plan = (edit: Parameters<typeof copyProject>[0]): Promise<Plan> =>
@@ -29,6 +30,7 @@ describe("home with a raised generation", () => {
     const triggers = (of: Plan) => named(of, "verification-command").inputs as { triggers: string[] };
     expect(triggers(restored).triggers.at(-1)).toBe("epoch 1, generation 2");
     expect(triggers(plannedStack("home")).triggers.at(-1)).toBe("epoch 1, generation 1");
+    expect(triggers(plannedStack("home")).triggers).toContain(images.postgres);
   }, 60_000);
 });
 

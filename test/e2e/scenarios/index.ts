@@ -9,6 +9,7 @@ import { interrupted } from "./interrupted";
 import { isolation } from "./isolation";
 import { lostHome } from "./lost-home";
 import { oneSite } from "./one-site";
+import { postgresUpgrade } from "./postgres-upgrade";
 import { rebornHome } from "./reborn-home";
 import { refused } from "./refused";
 import { restore } from "./restore";
@@ -27,6 +28,7 @@ export const scenarios: readonly Scenario[] = [
   restore,
   volumeMedia,
   search,
+  postgresUpgrade,
   // These five share a site.
   slowDisk,
   isolation,

@@ -45,6 +45,9 @@ const labImages: Record<string, string> = {
 /** What the lab has only if somebody gave it: nothing on this machine makes it, and scenarios do without. */
 const givenImages: Record<string, string> = {
   elasticsearch: "docker.elastic.co/elasticsearch/elasticsearch:7.17.29",
+  // The same content under another name, and the next release that CloudNativePG goes to.
+  "postgres-minor": "docker.io/lab/postgresql:15-minor",
+  "postgres-major": "docker.io/lab/postgresql:17",
 };
 
 /** Makes `environment.images` complete: what the suite was told, and on the lab what it has or can build. */
