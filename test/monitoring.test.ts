@@ -220,8 +220,7 @@ describe("monitoring in the program", () => {
   });
 
   it("is a rule file and annotated pods where the operator is not there", async () => {
-    const missing = (text: string) =>
-      text.replace('podMonitors: "there", database', 'podMonitors: "missing", database');
+    const missing = (text: string) => text.replace('podMonitors: "there",', 'podMonitors: "missing",');
     const plan = await planStack("home", { folder: copyProject({ "lib/checks.ts": missing }) });
     expect(ofType(plan, /monitoring.coreos.com/)).toEqual([]);
     const { data } = named(plan, "monitoring-rules").inputs as { data: Record<string, string> };

@@ -61,8 +61,7 @@ describe("the beginning in the state", () => {
   it("is not believed where the database is missing: it would be an empty one in place of a restore", async () => {
     const missing = {
       ...raised,
-      "lib/checks.ts": (text: string) =>
-        text.replace('podMonitors: "there", database: "there",', 'podMonitors: "there", database: "missing",'),
+      "lib/checks.ts": (text: string) => text.replace(' database: "there",', ' database: "missing",'),
     };
     expect(named(await plan(missing), "postgres-cluster").options.ignoreChanges).toEqual([]);
   }, 60_000);
