@@ -668,7 +668,7 @@ async function checkArchives(
   settings: Settings,
   keys: CheckKeys,
   { current }: Databases,
-  { archives }: LeaseFound,
+  { archives, step }: LeaseFound,
   report: Report,
   /** Waiting is for who has nothing to mend; `said`: whether a key has its fault already. */
   { mayWait, said }: { mayWait: () => boolean; said: (key: string) => boolean },
@@ -684,7 +684,9 @@ async function checkArchives(
         `generations.${site}`,
         generation,
         `${last + 1}: this cluster has no database, but the vault holds its archive ${own}, which is never written over`,
-        `to restore from it, set generations.${site} to ${last + 1} in Pulumi.yaml and run: pulumi up --refresh --run-program --stack ${site} (docs/runbooks/lost-disk.md)`,
+        step.kind === "advance"
+          ? `to begin with what ${step.from.activeSite} wrote, set generations.${site} to ${last + 1} in Pulumi.yaml and run: pulumi up --refresh --run-program --stack ${site}`
+          : `to restore from it, set generations.${site} to ${last + 1} in Pulumi.yaml and run: pulumi up --refresh --run-program --stack ${site} (docs/runbooks/lost-disk.md)`,
       );
       return;
     }
@@ -754,7 +756,7 @@ async function baseBackupComes({ beginning, vault }: Settings, { vault: keys }: 
 function checkStale(
   settings: Settings,
   databases: Databases | undefined,
-  { archives }: LeaseFound,
+  { archives, step }: LeaseFound,
   report: Report,
   begins: Report,
 ): void {
@@ -779,25 +781,26 @@ function checkStale(
     all.flatMap((object) => archiveOf(object) ?? []),
   );
   if (here > generation && here >= inVault) behind(site, here, "this cluster has the database that writes");
-  else if (here > 0) checkPresent(settings, databases, { here, inVault }, report, begins);
+  else if (here > 0) checkPresent(settings, databases, { here, inVault, step }, report, begins);
 }
 
 /** Whether the database that the stack means is the one that the cluster has, and awake. */
 function checkPresent(
   { site, role, generation, cluster: { context }, namespace }: Settings,
   { current }: Databases,
-  { here, inVault }: { here: number; inVault: number },
+  { here, inVault, step }: { here: number; inVault: number; step: LeaseStep },
   report: Report,
   begins: Report,
 ): void {
   const last = archiveName(site, here);
   const newest = archiveName(site, inVault);
+  const restore = "begin the database anew from the vault: docs/runbooks/lost-disk.md";
   if (inVault > here && role === "active") {
     report(
       "cluster.context",
       context,
       `the cluster whose database writes the archive ${newest}: the one here writes ${last}, which was begun before`,
-      "name that cluster; if it is gone, begin the database anew from the vault: docs/runbooks/lost-disk.md",
+      `name that cluster; if it is gone, ${step.kind === "advance" ? anewFirst(site, inVault + 1, step) : restore}`,
     );
   } else if (inVault > here && inVault > generation) {
     const anew = current === undefined || current.spec.replica?.primary === site;
@@ -814,7 +817,10 @@ function checkPresent(
       `generations.${site}`,
       generation,
       `${here}: this cluster has a database already, which writes the archive ${last}`,
-      `set generations.${site} back to ${here} in Pulumi.yaml; to begin the database anew from the vault: docs/runbooks/lost-disk.md`,
+      // A takeover with the number set back would be one by a database of which nobody knows what it lacks.
+      step.kind === "advance"
+        ? anewFirst(site, generation, step)
+        : `set generations.${site} back to ${here} in Pulumi.yaml; to ${restore}`,
     );
   } else if (current !== undefined && isAsleep(current)) {
     const { name } = current.metadata;
@@ -826,6 +832,10 @@ function checkPresent(
     );
   }
 }
+
+/** A takeover promotes the database that is there: one beside an old one is begun before it, and follows first. */
+const anewFirst = (site: StackName, generation: number, { from }: Extract<LeaseStep, { kind: "advance" }>): string =>
+  `begin it anew before the takeover: set activeSite to ${from.activeSite}, epoch to ${from.epoch} and generations.${site} to ${generation} in Pulumi.yaml, pulumi config rm homestead:promotionToken --stack ${site}, pulumi up --stack ${site}; then the takeover again (docs/runbooks/switch-by-hand.md)`;
 
 /**
  * CloudNativePG upgrades to another major version in place, with no way back. That is meant only where the generation
@@ -869,13 +879,24 @@ function checkMajor(
  * cannot follow it. Nothing that it has is thrown away: its successor stands beside it.
  */
 function checkParted(
-  { site, role, generation, activeSite, epoch }: Settings,
+  { site, otherSite, role, generation, activeSite, epoch }: Settings,
   { current }: Databases,
-  { stored }: LeaseFound,
+  { stored, step, archives }: LeaseFound,
   report: Report,
 ): void {
+  if (current?.spec.replica?.primary !== site) return;
+  // Where the vault has no archive of the other one, it took over and never wrote: nothing to lose, nor to begin from.
+  if (step.kind === "advance" && otherSite !== undefined && newestGeneration(otherSite, archives) > 0) {
+    const active = step.from.activeSite;
+    report(
+      `generations.${site}`,
+      generation,
+      `${generation + 1}, before a takeover: ${active} took over while ${site} was lost, and the database here has parted from its; all that ${active} wrote since would be lost`,
+      anewFirst(site, generation + 1, step),
+    );
+  }
   const tookOver = stored?.lease.activeSite === activeSite && stored.lease.epoch === epoch;
-  if (role !== "standby" || !tookOver || current?.spec.replica?.primary !== site) return;
+  if (role !== "standby" || !tookOver) return;
   report(
     `generations.${site}`,
     generation,

@@ -615,6 +615,57 @@ describe("the lease", () => {
     expect(await check(world("vps"), standby)).toBe("there");
   });
 
+  it("is not taken by a database that wrote until it was lost: all that was written since would be lost", async () => {
+    const world = (primary: string, vault = [base("vps-g1")]): World => ({
+      databases: { "postgres-g1": { archive: "home-g1", image, primary } },
+      vault,
+      lease: { activeSite: "vps", epoch: 2 },
+    });
+    const takes = { epoch: 3, promotionToken: "lost" };
+    const seen: Seen = {};
+    expect(await check(world("home"), takes, seen)).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        "  homestead:generations.home: 1",
+        "    allowed: 2, before a takeover: vps took over while home was lost, and the database here has parted from its; all that vps wrote since would be lost",
+        "    mend:    begin it anew before the takeover: set activeSite to vps, epoch to 2 and generations.home to 2 in Pulumi.yaml, pulumi config rm homestead:promotionToken --stack home, pulumi up --stack home; then the takeover again (docs/runbooks/switch-by-hand.md)",
+      ].join("\n"),
+    );
+    expect(seen.lease).toMatchObject({ activeSite: "vps", epoch: 2 });
+    // It took over and never wrote.
+    expect(await check(world("home", []), takes)).toBe("there");
+    expect(await check(world("vps"), takes)).toBe("there");
+    // The site that is active, in its next update.
+    expect(await check({ ...world("home"), lease: { activeSite: "home", epoch: 3 } }, takes)).toBe("there");
+  });
+
+  it("is not taken with a raised number beside an old database, and nobody is sent back to that one", async () => {
+    const world: World = {
+      databases: { "postgres-g1": { archive: "home-g1", image, primary: "home" } },
+      vault: [base("home-g1"), base("vps-g1")],
+      lease: { activeSite: "vps", epoch: 2 },
+    };
+    const said = await check(world, { epoch: 3, promotionToken: "lost", generations: { home: 2, vps: 1 } });
+    expect(said).toMatch(/^1 fault /);
+    expect(said).toContain("allowed: 1: this cluster has a database already, which writes the archive home-g1");
+    expect(said).toContain(
+      "mend:    begin it anew before the takeover: set activeSite to vps, epoch to 2 and generations.home to 2 in",
+    );
+    expect(said).not.toContain("back to 1");
+  });
+
+  it("is taken on a new cluster with the next number, and the runbook of a restore is not the way", async () => {
+    const world: World = { vault: [base("home-g1"), base("vps-g1")], lease: { activeSite: "vps", epoch: 2 } };
+    const takes = { epoch: 3, promotionToken: "lost" };
+    const said = await check(world, takes);
+    expect(said).toContain("allowed: 2: this cluster has no database");
+    expect(said).toContain(
+      "mend:    to begin with what vps wrote, set generations.home to 2 in Pulumi.yaml and run: pulumi up --refresh --run-program --stack home",
+    );
+    expect(said).not.toContain("lost-disk.md");
+    expect(await check(world, { ...takes, generations: { home: 2, vps: 1 } })).toBe("missing");
+  });
+
   it("stops a site whose identity is another server's", async () => {
     expect(await check({ ...there, lease: { fingerprint: "0123456789abcdef" } })).toContain(
       "this server's own vault: its lease is of identity 0123456789abcdef",
