@@ -50,7 +50,7 @@ const known: Record<string, Record<string, readonly string[]>> = {
     "stack init": [],
     "stack rm": ["--force", "--preserve-config"],
     "stack output": ["--stack"],
-    "stack change-secrets-provider": [],
+    "stack change-secrets-provider": ["--stack"],
     login: [],
     cancel: ["--yes", "--stack"],
   },
@@ -78,7 +78,7 @@ const anywhere: Record<string, readonly string[]> = {
   kubectl: ["--context", "-n", "--namespace"],
   helm: ["--kube-context", "-n", "--namespace"],
   pulumi: [],
-  rclone: [],
+  rclone: ["--exclude"],
   git: [],
 };
 
