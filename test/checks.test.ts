@@ -8,6 +8,8 @@ import { checkSite, siteFaults } from "../lib/checks";
 import { missingRanges, serversOf } from "../lib/egress";
 import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
 import type { Lease } from "../lib/lease/lease";
+import { configWith } from "../lib/switch/files";
+import { filesAt } from "../lib/switch/steps";
 import { parseSettings } from "../settings";
 import { configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
@@ -443,6 +445,29 @@ describe("a clone that is behind", () => {
     expect(await beforeSwitch({ ...cold, lease: standby }, standby)).toEqual([]);
     const others = { vault: [base("vps-g2")] };
     expect(await beforeSwitch({ ...others, lease: standby }, standby)).toContain("homestead:generations.vps");
+  });
+});
+
+describe("a switch that stopped in its demotion", () => {
+  it("goes on without the old site when it is looked at as before: the lease is not the target's yet", async () => {
+    const databases = { "postgres-g1": { archive: "home-g1", image, primary: "vps" } };
+    const world: World = {
+      databases,
+      vault: [base("home-g1"), base("vps-g1")],
+      lease: { activeSite: "vps", epoch: 2 },
+    };
+    const demoting = { activeSite: "home", epoch: 3, generations: { home: 1, vps: 1 } };
+    expect(await beforeSwitch(world, demoting)).toEqual(["homestead:activeSite"]);
+    const journal = { version: 1, target: "home", from: "vps", kind: "planned", epoch: 3, generation: 1 } as const;
+    const dates = { startedAt: "", updatedAt: "", finished: false };
+    const generations = { secret: false, value: JSON.stringify(demoting.generations) };
+    const before = configWith(
+      { "homestead:generations": generations },
+      "home",
+      filesAt("reopen", { ...journal, ...dates, steps: [] }),
+    );
+    const said = Object.entries(before).map(([key, { value }]) => [key.replace(/^homestead:/, ""), value] as const);
+    expect(await beforeSwitch(world, Object.fromEntries(said))).toEqual([]);
   });
 });
 
