@@ -15,7 +15,7 @@ import { SettingsError, archiveName, whyNotOnNfs } from "../settings";
 import type { ChartReference } from "../versions";
 import { archivesIn, newestBaseBackup, newestGeneration, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
 import { archiveOf, clusterName, findDatabases, isAsleep, majorOf, majorsOf, restoredTo, tokenFault } from "./database";
-import type { Databases } from "./database";
+import type { DatabaseObject, Databases } from "./database";
 import { DoctorCluster } from "./doctor/cluster";
 import { issuerOf } from "./doctor/issuer";
 import { operatorMarks } from "./doctor/operators";
@@ -674,7 +674,7 @@ async function checkArchives(
   { mayWait, said }: { mayWait: () => boolean; said: (key: string) => boolean },
 ): Promise<void> {
   const { site, role, generation, beginning, vault } = settings;
-  if (current !== undefined || said(`generations.${site}`) || said("cluster.context")) return;
+  if (current !== undefined || [`generations.${site}`, "cluster.context", "restore.from"].some(said)) return;
   const filled = (archive: string) => hasObjects(vault, keys.vault, `pg/${archive}/`);
   const last = Math.max(generation, newestGeneration(site, archives));
   const own = archiveName(site, last);
@@ -754,7 +754,7 @@ async function baseBackupComes({ beginning, vault }: Settings, { vault: keys }: 
 function checkStale(
   settings: Settings,
   databases: Databases | undefined,
-  { archives }: LeaseFound,
+  { archives, step }: LeaseFound,
   report: Report,
   begins: Report,
 ): void {
@@ -779,20 +779,33 @@ function checkStale(
     all.flatMap((object) => archiveOf(object) ?? []),
   );
   if (here > generation && here >= inVault) behind(site, here, "this cluster has the database that writes");
-  else if (here > 0) checkPresent(settings, databases, { here, inVault }, report, begins);
+  else if (here > 0) checkPresent(settings, databases, { here, inVault, step }, report, begins);
 }
 
 /** Whether the database that the stack means is the one that the cluster has, and awake. */
 function checkPresent(
-  { site, role, generation, cluster: { context }, namespace }: Settings,
-  { current }: Databases,
-  { here, inVault }: { here: number; inVault: number },
+  settings: Settings,
+  { current, former }: Databases,
+  { here, inVault, step }: { here: number; inVault: number; step: LeaseStep },
   report: Report,
   begins: Report,
 ): void {
+  const { site, role, generation, beginning, restore, cluster, namespace } = settings;
+  const { context } = cluster;
   const last = archiveName(site, here);
   const newest = archiveName(site, inVault);
-  if (inVault > here && role === "active") {
+  const raised = current === undefined && generation > Math.max(here, inVault);
+  if (role === "active" && raised && former.every((object) => servesNobody(object, settings, step))) {
+    const source = beginning.kind === "recovery" && restore.from === undefined ? beginning.archive : undefined;
+    const asleep = former.find((object) => archiveOf(object) === source);
+    if (source === undefined || asleep === undefined) return;
+    report(
+      "restore.from",
+      undefined,
+      `the archive to begin from: ${source} is that of ${asleep.metadata.name}, which sleeps here, and another database may have gone on since`,
+      `name the archive that was written last (pulumi config set --path homestead:restore.from <archive> --stack ${site}), and take it out again afterwards`,
+    );
+  } else if (inVault > here && role === "active") {
     report(
       "cluster.context",
       context,
@@ -825,6 +838,15 @@ function checkPresent(
       `kubectl --context ${context} -n ${namespace} annotate clusters.postgresql.cnpg.io ${name} cnpg.io/hibernation-; then the same again`,
     );
   }
+}
+
+/**
+ * Whether a former database may have a successor on the active site: it sleeps, or the site takes over from a lost one
+ * without it. One that only followed may have followed what was undone; one that wrote serves nobody before the takeover.
+ */
+function servesNobody(object: DatabaseObject, { site, promotionToken }: Settings, step: LeaseStep): boolean {
+  const word = promotionToken === "lost" || promotionToken === "dead";
+  return isAsleep(object) || (word && (step.kind === "advance" || object.spec.replica?.primary !== site));
 }
 
 /**

@@ -485,6 +485,74 @@ describe("a database that sleeps", () => {
   });
 });
 
+describe("a database that sleeps where its successor is gone", () => {
+  const databases = { "postgres-g1": { archive: "home-g1", image, asleep: true } };
+  const vault = [base("home-g1"), base("home-g2"), base("vps-g1")];
+  const raisedTo = (home: number) => ({ generations: { home, vps: 1 } });
+
+  it("is no reason against a restore from the successor's archive", async () => {
+    expect(await check({ databases, vault }, raisedTo(3))).toBe("missing");
+  });
+
+  it("leads there while the number is the successor's", async () => {
+    const said = await check({ databases, vault }, raisedTo(2));
+    expect(said).toMatch(/^1 fault /);
+    expect(said).toContain("if it is gone, begin the database anew from the vault: docs/runbooks/lost-disk.md");
+  });
+
+  it("is not begun from where the successor archived nothing: the archive that goes on is another", async () => {
+    const world: World = { databases, vault: [base("home-g1"), base("vps-g1")] };
+    expect(await check(world, raisedTo(2))).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        "  homestead:restore.from: (not set)",
+        "    allowed: the archive to begin from: home-g1 is that of postgres-g1, which sleeps here, and another database may have gone on since",
+        "    mend:    name the archive that was written last (pulumi config set --path homestead:restore.from <archive> --stack home), and take it out again afterwards",
+      ].join("\n"),
+    );
+    expect(await check(world, { ...raisedTo(2), restore: { from: "vps-g1" } })).toBe("missing");
+  });
+
+  it("does not speak for another one that is awake", async () => {
+    const both = { ...databases, "postgres-g2": { archive: "home-g2", image, primary: "home" } };
+    expect(await check({ databases: both, vault }, raisedTo(3))).toContain("set generations.home back to 2");
+  });
+});
+
+describe("a database whose successor is to take over from a lost site", () => {
+  const follows: World["databases"] = { "postgres-g1": { archive: "home-g1", image, primary: "vps" } };
+  const wrote: World["databases"] = { "postgres-g1": { archive: "home-g1", image, primary: "home" } };
+  const vault = [base("home-g1"), base("vps-g2")];
+  const lost = { epoch: 3, promotionToken: "lost", generations: { home: 2, vps: 2 } };
+  const theirs = { activeSite: "vps", epoch: 2 } as const;
+  const ours = { activeSite: "home", epoch: 3 } as const;
+
+  it("is passed over: it may have followed what was undone, and the vault has the rest", async () => {
+    const seen: Seen = {};
+    expect(await check({ databases: follows, vault, lease: theirs }, lost, seen)).toBe("missing");
+    expect(seen.lease).toMatchObject({ activeSite: "home", epoch: 3, takeover: "lost" });
+    // Interrupted after that, the same again.
+    expect(await check({ databases: follows, vault, lease: ours }, lost)).toBe("missing");
+    expect(await check({ databases: wrote, vault, lease: theirs }, lost)).toBe("missing");
+  });
+
+  it("is passed over where the vault has a later archive of its site, too", async () => {
+    const later = [...vault, base("home-g2")];
+    const changes = { ...lost, generations: { home: 3, vps: 2 } };
+    expect(await check({ databases: follows, vault: later, lease: theirs }, changes)).toBe("missing");
+  });
+
+  it("keeps its place where it has served since: a word that was left in the files is no restore", async () => {
+    expect(await check({ databases: wrote, vault, lease: ours }, lost)).toContain("set generations.home back to 1");
+  });
+
+  it("is not passed over with a token, which is its own", async () => {
+    const token = Buffer.from("{}".padEnd(60)).toString("base64");
+    const said = await check({ databases: follows, vault, lease: theirs }, { ...lost, promotionToken: token });
+    expect(said).toContain("there is no database here that it could promote");
+  });
+});
+
 describe("another major version of Postgres", () => {
   const of = (version: string, more: object = {}) => ({
     "postgres-g1": { archive: "home-g1", image: image.replace("17.6", version), ...more },
