@@ -2,16 +2,18 @@ import { createInterface } from "node:readline/promises";
 import { Argument, Command, Option } from "commander";
 import { loadTarget } from "./verify";
 import { projectFolder } from "../lib/plan";
+import { PulumiCli } from "../lib/pulumi-cli";
 import { asTheLeaseSays } from "../lib/lease/rules";
 import { readLease } from "../lib/lease/store";
 import { loadSite } from "../lib/site-secrets";
 import type { Site } from "../lib/site-secrets";
+import { configWith } from "../lib/switch/files";
 import { JournalStore } from "../lib/switch/journal";
 import type { Journal, Kind } from "../lib/switch/journal";
 import { keysOf, oldSite, preflight } from "../lib/switch/preflight";
 import type { Findings } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
-import { described, nextStep, resumption, standingOf, stepsOf } from "../lib/switch/steps";
+import { described, filesAt, nextStep, resumption, standingOf, stepsOf } from "../lib/switch/steps";
 import { realWorld } from "../lib/switch/world";
 import type { Lease } from "../lib/lease/lease";
 import { UserError } from "../lib/user-error";
@@ -182,7 +184,8 @@ async function goOn(
   if (how === "decide anew") {
     console.log(`the ${open.kind} switch that stopped before ${step} goes on as ${wanted}`);
     const old = await theOld(open.from, wanted);
-    const findings = await preflight({ kind: wanted, from: open.from, target: there, old, lease, stopped: true });
+    const before = await beforeTaking(open, there);
+    const findings = await preflight({ kind: wanted, from: open.from, target: before, old, lease, stopped: true });
     for (const warning of findings.warnings) console.log(`warning: ${warning}`);
     if (findings.faults.length > 0) throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.`);
     const changed: Journal = {
@@ -201,6 +204,19 @@ async function goOn(
   console.log(`going on with the switch to ${target} that was begun at ${open.startedAt}: next is ${step}`);
   show(open);
   return open;
+}
+
+/**
+ * The target as long as the lease is not its own. The files may name it already, from the demotion on: looked at like
+ * that, without the word that is yet to be confirmed, it would be refused as a second one that federates.
+ */
+async function beforeTaking(open: Journal, { settings }: Site): Promise<Site> {
+  const generation = Math.max(open.generation, settings.generation);
+  const values = filesAt("reopen", { ...open, generation });
+  const cli = new PulumiCli(projectFolder);
+  return loadSite(open.target, projectFolder, {
+    config: async (stack, secrets) => configWith(await cli.config(stack, secrets), open.target, values),
+  });
 }
 
 // ---------------------------------------------------------------- talking to a person

@@ -15,7 +15,7 @@ import { SettingsError, archiveName, whyNotOnNfs } from "../settings";
 import type { ChartReference } from "../versions";
 import { archivesIn, newestBaseBackup, newestGeneration, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
 import { archiveOf, clusterName, findDatabases, isAsleep, majorOf, majorsOf, restoredTo, tokenFault } from "./database";
-import type { Databases } from "./database";
+import type { DatabaseObject, Databases } from "./database";
 import { DoctorCluster } from "./doctor/cluster";
 import { issuerOf } from "./doctor/issuer";
 import { operatorMarks } from "./doctor/operators";
@@ -674,7 +674,7 @@ async function checkArchives(
   { mayWait, said }: { mayWait: () => boolean; said: (key: string) => boolean },
 ): Promise<void> {
   const { site, role, generation, beginning, vault } = settings;
-  if (current !== undefined || said(`generations.${site}`) || said("cluster.context")) return;
+  if (current !== undefined || [`generations.${site}`, "cluster.context", "restore.from"].some(said)) return;
   const filled = (archive: string) => hasObjects(vault, keys.vault, `pg/${archive}/`);
   const last = Math.max(generation, newestGeneration(site, archives));
   const own = archiveName(site, last);
@@ -786,25 +786,38 @@ function checkStale(
 
 /** Whether the database that the stack means is the one that the cluster has, and awake. */
 function checkPresent(
-  { site, role, generation, cluster: { context }, namespace }: Settings,
-  { current }: Databases,
+  settings: Settings,
+  { current, former }: Databases,
   { here, inVault, step }: { here: number; inVault: number; step: LeaseStep },
   report: Report,
   begins: Report,
 ): void {
+  const { site, role, generation, beginning, restore, cluster, namespace } = settings;
+  const { context } = cluster;
   const last = archiveName(site, here);
   const newest = archiveName(site, inVault);
-  const restore = "begin the database anew from the vault: docs/runbooks/lost-disk.md";
-  if (inVault > here && role === "active") {
+  const anew = "begin the database anew from the vault: docs/runbooks/lost-disk.md";
+  const raised = current === undefined && generation > Math.max(here, inVault);
+  if (role === "active" && raised && former.every((object) => servesNobody(object, settings, step))) {
+    const source = beginning.kind === "recovery" && restore.from === undefined ? beginning.archive : undefined;
+    const asleep = former.find((object) => archiveOf(object) === source);
+    if (source === undefined || asleep === undefined) return;
+    report(
+      "restore.from",
+      undefined,
+      `the archive to begin from: ${source} is that of ${asleep.metadata.name}, which sleeps here, and another database may have gone on since`,
+      `name the archive that was written last (pulumi config set --path homestead:restore.from <archive> --stack ${site}), and take it out again afterwards`,
+    );
+  } else if (inVault > here && role === "active") {
     report(
       "cluster.context",
       context,
       `the cluster whose database writes the archive ${newest}: the one here writes ${last}, which was begun before`,
-      `name that cluster; if it is gone, ${step.kind === "advance" ? anewFirst(site, inVault + 1, step) : restore}`,
+      `name that cluster; if it is gone, ${step.kind === "advance" ? anewFirst(site, inVault + 1, step) : anew}`,
     );
   } else if (inVault > here && inVault > generation) {
-    const anew = current === undefined || current.spec.replica?.primary === site;
-    (anew ? begins : report)(
+    const another = current === undefined || current.spec.replica?.primary === site;
+    (another ? begins : report)(
       `generations.${site}`,
       generation,
       `${inVault + 1}: the vault holds the archive ${newest}, whose database is not on this cluster, and an archive is never written over`,
@@ -820,7 +833,7 @@ function checkPresent(
       // A takeover with the number set back would be one by a database of which nobody knows what it lacks.
       step.kind === "advance"
         ? anewFirst(site, generation, step)
-        : `set generations.${site} back to ${here} in Pulumi.yaml; to ${restore}`,
+        : `set generations.${site} back to ${here} in Pulumi.yaml; to ${anew}`,
     );
   } else if (current !== undefined && isAsleep(current)) {
     const { name } = current.metadata;
@@ -836,6 +849,15 @@ function checkPresent(
 /** A takeover promotes the database that is there: one beside an old one is begun before it, and follows first. */
 const anewFirst = (site: StackName, generation: number, { from }: Extract<LeaseStep, { kind: "advance" }>): string =>
   `begin it anew before the takeover: set activeSite to ${from.activeSite}, epoch to ${from.epoch} and generations.${site} to ${generation} in Pulumi.yaml, pulumi config rm homestead:promotionToken --stack ${site}, pulumi up --stack ${site}; then the takeover again (docs/runbooks/switch-by-hand.md)`;
+
+/**
+ * Whether a former database may have a successor on the active site: it sleeps, or the site takes over from a lost one
+ * without it. One that only followed may have followed what was undone; one that wrote serves nobody before the takeover.
+ */
+function servesNobody(object: DatabaseObject, { site, promotionToken }: Settings, step: LeaseStep): boolean {
+  const word = promotionToken === "lost" || promotionToken === "dead";
+  return isAsleep(object) || (word && (step.kind === "advance" || object.spec.replica?.primary !== site));
+}
 
 /**
  * CloudNativePG upgrades to another major version in place, with no way back. That is meant only where the generation

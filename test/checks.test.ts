@@ -8,6 +8,8 @@ import { checkSite, siteFaults } from "../lib/checks";
 import { missingRanges, serversOf } from "../lib/egress";
 import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
 import type { Lease } from "../lib/lease/lease";
+import { configWith } from "../lib/switch/files";
+import { filesAt } from "../lib/switch/steps";
 import { parseSettings } from "../settings";
 import { configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
@@ -446,6 +448,29 @@ describe("a clone that is behind", () => {
   });
 });
 
+describe("a switch that stopped in its demotion", () => {
+  it("goes on without the old site when it is looked at as before: the lease is not the target's yet", async () => {
+    const databases = { "postgres-g1": { archive: "home-g1", image, primary: "vps" } };
+    const world: World = {
+      databases,
+      vault: [base("home-g1"), base("vps-g1")],
+      lease: { activeSite: "vps", epoch: 2 },
+    };
+    const demoting = { activeSite: "home", epoch: 3, generations: { home: 1, vps: 1 } };
+    expect(await beforeSwitch(world, demoting)).toEqual(["homestead:activeSite"]);
+    const journal = { version: 1, target: "home", from: "vps", kind: "planned", epoch: 3, generation: 1 } as const;
+    const dates = { startedAt: "", updatedAt: "", finished: false };
+    const generations = { secret: false, value: JSON.stringify(demoting.generations) };
+    const before = configWith(
+      { "homestead:generations": generations },
+      "home",
+      filesAt("reopen", { ...journal, ...dates, steps: [] }),
+    );
+    const said = Object.entries(before).map(([key, { value }]) => [key.replace(/^homestead:/, ""), value] as const);
+    expect(await beforeSwitch(world, Object.fromEntries(said))).toEqual([]);
+  });
+});
+
 describe("a database that sleeps", () => {
   it("is waited for by no update, and the way to wake it is named", async () => {
     const databases = { "postgres-g2": { archive: "home-g2", image, asleep: true } };
@@ -457,6 +482,74 @@ describe("a database that sleeps", () => {
         "    mend:    kubectl --context trial -n homestead annotate clusters.postgresql.cnpg.io postgres-g2 cnpg.io/hibernation-; then the same again",
       ].join("\n"),
     );
+  });
+});
+
+describe("a database that sleeps where its successor is gone", () => {
+  const databases = { "postgres-g1": { archive: "home-g1", image, asleep: true } };
+  const vault = [base("home-g1"), base("home-g2"), base("vps-g1")];
+  const raisedTo = (home: number) => ({ generations: { home, vps: 1 } });
+
+  it("is no reason against a restore from the successor's archive", async () => {
+    expect(await check({ databases, vault }, raisedTo(3))).toBe("missing");
+  });
+
+  it("leads there while the number is the successor's", async () => {
+    const said = await check({ databases, vault }, raisedTo(2));
+    expect(said).toMatch(/^1 fault /);
+    expect(said).toContain("if it is gone, begin the database anew from the vault: docs/runbooks/lost-disk.md");
+  });
+
+  it("is not begun from where the successor archived nothing: the archive that goes on is another", async () => {
+    const world: World = { databases, vault: [base("home-g1"), base("vps-g1")] };
+    expect(await check(world, raisedTo(2))).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        "  homestead:restore.from: (not set)",
+        "    allowed: the archive to begin from: home-g1 is that of postgres-g1, which sleeps here, and another database may have gone on since",
+        "    mend:    name the archive that was written last (pulumi config set --path homestead:restore.from <archive> --stack home), and take it out again afterwards",
+      ].join("\n"),
+    );
+    expect(await check(world, { ...raisedTo(2), restore: { from: "vps-g1" } })).toBe("missing");
+  });
+
+  it("does not speak for another one that is awake", async () => {
+    const both = { ...databases, "postgres-g2": { archive: "home-g2", image, primary: "home" } };
+    expect(await check({ databases: both, vault }, raisedTo(3))).toContain("set generations.home back to 2");
+  });
+});
+
+describe("a database whose successor is to take over from a lost site", () => {
+  const follows: World["databases"] = { "postgres-g1": { archive: "home-g1", image, primary: "vps" } };
+  const wrote: World["databases"] = { "postgres-g1": { archive: "home-g1", image, primary: "home" } };
+  const vault = [base("home-g1"), base("vps-g2")];
+  const lost = { epoch: 3, promotionToken: "lost", generations: { home: 2, vps: 2 } };
+  const theirs = { activeSite: "vps", epoch: 2 } as const;
+  const ours = { activeSite: "home", epoch: 3 } as const;
+
+  it("is passed over: it may have followed what was undone, and the vault has the rest", async () => {
+    const seen: Seen = {};
+    expect(await check({ databases: follows, vault, lease: theirs }, lost, seen)).toBe("missing");
+    expect(seen.lease).toMatchObject({ activeSite: "home", epoch: 3, takeover: "lost" });
+    // Interrupted after that, the same again.
+    expect(await check({ databases: follows, vault, lease: ours }, lost)).toBe("missing");
+    expect(await check({ databases: wrote, vault, lease: theirs }, lost)).toBe("missing");
+  });
+
+  it("is passed over where the vault has a later archive of its site, too", async () => {
+    const later = [...vault, base("home-g2")];
+    const changes = { ...lost, generations: { home: 3, vps: 2 } };
+    expect(await check({ databases: follows, vault: later, lease: theirs }, changes)).toBe("missing");
+  });
+
+  it("keeps its place where it has served since: a word that was left in the files is no restore", async () => {
+    expect(await check({ databases: wrote, vault, lease: ours }, lost)).toContain("set generations.home back to 1");
+  });
+
+  it("is not passed over with a token, which is its own", async () => {
+    const token = Buffer.from("{}".padEnd(60)).toString("base64");
+    const said = await check({ databases: follows, vault, lease: theirs }, { ...lost, promotionToken: token });
+    expect(said).toContain("there is no database here that it could promote");
   });
 });
 
@@ -639,19 +732,14 @@ describe("the lease", () => {
     expect(await check({ ...world("home"), lease: { activeSite: "home", epoch: 3 } }, takes)).toBe("there");
   });
 
-  it("is not taken with a raised number beside an old database, and nobody is sent back to that one", async () => {
+  it("is taken with a raised number beside an old database, by one that begins from what the lost site wrote", async () => {
     const world: World = {
       databases: { "postgres-g1": { archive: "home-g1", image, primary: "home" } },
       vault: [base("home-g1"), base("vps-g1")],
       lease: { activeSite: "vps", epoch: 2 },
     };
-    const said = await check(world, { epoch: 3, promotionToken: "lost", generations: { home: 2, vps: 1 } });
-    expect(said).toMatch(/^1 fault /);
-    expect(said).toContain("allowed: 1: this cluster has a database already, which writes the archive home-g1");
-    expect(said).toContain(
-      "mend:    begin it anew before the takeover: set activeSite to vps, epoch to 2 and generations.home to 2 in",
-    );
-    expect(said).not.toContain("back to 1");
+    const raised = { epoch: 3, promotionToken: "lost", generations: { home: 2, vps: 1 } };
+    expect(await check(world, raised)).toBe("missing");
   });
 
   it("is taken on a new cluster with the next number, and the runbook of a restore is not the way", async () => {

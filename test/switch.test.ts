@@ -4,7 +4,7 @@ import type { V1CronJob } from "@kubernetes/client-node";
 import { describe, expect, test } from "vitest";
 import { bytesOf, leftAt, segmentsBehind } from "../lib/archive";
 import { clockFault } from "../lib/switch/clocks";
-import { writeFiles } from "../lib/switch/files";
+import { configWith, writeFiles } from "../lib/switch/files";
 import { copyMedia, lastCopy } from "../lib/switch/media";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
@@ -221,6 +221,24 @@ function fakeWorld(
   };
   return { world, calls, saved, lines };
 }
+
+describe("a configuration with what the files would say", () => {
+  const shown = (values: Record<string, string>) =>
+    Object.fromEntries(Object.entries(values).map(([key, value]) => [`homestead:${key}`, { secret: false, value }]));
+
+  test("is the one that the files would give, and leaves the rest alone", () => {
+    const demoting = { apex: "ramble.moe", activeSite: "vps", epoch: "2", generations: '{"home":4,"vps":1}' };
+    const before = filesAt("reopen", { ...planned(), generation: 3 });
+    const expected = { apex: "ramble.moe", activeSite: "home", epoch: "1", generations: '{"home":4,"vps":3}' };
+    expect(configWith(shown(demoting), "vps", before)).toEqual(shown(expected));
+    const taking = shown({ ...demoting, maintenance: "all", promotionToken: "dead" });
+    expect(configWith(taking, "vps", before)).toEqual(shown(expected));
+    const promoting = filesAt("promote", { ...planned(), token: "abc" });
+    expect(configWith(shown(expected), "vps", promoting)).toEqual(
+      shown({ ...demoting, generations: '{"home":4,"vps":1}', promotionToken: "abc" }),
+    );
+  });
+});
 
 describe("a run", () => {
   test("takes the steps in order, each with its files first, and says how long each took", async () => {

@@ -3,6 +3,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { parseDocument } from "yaml";
 import type { SiteName } from "../../settings";
+import type { ConfigEntry } from "../pulumi-cli";
 import type { FileValues } from "./steps";
 
 /**
@@ -44,4 +45,26 @@ export function writeFiles(
     fs.renameSync(`${file}.new`, file);
     return true;
   });
+}
+
+/** The target's configuration, as the CLI shows it, with what the files would say; nothing is written. Pure. */
+export function configWith(
+  shown: Record<string, ConfigEntry>,
+  target: SiteName,
+  { shared, promotionToken }: Omit<FileValues, "maintenance">,
+): Record<string, ConfigEntry> {
+  const generations = JSON.parse(shown["homestead:generations"]?.value ?? "{}") as Record<string, number>;
+  const said: Record<string, string | undefined> = {
+    activeSite: shared.activeSite,
+    epoch: String(shared.epoch),
+    generations: JSON.stringify({ ...generations, [target]: shared.generation }),
+    maintenance: undefined,
+    promotionToken,
+  };
+  const entries = new Map(Object.entries(shown));
+  for (const [key, value] of Object.entries(said)) {
+    if (value === undefined) entries.delete(`homestead:${key}`);
+    else entries.set(`homestead:${key}`, { secret: false, value });
+  }
+  return Object.fromEntries(entries);
 }

@@ -23,7 +23,7 @@ export const volumeMedia: Scenario = {
   name: "volume-media",
   what: "uploads on a volume are served, copied to the vault and restored from there",
   sites: "last",
-  minutes: 11,
+  minutes: 12,
   limit: 30,
   async run(context) {
     const { environment, report } = context;
