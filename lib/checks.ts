@@ -18,7 +18,7 @@ import { archiveOf, clusterName, findDatabases, isAsleep, majorOf, majorsOf, res
 import type { Databases } from "./database";
 import { DoctorCluster } from "./doctor/cluster";
 import { issuerOf } from "./doctor/issuer";
-import { operatorMarks } from "./doctor/operators";
+import { mendOfInstalled, operatorMarks } from "./doctor/operators";
 import type { OperatorName } from "./doctor/operators";
 import { addressesOf, missingRanges, serversOf } from "./egress";
 import { forgetUnfinished } from "./helm-records";
@@ -498,9 +498,14 @@ async function checkOperators(
   reader: DoctorCluster,
   core: k8s.CoreV1Api,
   definitions: ReadonlySet<string>,
-  { operators, site, cluster: { context } }: Settings,
+  settings: Settings,
   report: Report,
 ): Promise<void> {
+  const {
+    operators,
+    site,
+    cluster: { context },
+  } = settings;
   const found = await reader.operators(definitions);
   const check = async (name: OperatorName) => {
     const { title, definition } = operatorMarks[name];
@@ -523,7 +528,7 @@ async function checkOperators(
       const there = `${tagOf(deployment.image)} in namespace '${deployment.namespace}'`;
       fault(
         `existing: somebody else installed ${title} ${there}, and an install would collide with it`,
-        choose("existing"),
+        mendOfInstalled(name, settings, deployment),
       );
       return;
     }
