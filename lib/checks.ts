@@ -4,6 +4,7 @@
  */
 import * as crypto from "node:crypto";
 import * as fs from "node:fs";
+import * as net from "node:net";
 import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
@@ -636,6 +637,7 @@ async function checkEgress(settings: Settings, report: Report): Promise<void> {
   const servers = await Promise.all(
     serversOf(settings).map(async ({ what, host }) => ({
       what,
+      named: net.isIP(host) === 0,
       ranges: missingRanges(await addressesOf(host), network),
     })),
   );
@@ -650,7 +652,7 @@ async function checkEgress(settings: Settings, report: Report): Promise<void> {
     "network.privateEgress",
     network.privateEgress,
     `a list with ${missing.join(", ")}, or with a range around it: ${closed.map(({ what }) => what).join(" and ")} ${closed.length === 1 ? "is" : "are"} there, and the network policies let pods reach no private address that is not named`,
-    set.join(", then: "),
+    `${set.join(", then: ")}${closed.some(({ named }) => named) ? "; a name's address is what this machine's DNS says: the pods' own may say a public one, and then the range is not needed, and does no harm" : ""}`,
   );
 }
 

@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
 import * as path from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { checkSite, siteFaults } from "../lib/checks";
 import { missingRanges, serversOf } from "../lib/egress";
 import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
@@ -12,6 +12,14 @@ import { parseSettings } from "../settings";
 import { configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
 import { temporaryFolder } from "./support/folders";
+
+// A house's own name server.
+vi.mock("node:dns/promises", async (original) => {
+  const dns = await original<typeof import("node:dns/promises")>();
+  const lookup = (host: string, options: { all: true }) =>
+    host === "mail.house.example" ? Promise.resolve([{ address: "10.9.0.7", family: 4 }]) : dns.lookup(host, options);
+  return { ...dns, lookup };
+});
 
 interface World {
   /** The databases that the cluster has, by name. */
@@ -304,6 +312,14 @@ describe("a server at a private address", () => {
         "    allowed: a list with 100.64.3.4/32, or with a range around it: the mail server (100.64.3.4) is there, and the network policies let pods reach no private address that is not named",
         "    mend:    pulumi config set --path 'homestead:network.privateEgress[1]' 100.64.3.4/32 --stack home",
       ].join("\n"),
+    );
+  });
+
+  it("may have another one for the pods where it has a name, and that is said", async () => {
+    const said = await check({}, mail("mail.house.example"));
+    expect(said).toContain("the mail server (mail.house.example) is there");
+    expect(said).toMatch(
+      /mend: .*privateEgress\[0\]' 10\.9\.0\.7\/32 --stack home; a name's address is what this machine's DNS says: the pods' own may say a public one, and then the range is not needed, and does no harm$/,
     );
   });
 
