@@ -1,7 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { digest } from "../lib/digest";
-import { labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
+import { labels, resources, restrictedContainer, restrictedPod, tagAlone } from "../lib/pods";
 import type { Settings } from "../settings";
 
 export interface PulledImagesArgs extends Pick<Settings, "images"> {
@@ -23,7 +23,13 @@ const user = 65534;
 export class PulledImages extends pulumi.ComponentResource {
   constructor(name: string, args: PulledImagesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:PulledImages", name, {}, opts);
-    const images = needed.map((image) => ({ name: image, image: args.images[image] }));
+    const { mastodon } = args.images;
+    const tag = tagAlone(mastodon);
+    const images = [
+      ...needed.map((image) => ({ name: image, image: args.images[image] })),
+      // By its digest a node does not know the tag, and the chart's Jobs go by that (components/mastodon.ts).
+      ...(tag === mastodon ? [] : [{ name: "mastodon-by-tag", image: tag }]),
+    ];
     // A Job's pod never changes: other images are another Job.
     const version = digest(JSON.stringify(images)).slice(0, 8);
     new k8s.batch.v1.Job(

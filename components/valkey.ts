@@ -5,6 +5,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { bundle } from "../lib/bundle";
 import type { PodMonitorsState } from "../lib/checks";
+import { madeIn } from "../lib/database";
 import { digest, secretsDigest } from "../lib/digest";
 import { waitFor } from "../lib/lease/lease";
 import { labels, resources, restrictedContainer, restrictedPod } from "../lib/pods";
@@ -26,7 +27,6 @@ export interface ValkeyArgs extends Pick<
   | "site"
   | "otherSite"
   | "epoch"
-  | "generation"
   | "fingerprint"
   | "vault"
   | "secrets"
@@ -40,6 +40,7 @@ export interface ValkeyArgs extends Pick<
   namespace: pulumi.Input<string>;
   /** Whether the cluster has the Prometheus operator's resources. */
   podMonitors: PodMonitorsState;
+  databaseName: string;
   /** The moment that the database goes back to, or went back to when it was made. */
   restoredTo?: string;
 }
@@ -308,7 +309,7 @@ const gateMounts = [
 
 /** The container that reads the lease; see lib/lease/keeper.ts. */
 function keeper(args: ValkeyArgs) {
-  const { images, site, otherSite, epoch, generation, restoredTo, fingerprint, vault, monitoring } = args;
+  const { images, site, otherSite, epoch, databaseName, restoredTo, fingerprint, vault, monitoring } = args;
   const key = (name: string, secretKey: string) => ({
     name,
     valueFrom: { secretKeyRef: { name: "vault", key: secretKey } },
@@ -324,7 +325,7 @@ function keeper(args: ValkeyArgs) {
     BUCKET: vault.bucket,
     DATA: "/data",
     GATE: "/gate",
-    ...(restoredTo !== undefined ? { RESTORED_TO: restoredTo, GENERATION: String(generation) } : {}),
+    ...(restoredTo !== undefined ? { RESTORED_TO: restoredTo, GENERATION: String(madeIn(databaseName)) } : {}),
     ...(monitored ? metricsEnvironment(args) : {}),
   };
   return {

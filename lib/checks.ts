@@ -4,6 +4,7 @@
  */
 import * as crypto from "node:crypto";
 import * as fs from "node:fs";
+import * as net from "node:net";
 import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
@@ -18,7 +19,7 @@ import { archiveOf, clusterName, findDatabases, isAsleep, majorOf, majorsOf, res
 import type { DatabaseObject, Databases } from "./database";
 import { DoctorCluster } from "./doctor/cluster";
 import { issuerOf } from "./doctor/issuer";
-import { operatorMarks } from "./doctor/operators";
+import { mendOfInstalled, operatorMarks } from "./doctor/operators";
 import type { OperatorName } from "./doctor/operators";
 import { addressesOf, missingRanges, serversOf } from "./egress";
 import { forgetUnfinished } from "./helm-records";
@@ -498,9 +499,14 @@ async function checkOperators(
   reader: DoctorCluster,
   core: k8s.CoreV1Api,
   definitions: ReadonlySet<string>,
-  { operators, site, cluster: { context } }: Settings,
+  settings: Settings,
   report: Report,
 ): Promise<void> {
+  const {
+    operators,
+    site,
+    cluster: { context },
+  } = settings;
   const found = await reader.operators(definitions);
   const check = async (name: OperatorName) => {
     const { title, definition } = operatorMarks[name];
@@ -523,7 +529,7 @@ async function checkOperators(
       const there = `${tagOf(deployment.image)} in namespace '${deployment.namespace}'`;
       fault(
         `existing: somebody else installed ${title} ${there}, and an install would collide with it`,
-        choose("existing"),
+        mendOfInstalled(name, settings, deployment),
       );
       return;
     }
@@ -631,6 +637,7 @@ async function checkEgress(settings: Settings, report: Report): Promise<void> {
   const servers = await Promise.all(
     serversOf(settings).map(async ({ what, host }) => ({
       what,
+      named: net.isIP(host) === 0,
       ranges: missingRanges(await addressesOf(host), network),
     })),
   );
@@ -645,7 +652,7 @@ async function checkEgress(settings: Settings, report: Report): Promise<void> {
     "network.privateEgress",
     network.privateEgress,
     `a list with ${missing.join(", ")}, or with a range around it: ${closed.map(({ what }) => what).join(" and ")} ${closed.length === 1 ? "is" : "are"} there, and the network policies let pods reach no private address that is not named`,
-    set.join(", then: "),
+    `${set.join(", then: ")}${closed.some(({ named }) => named) ? "; a name's address is what this machine's DNS says: the pods' own may say a public one, and then the range is not needed, and does no harm" : ""}`,
   );
 }
 

@@ -40,6 +40,9 @@ export interface Databases {
 /** The name of a generation's Cluster: a new beginning stands beside the old one, whose volume is kept. */
 export const clusterName = (generation: number): string => `postgres-g${generation}`;
 
+/** The generation that a Cluster was made in. A new major version of Postgres raises the site's, and its name stays. */
+export const madeIn = (name: string): number => Number(/\d+$/.exec(name)?.[0]);
+
 /** The archive that a Cluster writes. */
 export const archiveOf = (object: DatabaseObject): string | undefined =>
   object.spec.plugins?.[0]?.parameters?.serverName;

@@ -50,5 +50,5 @@ export function imageParts(reference: string): { registry: string; repository: s
   return { registry, repository, name: `${registry}/${repository}`, tag };
 }
 
-/** The tag of `imageParts` without its digest, which a label or a name cannot hold. */
-export const tagAlone = (tag: string): string => tag.replace(/@.*/, "");
+/** A reference, or the tag of `imageParts`, without its digest, which a label or a name cannot hold. */
+export const tagAlone = (reference: string): string => reference.replace(/@.*/, "");

@@ -1,5 +1,6 @@
 /** Rules for pods: what they may do on the node, what they take of it, and what they run. */
 import { knownAfterUpdate } from "../lib/plan/mask";
+import { tagAlone } from "../lib/pods";
 import { images } from "../versions";
 import { at, containersOf, fields, list, namespaceOf, namespacesOf, podsOf, same, texts } from "./objects";
 import type { Container, KubernetesObject } from "./objects";
@@ -229,12 +230,17 @@ function imageFault(image: unknown): string | undefined {
     : undefined;
 }
 
-const mastodonByTag = images.mastodon.replace(/@.*/, "");
+const mastodonByTag = tagAlone(images.mastodon);
 
-/** The official chart makes a label of `image.tag`, and a label cannot hold a digest: that value and its Jobs go by tag. */
+/**
+ * The official chart makes a label of `image.tag`, and a label cannot hold a digest: that value and its Jobs go by tag, and
+ * so does what a standby pulls for them.
+ */
 const byTagAlone = (object: KubernetesObject, field: string): boolean =>
   (object.kind === "Release" && field === "values.image") ||
-  (object.kind === "Job" && typeof fields(at(object, "metadata.annotations"))["helm.sh/hook"] === "string");
+  (object.kind === "Job" &&
+    (typeof fields(at(object, "metadata.annotations"))["helm.sh/hook"] === "string" ||
+      fields(at(object, "metadata.labels"))["app.kubernetes.io/name"] === "pulled-images"));
 
 const pinnedImages = objectRule(
   "pinned-images",

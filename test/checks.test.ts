@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
 import * as path from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { checkSite, siteFaults } from "../lib/checks";
 import { missingRanges, serversOf } from "../lib/egress";
 import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
@@ -14,6 +14,14 @@ import { parseSettings } from "../settings";
 import { configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
 import { temporaryFolder } from "./support/folders";
+
+// A house's own name server.
+vi.mock("node:dns/promises", async (original) => {
+  const dns = await original<typeof import("node:dns/promises")>();
+  const lookup = (host: string, options: { all: true }) =>
+    host === "mail.house.example" ? Promise.resolve([{ address: "10.9.0.7", family: 4 }]) : dns.lookup(host, options);
+  return { ...dns, lookup };
+});
 
 interface World {
   /** The databases that the cluster has, by name. */
@@ -306,6 +314,14 @@ describe("a server at a private address", () => {
         "    allowed: a list with 100.64.3.4/32, or with a range around it: the mail server (100.64.3.4) is there, and the network policies let pods reach no private address that is not named",
         "    mend:    pulumi config set --path 'homestead:network.privateEgress[1]' 100.64.3.4/32 --stack home",
       ].join("\n"),
+    );
+  });
+
+  it("may have another one for the pods where it has a name, and that is said", async () => {
+    const said = await check({}, mail("mail.house.example"));
+    expect(said).toContain("the mail server (mail.house.example) is there");
+    expect(said).toMatch(
+      /mend: .*privateEgress\[0\]' 10\.9\.0\.7\/32 --stack home; a name's address is what this machine's DNS says: the pods' own may say a public one, and then the range is not needed, and does no harm$/,
     );
   });
 
@@ -864,8 +880,12 @@ describe("an operator that was there before us", () => {
       lease: "none",
     });
     expect(await check(world(ours), existing("install"))).toBe("missing");
-    expect(await check(world({}), existing("install"))).toContain(
-      "somebody else installed barman-cloud plugin v0.14.0",
+    const elses = await check(world({}), existing("install"));
+    expect(elses).toContain("somebody else installed barman-cloud plugin v0.14.0");
+    expect(elses).toMatch(/mend: +pulumi config set --path homestead:operators.barmanPlugin existing --stack home$/);
+    // By its chart's usual name it may be of an update that left no annotation yet: `existing` would delete it.
+    expect(await check(world({ "meta.helm.sh/release-name": "plugin-barman-cloud" }), existing("install"))).toMatch(
+      /mend: +if an update of this stack installed it \(pulumi stack --show-urns --stack home names plugin-barman-cloud\): kubectl --context trial -n cnpg-system annotate deployment plugin app\.kubernetes\.io\/part-of=homestead; if not: pulumi config set --path homestead:operators\.barmanPlugin existing --stack home$/,
     );
   });
 

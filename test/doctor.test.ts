@@ -267,7 +267,13 @@ describe("the cluster", () => {
 
 describe("an operator", () => {
   const expected = { version: "1.30.0", from: "the stack" };
-  const deployment = { namespace: "cnpg-system", image: "ghcr.io/c/cloudnative-pg:1.30.0", wanted: 1, ready: 1 };
+  const deployment = {
+    name: "cnpg-controller-manager",
+    namespace: "cnpg-system",
+    image: "ghcr.io/c/cloudnative-pg:1.30.0",
+    wanted: 1,
+    ready: 1,
+  };
   const facts: OperatorFacts = { definition: true, deployment, called: true, ours: true };
   const existing = { ...home, operators: { ...home.operators, cloudNativePg: "existing" as const } };
   const tagged = (tag: string, ours: boolean): OperatorFacts => ({
@@ -353,6 +359,23 @@ describe("an operator", () => {
       says: "v0.13.0 in cnpg-system, installed by this project; before 0.14.0 a promotion can restore WAL from the wrong store",
       mend: "upgrade the plugin to 0.14.0 or later",
     });
+  });
+
+  it("may be a plugin of our own of before it said so: using it as somebody else's would delete it", () => {
+    const existing = "pulumi config set --path homestead:operators.barmanPlugin existing --stack home";
+    const mendOf = (more: object) =>
+      operatorLine(
+        "barmanPlugin",
+        home,
+        { ...facts, ours: false, deployment: { ...deployment, name: "barman", ...more } },
+        expectedVersion("barmanPlugin", home),
+      ).mend;
+    const release = "plugin-barman-cloud";
+    expect(mendOf({ release })).toBe(
+      `if an update of this stack installed it (pulumi stack --show-urns --stack home names ${release}): kubectl --context home -n cnpg-system annotate deployment barman app.kubernetes.io/part-of=homestead; if not: ${existing}`,
+    );
+    for (const elses of [{}, { release: "plugin" }, { release, namespace: "databases" }])
+      expect(mendOf(elses)).toBe(existing);
   });
 
   it("is compared with versions.ts", () => {

@@ -457,6 +457,37 @@ describe("the beginning of an epoch", () => {
       expect([store.text(ownDumped), store.text(mark)]).toEqual(["knows of the future", ""]);
     });
 
+    it("notes anew when this began where the vault has forgotten it, and the folder knows: a new bucket", async () => {
+      const made = await begin(planned, months, { ...old, restored });
+      const noted = made.store.text(mark);
+      made.store.objects.delete(mark);
+      const { vault, keys } = made.store;
+      const beginning = { vault, keys, site: "vps", otherSite: "home", data: made.data, lease: planned, ...old };
+      expect(await beginEpoch({ ...beginning, restored })).toBeUndefined();
+      expect([noted, made.store.text(mark)]).toEqual(["", ""]);
+    });
+
+    it("notes nothing for a folder of before that database: its next snapshot is no better than the one before", async () => {
+      const { store, said } = await begin(
+        planned,
+        (made) => {
+          months(made);
+          made.epoch("2\n");
+          fs.writeFileSync(path.join(made.data, "restored"), "2\n");
+        },
+        { ...old, restored },
+      );
+      expect([said, store.text(mark)]).toEqual([undefined, undefined]);
+    });
+
+    it("lets Valkey run on where the vault takes no note", async () => {
+      const made = await begin(planned, months, { ...old, restored });
+      const { vault, keys } = made.store;
+      const beginning = { vault, keys, site: "vps", otherSite: "home", data: made.data, lease: planned, ...old };
+      made.store.fate = () => 403;
+      expect(await beginEpoch({ ...beginning, restored })).toBeUndefined();
+    });
+
     it("takes no notice of a moment that was forgotten in the stack when it really begins", async () => {
       const { dump, store } = await begin(planned, (made) => made.store.put(final, "queues", ago(60)), {
         age: 0,

@@ -7,7 +7,7 @@ import { planStack, projectFolder } from "../lib/plan";
 import type { Plan } from "../lib/plan";
 import { knownAfterUpdate } from "../lib/plan/mask";
 import type { JsonObject } from "../lib/plan/mask";
-import { restrictedContainer, restrictedPod, resources } from "../lib/pods";
+import { labels, restrictedContainer, restrictedPod, resources } from "../lib/pods";
 import { containersOf, objectOf } from "../policy/objects";
 import type { KubernetesObject } from "../policy/objects";
 import { withoutDigest, withoutResources, writableRoots } from "../policy/pods";
@@ -55,6 +55,10 @@ describe("each rule", () => {
       spec: { template: { spec: podOf({ container: { image: `${repository}:${tag}` } }) } },
     }),
     metadata: { name: "a", namespace, annotations: { "helm.sh/hook": "pre-upgrade" } },
+  };
+  const pullingJob = {
+    ...chartsJob,
+    metadata: { name: "pulled-images-1", namespace, labels: labels("pulled-images") },
   };
   const policy = (spec: object) => object("networking.k8s.io/v1", "NetworkPolicy", { spec });
   const deny = policy({ podSelector: {}, policyTypes: ["Ingress", "Egress"] });
@@ -210,6 +214,8 @@ describe("each rule", () => {
         // Where a label is made of the tag.
         [release({ values: { image: mastodonByTag } })],
         [chartsJob],
+        // What it pulls for that Job.
+        [pullingJob],
         [release({ version: undefined, chart: "./charts/mastodon" })],
       ],
       break: [
@@ -219,6 +225,7 @@ describe("each rule", () => {
         [[deployment({ container: { image: undefined } })], "image is not set"],
         [[release({ values: { mastodon: { web: { image: mastodonByTag } } } })], `allowed: ${images.mastodon}`],
         [[{ ...chartsJob, metadata: { name: "a", namespace } }], `allowed: ${images.mastodon}`],
+        [[{ ...pullingJob, kind: "Deployment" }], `allowed: ${images.mastodon}`],
         [[deployment({ container: { image: "docker.io/rclone/rclone:1.75.1" } })], `allowed: ${images.rclone}`],
         [
           [deployment({ container: { image: `docker.io/rclone/rclone:1.75.1@${someDigest}` } })],

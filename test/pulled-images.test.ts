@@ -1,4 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { tagAlone } from "../lib/pods";
+import { images } from "../versions";
 import { ofType, plannedStack } from "./support/planned";
 
 describe("a warm standby", () => {
@@ -9,7 +11,17 @@ describe("a warm standby", () => {
     const text = JSON.stringify(jobs[0]?.inputs);
     for (const image of ["mastodon", "mastodon-streaming", "valkey", "node"])
       expect(text).toContain(`"name":"${image}"`);
-    expect(text.match(/"command":\["true"\]/g)).toHaveLength(4);
+    expect(text.match(/"command":\["true"\]/g)).toHaveLength(5);
+  });
+
+  it("pulls Mastodon by its tag, too: the chart's Jobs name it so, and a node that has the digest does not know the tag", () => {
+    const spec = JSON.stringify(jobs[0]?.inputs);
+    const tag = tagAlone(images.mastodon);
+    expect(tag).not.toBe(images.mastodon);
+    expect(spec).toContain(`"image":"${tag}"`);
+    expect(spec).toContain(`"image":"${images.mastodon}"`);
+    // It has no digest: pulled once is enough.
+    expect(spec.split(images["mastodon-streaming"])).toHaveLength(2);
   });
 
   it("is the only one that does", () => {

@@ -45,6 +45,18 @@ describe("home that goes back to an earlier moment", () => {
     expect(restored).toContain('{"name":"GENERATION","value":"2"}');
     expect(told(await plan(raised))).not.toContain("RESTORED_TO");
   }, 60_000);
+
+  it("is the same database after a major version of Postgres, in place, which raises the site's generation", async () => {
+    const upgraded = {
+      ...raised,
+      "lib/checks.ts": (text: string) =>
+        text
+          .replace("const databaseName = clusterName(settings.generation);", 'const databaseName = "postgres-g1";')
+          .replace("const moment = restoredTo(undefined, settings);", 'const moment = "2026-11-22T10:00:00Z";'),
+    };
+    const told = JSON.stringify(inputsOf(await plan(upgraded), "valkey-queue")["spec"]);
+    expect(told).toContain('{"name":"RESTORED_TO","value":"2026-11-22T10:00:00Z"},{"name":"GENERATION","value":"1"}');
+  }, 60_000);
 });
 
 describe("a database that began with initdb", () => {

@@ -15,8 +15,10 @@ import { filesAt, nextStep, resumption, standingOf, stateUseOf, stepsOf } from "
 import { whyUpFailed } from "../lib/switch/world";
 import { firstLease } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
+import { images } from "../versions";
 import { configurationOf } from "./support/configuration";
 import { fakeCluster } from "./support/fake-cluster";
+import type { Lists } from "./support/fake-cluster";
 import type { Site } from "../lib/site-secrets";
 import { fakeStore } from "./support/fake-store";
 import type { FakeStore } from "./support/fake-store";
@@ -559,10 +561,10 @@ describe("before a switch", () => {
     expect(notThatKind({ ...asked, reach: "silent" })).toEqual({});
   });
 
-  /** What is found about a `vps` whose cluster has nothing. */
-  async function lookedAt(kind: Kind, changes: Record<string, unknown>) {
+  /** What is found about a `vps` whose cluster has nothing, or no more than these lists say. */
+  async function lookedAt(kind: Kind, changes: Record<string, unknown>, lists: Lists = {}) {
     const store = await fakeStore();
-    const { kubeconfig } = await fakeCluster();
+    const { kubeconfig } = await fakeCluster(lists);
     const chart = temporaryFolder();
     fs.writeFileSync(path.join(chart, "Chart.yaml"), "");
     const charts = ["mastodon", "cert-manager", "cloudnative-pg", "plugin-barman-cloud"];
@@ -625,6 +627,17 @@ describe("before a switch", () => {
     ])("%j", async (certificates, faults) => {
       expect(ofCertificates((await lookedAt("planned", { certificates })).faults)).toHaveLength(faults);
     });
+  });
+
+  test("Mastodon's image is missed by its tag, too, which the chart's Jobs go by", async () => {
+    const missing = async (names: string[]) =>
+      (await lookedAt("lost", {}, { nodes: [{ status: { images: [{ names }] } }] })).warnings.filter((line) =>
+        line.includes("pulled"),
+      );
+    const digests = Object.values(images).map((image) => image.replace(/:[^/:@]*@/, "@"));
+    const tag = images.mastodon.replace(/@.*/, "");
+    expect(await missing(digests)).toEqual([`vps seems not to have pulled ${tag} yet: the switch will take longer`]);
+    expect(await missing([...digests, tag])).toEqual([]);
   });
 
   test("begins anew in an archive that is empty, after all that there are", () => {

@@ -410,6 +410,18 @@ describe("CloudNativePG and its plugin, which finds it only in the same namespac
     expect(await operatorsIn(["cnpg-controller-manager", "cnpg-system"])).toEqual({ cloudNativePg: "existing" });
   });
 
+  it("may be an earlier trial's beside somebody else's CloudNativePG: it is not taken for theirs", async () => {
+    const [operator, plugin] = ["cnpg-controller-manager", "plugin-barman-cloud"].map((name) =>
+      deployment([name, "cnpg-system"]),
+    );
+    const annotations = { "app.kubernetes.io/part-of": "homestead" };
+    const own = { ...plugin, metadata: { ...plugin?.metadata, annotations } };
+    const { kubeconfig, server } = await fakeCluster({ deployments: [{ ...operator }, own] });
+    expect((await new Cluster({ name: "trial", file: kubeconfig, server }).look()).operators).toEqual({
+      cloudNativePg: "existing",
+    });
+  });
+
   it.each<[string, string, [string, string][]]>([
     ["CloudNativePG is in 'databases'", "its plugin would be in 'cnpg-system'", [["cloudnative-pg", "databases"]]],
     ["CloudNativePG would be in 'cnpg-system'", "its plugin is in 'databases'", [["barman-cloud", "databases"]]],

@@ -157,8 +157,11 @@ function deploymentOf(
 ): OperatorFacts["deployment"] | undefined {
   const container = spec?.template.spec?.containers.find((one) => imageName(one.image ?? "") === image);
   if (!container) return undefined;
+  const release = metadata?.annotations?.["meta.helm.sh/release-name"];
   return {
+    name: metadata?.name ?? "",
     namespace: metadata?.namespace ?? "",
+    ...(release === undefined ? {} : { release }),
     image: container.image ?? "",
     wanted: spec?.replicas ?? 1,
     ready: status?.readyReplicas ?? 0,

@@ -1,4 +1,5 @@
 /** What must run in the cluster beside us: the three operators and Traefik. Pure. */
+import { cnpgNamespace } from "../../components/operators";
 import { tagOf } from "../status/lines";
 import type { Settings } from "../../settings";
 import { judged, ok } from "./lines";
@@ -33,6 +34,9 @@ export const operatorMarks: Record<OperatorName, { title: string; definition: st
     },
   };
 
+/** What our release of the plugin is called (components/operators.ts), and everybody's by its documentation. */
+const pluginRelease = "plugin-barman-cloud";
+
 /** Before it, WAL could be restored from the wrong store at a promotion (plugin-barman-cloud#966). */
 const oldestPlugin = "0.14.0";
 
@@ -63,7 +67,15 @@ export interface OperatorFacts {
   /** Whether its custom resource definition is there. */
   definition: boolean;
   /** Its Deployment; undefined if none is found by its image. */
-  deployment?: { namespace: string; image: string; wanted: number; ready: number };
+  deployment?: {
+    name: string;
+    namespace: string;
+    image: string;
+    wanted: number;
+    ready: number;
+    /** The Helm release that made it, if one did. */
+    release?: string;
+  };
   /** Whether any Deployment is called like it. */
   called: boolean;
   /** Whether a stack of this project installed it: its namespace or its own annotation says so. */
@@ -72,6 +84,23 @@ export interface OperatorFacts {
 
 /** The last part of an image reference without tag and digest: `ghcr.io/x/plugin-barman-cloud:v1` -> `plugin-barman-cloud`. */
 export const imageName = (image: string): string => (image.split("@")[0] ?? "").split("/").at(-1)?.split(":")[0] ?? "";
+
+/**
+ * The way out where an update would install what is there and not known for ours. Beside an operator that was there before
+ * us the plugin is known by its own annotation, and one that we installed before it had that looks like anybody's by its
+ * chart's usual name: calling it `existing` would delete it.
+ */
+export function mendOfInstalled(
+  name: OperatorName,
+  { site, cluster }: Pick<Settings, "site" | "cluster">,
+  deployment: NonNullable<OperatorFacts["deployment"]>,
+): string {
+  const existing = `pulumi config set --path homestead:operators.${name} existing --stack ${site}`;
+  const { namespace, release } = deployment;
+  if (name !== "barmanPlugin" || release !== pluginRelease || namespace !== cnpgNamespace) return existing;
+  const annotate = `kubectl --context ${cluster.context} -n ${namespace} annotate deployment ${deployment.name} app.kubernetes.io/part-of=homestead`;
+  return `if an update of this stack installed it (pulumi stack --show-urns --stack ${site} names ${release}): ${annotate}; if not: ${existing}`;
+}
 
 /** A line for one operator. A definition that is missing where the stack says `existing` is an update's refusal already. */
 export function operatorLine(
@@ -97,7 +126,8 @@ export function operatorLine(
   const { namespace, image } = deployment;
   const says = `${tagOf(image)} in ${namespace}, ${ours ? "installed by this project" : "installed by somebody else"}`;
   if (wanted === "install" && !ours) {
-    return judged("operators", title, "fault", `${says}: an install would collide with it`, choose("existing"));
+    const mend = mendOfInstalled(name, { site, cluster }, deployment);
+    return judged("operators", title, "fault", `${says}: an install would collide with it`, mend);
   }
   if (deployment.ready < deployment.wanted) {
     const mend = `kubectl --context ${cluster.context} -n ${namespace} get pods`;

@@ -5,7 +5,7 @@
  * SITE, OTHER_SITE, EPOCH, FINGERPRINT   who asks
  * ENDPOINT, REGION, BUCKET, ACCESS_KEY_ID, SECRET_ACCESS_KEY   the vault
  * DATA, GATE   Valkey's folder, and the one that is shared with the gate
- * RESTORED_TO, GENERATION   the moment that the database goes back to, and which database it is; unset: to none
+ * RESTORED_TO, GENERATION   the moment that the database goes back to, and the generation it was made in; unset: to none
  */
 import * as fs from "node:fs";
 import * as path from "node:path";

@@ -35,7 +35,7 @@ export const restoredKey = (site: string, epoch: number, generation: number): st
 export interface Restored {
   /** The moment (`restore.to`). */
   to: string;
-  /** The database's generation: another one is another database. */
+  /** The one that the database was made in: another one is another database. */
   generation: number;
 }
 
@@ -132,14 +132,35 @@ export interface Beginning extends Store {
 export async function beginEpoch(beginning: Beginning): Promise<string | undefined> {
   const { data, lease } = beginning;
   const mark = path.join(data, "epoch");
-  if (fs.existsSync(mark) && fs.readFileSync(mark, "utf8").trim() === String(lease.epoch)) return undefined;
+  if (holds(mark, lease.epoch)) {
+    await noteAgain(beginning);
+    return undefined;
+  }
   const file = path.join(data, "dump.rdb");
   fs.rmSync(file, { force: true });
   const done = (await goOn(beginning, file)) ?? (await begin(beginning, file));
   await markRestored(beginning);
+  if (beginning.restored !== undefined) fs.writeFileSync(besideFile(data), `${beginning.restored.generation}\n`);
   fs.writeFileSync(`${mark}.new`, `${lease.epoch}\n`);
   fs.renameSync(`${mark}.new`, mark);
   return done;
+}
+
+const holds = (file: string, number: number): boolean =>
+  fs.existsSync(file) && fs.readFileSync(file, "utf8").trim() === String(number);
+
+/** Names the database that went back to a moment, and beside which this folder was made ready. */
+const besideFile = (data: string): string => path.join(data, "restored");
+
+/**
+ * A vault that was made anew does not know when Valkey began beside the restored database. The folder knows that it did;
+ * one that does not say so may be older than the restore, and so would be all that it holds.
+ */
+async function noteAgain(beginning: Beginning): Promise<void> {
+  const { data, restored } = beginning;
+  if (restored === undefined || !holds(besideFile(data), restored.generation)) return;
+  // Without the note a lost volume costs its jobs; that is no reason to keep the server down.
+  await markRestored(beginning).catch(() => undefined);
 }
 
 /**

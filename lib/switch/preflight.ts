@@ -20,6 +20,7 @@ import { span } from "../drill/verdicts";
 import { kubeClient } from "../kube";
 import type { Lease } from "../lease/lease";
 import { execInPod } from "../pod-exec";
+import { tagAlone } from "../pods";
 import type { Site } from "../site-secrets";
 import { archiveName, formatFaults } from "../../settings";
 import type { Settings, SiteName } from "../../settings";
@@ -323,7 +324,10 @@ async function images({ cluster, site, images: wanted }: Settings): Promise<Find
   const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
   const { items } = await inTime(10, core.listNode());
   const there = items.flatMap(({ status }) => status?.images?.flatMap(({ names }) => names ?? []) ?? []);
-  const needed = [wanted.mastodon, wanted["mastodon-streaming"], wanted.valkey];
+  // The chart's Jobs go by Mastodon's tag, which a node that pulled it by digest does not know.
+  const needed = [
+    ...new Set([wanted.mastodon, tagAlone(wanted.mastodon), wanted["mastodon-streaming"], wanted.valkey]),
+  ];
   const missing = needed.filter((image) => !there.some((name) => sameImage(name, image)));
   if (missing.length === 0) return {};
   return { warning: `${site} seems not to have pulled ${missing.join(", ")} yet: the switch will take longer` };

@@ -162,7 +162,10 @@ export class Cluster {
       .filter(({ metadata }) => metadata?.labels?.["app.kubernetes.io/part-of"] === "homestead")
       .map(({ metadata }) => metadata?.name);
     const deployments = (await this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces()).items.filter(
-      ({ metadata }) => !ours.includes(metadata?.namespace),
+      ({ metadata }) =>
+        !ours.includes(metadata?.namespace) &&
+        // The plugin beside somebody else's CloudNativePG (components/operators.ts).
+        metadata?.annotations?.["app.kubernetes.io/part-of"] !== "homestead",
     );
     const namespaceOf = (pattern: RegExp) =>
       deployments.find(({ metadata }) => pattern.test(metadata?.name ?? ""))?.metadata?.namespace;
