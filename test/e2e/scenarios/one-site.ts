@@ -21,6 +21,8 @@ import { SiteClient } from "../support/site";
 import { authorityOf, clientOf, namesOf, prepare } from "../support/stack";
 import type { Secrets } from "../support/stack";
 import { resolveVia } from "../support/names";
+import { wouldBeTaken } from "../support/published";
+import { fields } from "../../../policy/objects";
 
 const namespace = "homestead";
 
@@ -66,6 +68,7 @@ export const oneSite: Scenario = {
     await dnsWasSet(site);
     await ownerCanLogIn(site);
     await nothingToDo(site);
+    await publishedImagesAreTaken(site);
     await federates(site);
     await carriesMediaAndStreams(site);
     await mutationsAreCaught(site);
@@ -171,6 +174,23 @@ async function nothingToDo(site: Site): Promise<void> {
 }
 
 // ---------------------------------------------------------------- 2
+
+/** The lab's images have other names than the published ones, and no digests. */
+async function publishedImagesAreTaken({ context: { report }, cluster }: Site): Promise<void> {
+  await report.check("the API server would take every object of the site with the published images", async () => {
+    assert.ok((await wouldBeTaken(cluster, "home")) > 50);
+  });
+  await report.control(
+    "it would take a label with a digest in it",
+    () =>
+      wouldBeTaken(cluster, "home", (object) =>
+        object.kind === "Deployment"
+          ? { ...object, metadata: { ...fields(object["metadata"]), labels: { version: "v1@sha256:77f11d1" } } }
+          : object,
+      ),
+    /a valid label must be/,
+  );
+}
 
 async function federates(site: Site): Promise<void> {
   const { context, cluster, client } = site;
