@@ -22,7 +22,7 @@ const outside = "e2e-drill-outside";
 export const drill: Scenario = {
   name: "drill",
   what: "the restore drill passes on a good backup and fails on a bad one",
-  minutes: 6,
+  minutes: 5,
   limit: 40,
   async run(context) {
     const { report } = context;

@@ -43,7 +43,7 @@ export const oneSite: Scenario = {
   name: "one-site",
   what: "an empty cluster becomes a server whose owner can be followed",
   place: "beside",
-  minutes: 19,
+  minutes: 17,
   limit: 40,
   async run(context) {
     const { environment, report } = context;

@@ -16,7 +16,7 @@ const namespace = "homestead";
 export const upgrade: Scenario = {
   name: "upgrade",
   what: "a new version of Mastodon loses no post, and a bad one changes nothing",
-  minutes: 6,
+  minutes: 5,
   limit: 25,
   async run(context) {
     const { environment, report } = context;
