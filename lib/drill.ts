@@ -12,7 +12,7 @@ import type { DrillArgs } from "./drill/manifests";
 import { lostSinceBackup, missingFromRestored, parseReport } from "./drill/verdicts";
 import type { MastodonReport, RowCounts } from "./drill/verdicts";
 import { addressesOf } from "./egress";
-import { kubeClient } from "./kube";
+import { kubeClient, kubectl, statusOf } from "./kube";
 import { copiedAt } from "./media-copied";
 import { projectFolder } from "./plan";
 import { readLease } from "./lease/store";
@@ -56,7 +56,8 @@ export interface DrillOptions {
 
 /**
  * Runs a drill, and leaves nothing of it behind.
- * @throws UserError when there is nothing to drill: the site is a standby, or its vault is inside its own cluster.
+ * @throws UserError when there is nothing to drill: the site is a standby, or its vault is inside its own cluster; and
+ *   when the cluster does not answer.
  */
 export async function drill(site: Site, options: DrillOptions): Promise<DrillResult> {
   const { settings } = site;
@@ -72,7 +73,7 @@ export async function drill(site: Site, options: DrillOptions): Promise<DrillRes
     seconds: { total: 0 },
   };
   const start = Date.now();
-  if (await cluster.cleanUp()) options.progress("deleted what an earlier drill left");
+  if (await answered(settings, cluster.cleanUp())) options.progress("deleted what an earlier drill left");
   try {
     await run(site, cluster, result, options);
   } catch (error) {
@@ -84,6 +85,18 @@ export async function drill(site: Site, options: DrillOptions): Promise<DrillRes
   }
   result.seconds.total = since(start);
   return result;
+}
+
+/** The first that the cluster is asked: where no answer comes it is the cluster's fault, and not the drill's. */
+async function answered<T>({ cluster, site }: Settings, asked: Promise<T>): Promise<T> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof UserError || statusOf(error) !== undefined) throw error;
+    throw new UserError(
+      `the cluster of context '${cluster.context}' does not answer (${reason(error)}): ${kubectl(cluster)} get namespaces, then the same again; npx homestead doctor ${site} says more`,
+    );
+  }
 }
 
 function refuse({ site, role, activeSite, objectStore }: Settings): void {

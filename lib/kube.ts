@@ -14,6 +14,10 @@ export const kubeconfigName = (cluster: Settings["cluster"]): string =>
 export const kubeconfigPath = (cluster: Settings["cluster"]): string =>
   path.resolve(kubeconfigName(cluster).replace(/^~(?=\/)/, os.homedir()));
 
+/** The beginning of a command to paste that asks the stack's own cluster, whatever the shell's kubeconfig is. */
+export const kubectl = ({ context, kubeconfig }: Settings["cluster"]): string =>
+  `kubectl${kubeconfig === undefined ? "" : ` --kubeconfig ${kubeconfig}`} --context ${context}`;
+
 /** Why there is no client. `key` is the part of `homestead:cluster` that would mend it. */
 export class KubeconfigFault extends Error {
   constructor(

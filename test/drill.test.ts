@@ -1,11 +1,14 @@
+import * as fs from "node:fs";
+import * as path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { interruptible, render } from "../cli/drill";
 import { endOf, listing, newestOf, newestSegment } from "../lib/archive";
 import { filesPrefix } from "../components/media-copy";
-import { compareFingerprint, fetchMedia } from "../lib/drill";
+import { compareFingerprint, drill, fetchMedia } from "../lib/drill";
 import { firstLease, formatLease } from "../lib/lease/lease";
 import { fakeStore } from "./support/fake-store";
+import { temporaryFolder } from "./support/folders";
 import * as manifests from "../lib/drill/manifests";
 import type { DrillArgs } from "../lib/drill/manifests";
 import { lostSinceBackup, missingFromRestored, parseReport, span } from "../lib/drill/verdicts";
@@ -270,6 +273,27 @@ describe("a drill's result", () => {
     [187_200, "2 d 4 h"],
   ])("says %i seconds as %s", (seconds, text) => {
     expect(span(seconds)).toBe(text);
+  });
+});
+
+describe("a cluster that does not answer", () => {
+  it("is named, with what asks it: fetch failed says neither", async () => {
+    const kubeconfig = path.join(temporaryFolder(), "config");
+    fs.writeFileSync(
+      kubeconfig,
+      JSON.stringify({
+        clusters: [{ name: "c", cluster: { server: "http://127.0.0.1:1" } }],
+        users: [{ name: "u", user: {} }],
+        contexts: [{ name: "home", context: { cluster: "c", user: "u" } }],
+      }),
+    );
+    const settings = parseSettings(configurationOf("home", { cluster: { context: "home", kubeconfig } }));
+    const told = drill({ settings, secrets: {} }, { progress: () => undefined, signal: new AbortController().signal });
+    await expect(told).rejects.toThrow(
+      new RegExp(
+        `^the cluster of context 'home' does not answer \\((?!fetch failed).+\\): kubectl --kubeconfig ${kubeconfig} --context home get namespaces, then the same again; npx homestead doctor home says more$`,
+      ),
+    );
   });
 });
 

@@ -2,7 +2,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { kubeClient, kubeconfigName, kubeconfigPath } from "../lib/kube";
+import { kubeClient, kubectl, kubeconfigName, kubeconfigPath } from "../lib/kube";
 
 let folder: string;
 beforeEach(() => {
@@ -24,6 +24,15 @@ describe("kubeconfigName", () => {
     vi.stubEnv("KUBECONFIG", "/env/config");
     expect(kubeconfigName({ context: "home" })).toBe("/env/config");
     expect(kubeconfigName({ context: "home", kubeconfig: "/own/config" })).toBe("/own/config");
+  });
+});
+
+describe("kubectl", () => {
+  it("names the stack's own kubeconfig, which may not be the shell's", () => {
+    expect(kubectl({ context: "home" })).toBe("kubectl --context home");
+    expect(kubectl({ context: "home", kubeconfig: "~/lab/config" })).toBe(
+      "kubectl --kubeconfig ~/lab/config --context home",
+    );
   });
 });
 
