@@ -119,12 +119,12 @@ const refusal = (occupied: { stack: string; keys: string[] }[], stacks: readonly
   const which = occupied.map(
     ({ stack, keys }) => `'${stack}' has ${keys.length === all.length ? "all of them" : keys.join(", ")}`,
   );
+  const nothing = `nothing was written, since a server's secrets are made once: ${which.join("; ")}. `;
+  if (stacks.every((stack) => occupied.some((one) => one.stack === stack && one.keys.length === all.length)))
+    return `${nothing}To compare them: npx homestead identity verify --stacks ${stacks.join(",")}`;
   const source = occupied.find(({ keys }) => keys.length === all.length) ?? occupied[0];
   const target = stacks.find((stack) => stack !== source?.stack) ?? "<other>";
-  return (
-    `nothing was written, since a server's secrets are made once: ${which.join("; ")}. ` +
-    `To copy what a stack lacks from another: homestead identity copy ${source?.stack ?? "<from>"} ${target}`
-  );
+  return `${nothing}To copy what a stack lacks from another: npx homestead identity copy ${source?.stack ?? "<from>"} ${target}`;
 };
 
 /** Writes one stack's secrets; if that fails, nothing stays behind that could not be completed. */
@@ -146,7 +146,7 @@ async function writeAll(
       const got = written.length === 0 ? "none" : written.join(", ");
       throw new UserError(
         `${reason}. '${completeStack}' has all of the secrets, '${stack}' has ${got}. ` +
-          `When that is mended: homestead identity copy ${completeStack} ${stack}`,
+          `When that is mended: npx homestead identity copy ${completeStack} ${stack}`,
       );
     }
     // No stack has the whole of them, and the rest exists only in this process: take back what was written.

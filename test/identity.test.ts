@@ -163,7 +163,7 @@ describe("homestead identity create", () => {
     const { create, stacks, commands } = over(before);
     await expect(create(["home", "vps"])).rejects.toThrow(
       "nothing was written, since a server's secrets are made once: 'vps' has databasePassword, ownerPassword. " +
-        "To copy what a stack lacks from another: homestead identity copy vps home",
+        "To copy what a stack lacks from another: npx homestead identity copy vps home",
     );
     expect(stacks()).toEqual(before);
     expect(commands().some((command) => command.startsWith("config set"))).toBe(false);
@@ -187,7 +187,15 @@ describe("homestead identity create", () => {
   it("points from the stack that has all of them to the other", async () => {
     const { create } = over({ home: asConfig({ ...createSharedSecrets() }), vps: asConfig({ ownerPassword: "y" }) });
     await expect(create(["vps", "home"])).rejects.toThrow(
-      "'vps' has ownerPassword; 'home' has all of them. To copy what a stack lacks from another: homestead identity copy home vps",
+      "'vps' has ownerPassword; 'home' has all of them. To copy what a stack lacks from another: npx homestead identity copy home vps",
+    );
+  });
+
+  it("does not advise to copy where every stack has all of them, and says what compares them", async () => {
+    const secrets = asConfig({ ...createSharedSecrets() });
+    const { create } = over({ home: secrets, vps: secrets });
+    await expect(create(["home", "vps"])).rejects.toThrow(
+      /'home' has all of them; 'vps' has all of them\. To compare them: npx homestead identity verify --stacks home,vps$/,
     );
   });
 
@@ -207,7 +215,7 @@ describe("homestead identity create", () => {
     );
     await expect(create(["home", "vps"])).rejects.toThrow(
       "pulumi config set --stack vps: disk full. 'home' has all of the secrets, 'vps' has secretKeyBase, vapidPrivateKey. " +
-        "When that is mended: homestead identity copy home vps",
+        "When that is mended: npx homestead identity copy home vps",
     );
     expect(Object.keys(stacks().vps ?? {})).toHaveLength(2);
     await expect(copy("home", "vps")).rejects.toThrow("pulumi config set --stack vps: disk full");
