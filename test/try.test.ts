@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { describe, expect, it } from "vitest";
@@ -69,6 +70,26 @@ function programs(code: Record<string, string>): string {
   }
   return folder;
 }
+
+describe("the script ./try", () => {
+  /** What it asks of npm, in a clone whose node_modules holds the given files. */
+  const asked = (files: string[]): string => {
+    const folder = temporaryFolder();
+    fs.copyFileSync(path.resolve(__dirname, "..", "try"), path.join(folder, "try"));
+    fs.mkdirSync(path.join(folder, "node_modules", ".bin"), { recursive: true });
+    for (const name of files) fs.writeFileSync(path.join(folder, "node_modules", name), "");
+    const PATH = `${programs({ npm: 'echo "npm $*"', node: "echo started" })}${path.delimiter}${process.env.PATH ?? ""}`;
+    return execFileSync(path.join(folder, "try"), { encoding: "utf8", env: { PATH }, stdio: "pipe" });
+  };
+
+  it("installs where an earlier npm ci was killed midway, what only development needs too", () => {
+    expect(asked([])).toBe("npm ci --include=dev\nstarted\n");
+  });
+
+  it("installs nothing where npm ci has ended", () => {
+    expect(asked([".package-lock.json"])).toBe("started\n");
+  });
+});
 
 describe("./try", () => {
   it("brings the stack dev up on the current context's cluster, and tells how to get in", async () => {
