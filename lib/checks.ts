@@ -23,7 +23,7 @@ import { mendOfInstalled, operatorMarks } from "./doctor/operators";
 import type { OperatorName } from "./doctor/operators";
 import { addressesOf, missingRanges, serversOf } from "./egress";
 import { forgetUnfinished } from "./helm-records";
-import { KubeconfigFault, kubeClient, kubeconfigName, statusOf } from "./kube";
+import { KubeconfigFault, kubeClient, kubeconfigName, kubectl, statusOf } from "./kube";
 import { firstLease, nextLease } from "./lease/lease";
 import type { StoredLease } from "./lease/lease";
 import { leaseStep } from "./lease/rules";
@@ -155,7 +155,7 @@ async function lookAround(settings: Settings, keys: CheckKeys, purpose: Purpose,
   // On another stack's cluster there is another stack's database.
   if (ours && databases === undefined) {
     const { context } = settings.cluster;
-    const look = `kubectl --context ${context} -n ${settings.namespace} get clusters.postgresql.cnpg.io`;
+    const look = `${kubectl(settings.cluster)} -n ${settings.namespace} get clusters.postgresql.cnpg.io`;
     report("cluster.context", context, "a cluster that says which databases it has", `${look}; then the same again`);
   }
   if (ours && databases !== undefined) {
@@ -320,7 +320,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
       "cluster.context",
       cluster.context,
       `a cluster that answers (${message(error)})`,
-      `kubectl --context ${cluster.context} get namespaces`,
+      `${kubectl(cluster)} get namespaces`,
     );
     return noCluster;
   }
@@ -377,7 +377,7 @@ async function checkMarker(
 async function checkApiServer(
   core: k8s.CoreV1Api,
   discovery: k8s.DiscoveryV1Api,
-  { cluster: { context } }: Settings,
+  { cluster }: Settings,
   report: Report,
 ): Promise<number[]> {
   const [slices, ciliums] = await Promise.all([
@@ -396,12 +396,12 @@ async function checkApiServer(
   const nodes = (await core.listNode()).items.flatMap(({ status }) => status?.addresses ?? []);
   // Elsewhere, as with a cloud's own control plane, an address means what it says.
   if (!nodes.some(({ address }) => servers.includes(address))) return apiServerPorts;
-  const kubectl = `kubectl --context ${context} -n ${cilium.metadata?.namespace ?? "kube-system"}`;
+  const inCilium = `${kubectl(cluster)} -n ${cilium.metadata?.namespace ?? "kube-system"}`;
   report(
     "network",
     "Cilium",
     "Cilium with policyCIDRMatchMode nodes: without it addresses in a policy mean no node, and the API server is on one, where neither the operators nor the database would reach it (cilium#20550)",
-    `set policyCIDRMatchMode to nodes where Cilium was installed from, or at once: ${kubectl} patch configmap cilium-config --type merge -p '{"data":{"policy-cidr-match-mode":"nodes"}}', then ${kubectl} rollout restart daemonset cilium`,
+    `set policyCIDRMatchMode to nodes where Cilium was installed from, or at once: ${inCilium} patch configmap cilium-config --type merge -p '{"data":{"policy-cidr-match-mode":"nodes"}}', then ${inCilium} rollout restart daemonset cilium`,
   );
   return apiServerPorts;
 }
@@ -502,11 +502,7 @@ async function checkOperators(
   settings: Settings,
   report: Report,
 ): Promise<void> {
-  const {
-    operators,
-    site,
-    cluster: { context },
-  } = settings;
+  const { operators, site, cluster } = settings;
   const found = await reader.operators(definitions);
   const check = async (name: OperatorName) => {
     const { title, definition } = operatorMarks[name];
@@ -517,7 +513,7 @@ async function checkOperators(
       const wanted = `${title} in the cluster`;
       if (!definitions.has(definition)) fault(`${wanted}; there is no definition ${definition}`, choose("install"));
       else if (!called) {
-        const look = `kubectl --context ${context} get deployments -A`;
+        const look = `${kubectl(cluster)} get deployments -A`;
         fault(
           `${wanted}; its definitions are there, as a destroy leaves them, and no Deployment`,
           `${choose("install")} (${look})`,
@@ -535,7 +531,7 @@ async function checkOperators(
     }
     const namespace = operatorNamespaces[name];
     if (namespace !== undefined && (await isTaken(core, namespace))) {
-      const mend = `if nothing in it is needed: kubectl --context ${context} delete namespace ${namespace}; if ${title} is: ${choose("existing")}`;
+      const mend = `if nothing in it is needed: ${kubectl(cluster)} delete namespace ${namespace}; if ${title} is: ${choose("existing")}`;
       fault(
         `a cluster without a namespace '${namespace}' of somebody else's, which an install would collide with`,
         mend,
@@ -569,7 +565,7 @@ async function checkIssuer(
   const namespaced = certificates.issuerKind === "Issuer";
   if (namespaced && (await reader.identity()).namespace === "missing") return;
   if ((await reader.issuer(issuerOf(settings))).state !== "missing") return;
-  const list = `kubectl --context ${cluster.context} ${namespaced ? `-n ${namespace} get issuers` : "get clusterissuers"}`;
+  const list = `${kubectl(cluster)} ${namespaced ? `-n ${namespace} get issuers` : "get clusterissuers"}`;
   report(
     "certificates.name",
     certificates.name,
@@ -848,7 +844,7 @@ function checkPresent(
       "cluster.context",
       context,
       `a cluster whose database is awake: ${name} is hibernated, and an update would wait for it in vain`,
-      `kubectl --context ${context} -n ${namespace} annotate clusters.postgresql.cnpg.io ${name} cnpg.io/hibernation-; then the same again`,
+      `${kubectl(cluster)} -n ${namespace} annotate clusters.postgresql.cnpg.io ${name} cnpg.io/hibernation-; then the same again`,
     );
   }
 }

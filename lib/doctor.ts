@@ -33,7 +33,7 @@ import { programLines, readPrograms } from "./doctor/program";
 import { disksOf, fsyncLine, profileLine, roomLine, unmeasuredLine } from "./doctor/storage";
 import type { Disk } from "./doctor/storage";
 import { storeAhead } from "./clock";
-import { kubeClient } from "./kube";
+import { kubeClient, kubectl } from "./kube";
 import { planStack } from "./plan";
 import type { Plan } from "./plan";
 import { loadSite } from "./site-secrets";
@@ -205,7 +205,7 @@ async function clusterLines(
 ): Promise<DoctorLine[]> {
   const { context } = settings.cluster;
   const found = await reached;
-  const look = `kubectl --context ${context} get namespaces`;
+  const look = `${kubectl(settings.cluster)} get namespaces`;
   if ("fault" in found) {
     const parts = "nodes, operators, issuer, room, disks and clock, since the cluster cannot be asked";
     return [
@@ -228,18 +228,18 @@ async function clusterLines(
   return [...lines.clusterLines(settings, facts), ...parts.flat(), ...clock];
 }
 
-async function nodeLines({ cluster: { context } }: Settings, cluster: DoctorCluster): Promise<DoctorLine[]> {
+async function nodeLines(settings: Settings, cluster: DoctorCluster): Promise<DoctorLine[]> {
   const [nodes, renewals] = await Promise.all([cluster.nodes(), cluster.renewals()]);
   const now = Date.now() / 1000;
   const ready = nodes.filter((node) => lines.nodeIs(node, "Ready")).map(({ metadata }) => metadata?.name);
   const clocks = renewals.filter(({ node }) => ready.includes(node)).map((one) => lines.nodeClockLine(one, now));
-  return [...lines.nodeLines(nodes, context), ...clocks];
+  return [...lines.nodeLines(nodes, settings.cluster), ...clocks];
 }
 
 async function roomLines(settings: Settings, cluster: DoctorCluster, needs: Promise<Needs>): Promise<DoctorLine[]> {
   const [wanted, nodes, pods] = await Promise.all([needs, cluster.nodes(), cluster.pods()]);
   const ours = [...wanted.namespaces, settings.namespace, doctorNamespace];
-  return capacityLines(wanted, roomOf(nodes, pods, ours), settings.cluster.context);
+  return capacityLines(wanted, roomOf(nodes, pods, ours), settings.cluster);
 }
 
 /** The operators, and the issuer, which only one of them knows. */
@@ -297,8 +297,8 @@ async function diskLines(settings: Settings, before: Before, options: DoctorOpti
   return found;
 }
 
-const namespaceMend = ({ cluster: { context } }: Settings) =>
-  `kubectl --context ${context} get events -n ${doctorNamespace}, then kubectl --context ${context} delete namespace ${doctorNamespace}`;
+const namespaceMend = ({ cluster }: Settings) =>
+  `${kubectl(cluster)} get events -n ${doctorNamespace}, then ${kubectl(cluster)} delete namespace ${doctorNamespace}`;
 
 async function measured(
   settings: Settings,

@@ -185,7 +185,7 @@ async function check(world: World, changes: Record<string, unknown> = {}, seen: 
       Object.assign(seen, { podMonitors, apiServerPorts });
       return database;
     },
-    (error: unknown) => (error as Error).message,
+    (error: unknown) => (error as Error).message.replace(/--kubeconfig \S+/g, "--kubeconfig <file>"),
   );
 }
 
@@ -495,7 +495,7 @@ describe("a database that sleeps", () => {
         "1 fault in the configuration of stack 'home'; nothing was changed.",
         '  homestead:cluster.context: "trial"',
         "    allowed: a cluster whose database is awake: postgres-g2 is hibernated, and an update would wait for it in vain",
-        "    mend:    kubectl --context trial -n homestead annotate clusters.postgresql.cnpg.io postgres-g2 cnpg.io/hibernation-; then the same again",
+        "    mend:    kubectl --kubeconfig <file> --context trial -n homestead annotate clusters.postgresql.cnpg.io postgres-g2 cnpg.io/hibernation-; then the same again",
       ].join("\n"),
     );
   });
@@ -813,7 +813,7 @@ describe("the API server", () => {
     expect(said).toContain('homestead:network: "Cilium"');
     expect(said).toContain("allowed: Cilium with policyCIDRMatchMode nodes: ");
     expect(said).toContain(
-      `kubectl --context trial -n kube-system patch configmap cilium-config --type merge -p '{"data":{"policy-cidr-match-mode":"nodes"}}'`,
+      `kubectl --kubeconfig <file> --context trial -n kube-system patch configmap cilium-config --type merge -p '{"data":{"policy-cidr-match-mode":"nodes"}}'`,
     );
     expect(await check({ lease: "none", cilium: {} })).toBe(said);
   });
@@ -885,7 +885,7 @@ describe("an operator that was there before us", () => {
     expect(elses).toMatch(/mend: +pulumi config set --path homestead:operators.barmanPlugin existing --stack home$/);
     // By its chart's usual name it may be of an update that left no annotation yet: `existing` would delete it.
     expect(await check(world({ "meta.helm.sh/release-name": "plugin-barman-cloud" }), existing("install"))).toMatch(
-      /mend: +if an update of this stack installed it \(pulumi stack --show-urns --stack home names plugin-barman-cloud\): kubectl --context trial -n cnpg-system annotate deployment plugin app\.kubernetes\.io\/part-of=homestead; if not: pulumi config set --path homestead:operators\.barmanPlugin existing --stack home$/,
+      /mend: +if an update of this stack installed it \(pulumi stack --show-urns --stack home names plugin-barman-cloud\): kubectl --kubeconfig <file> --context trial -n cnpg-system annotate deployment plugin app\.kubernetes\.io\/part-of=homestead; if not: pulumi config set --path homestead:operators\.barmanPlugin existing --stack home$/,
     );
   });
 
@@ -894,7 +894,7 @@ describe("an operator that was there before us", () => {
     expect(said).toMatch(/^1 fault /);
     expect(said).toContain("a cluster without a namespace 'cert-manager' of somebody else's");
     expect(said).toContain(
-      "kubectl --context trial delete namespace cert-manager; if cert-manager is: pulumi config set",
+      "kubectl --kubeconfig <file> --context trial delete namespace cert-manager; if cert-manager is: pulumi config set",
     );
   });
 
@@ -921,7 +921,7 @@ describe("an issuer of one's own", () => {
         "1 fault in the configuration of stack 'home'; nothing was changed.",
         '  homestead:certificates.name: "letsencrpyt"',
         "    allowed: the name of a ClusterIssuer of the cluster; there is none of this name",
-        "    mend:    kubectl --context trial get clusterissuers, then make it, or: pulumi config set --path homestead:certificates.name <name> --stack home",
+        "    mend:    kubectl --kubeconfig <file> --context trial get clusterissuers, then make it, or: pulumi config set --path homestead:certificates.name <name> --stack home",
       ].join("\n"),
     );
     expect(await check({ ...world, marker: "home" }, certificates("Issuer"))).toContain(

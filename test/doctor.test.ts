@@ -252,8 +252,8 @@ describe("the cluster", () => {
   });
 
   it("says of a node only what is not well", () => {
-    expect(lines.nodeLines([node({ Ready: "True", DiskPressure: "False" })], "home")).toEqual([]);
-    expect(lines.nodeLines([node({ Ready: "Unknown", DiskPressure: "True" })], "home")).toEqual([
+    expect(lines.nodeLines([node({ Ready: "True", DiskPressure: "False" })], { context: "home" })).toEqual([]);
+    expect(lines.nodeLines([node({ Ready: "Unknown", DiskPressure: "True" })], { context: "home" })).toEqual([
       {
         area: "cluster",
         what: "node n1",
@@ -959,7 +959,7 @@ describe("room", () => {
       "the stack asks for 3.0 GiB; 3.0 GiB of 16.0 GiB are free for it, and no node has the 2.0 GiB of the largest pod",
     ],
   ])("%j is %s for the stack", (rooms, verdict, says) => {
-    expect(capacity.capacityLines(needs, rooms, "home")[0]).toMatchObject({
+    expect(capacity.capacityLines(needs, rooms, { context: "home" })[0]).toMatchObject({
       area: "capacity",
       what: "memory",
       verdict,
@@ -968,7 +968,7 @@ describe("room", () => {
   });
 
   it("is none where no node takes pods", () => {
-    expect(capacity.capacityLines(needs, [], "home")).toEqual([
+    expect(capacity.capacityLines(needs, [], { context: "home" })).toEqual([
       {
         area: "capacity",
         what: "nodes",

@@ -425,7 +425,7 @@ describe("the last copy of media on a volume", () => {
   test("that fails says where its reason stands", async () => {
     const failed = copied({ type: "Failed", status: "True", message: "Job has reached the specified backoff limit" });
     await expect(failed).rejects.toThrow(
-      /^the last copy of home's media failed: Job has reached the specified backoff limit; kubectl --context trial -n homestead logs job\/media-copy-[0-9a-f]{8}$/,
+      /^the last copy of home's media failed: Job has reached the specified backoff limit; kubectl --kubeconfig \S+ --context trial -n homestead logs job\/media-copy-[0-9a-f]{8}$/,
     );
   });
 });

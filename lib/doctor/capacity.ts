@@ -1,8 +1,10 @@
 /** Whether there is room for what a stack asks for: requests against what nodes have left. Pure. */
 import type * as k8s from "@kubernetes/client-node";
+import type { Settings } from "../../settings";
 import type { Plan, PlannedResource } from "../plan";
 import { at } from "../plan";
 import type { Json } from "../plan/mask";
+import { kubectl } from "../kube";
 import { judged } from "./lines";
 import type { DoctorLine } from "./lines";
 
@@ -194,10 +196,10 @@ const units = { cpu: (value: number) => `${value.toFixed(1)} cores`, memory: byt
  * Lines on memory and processors. A fault is what the scheduler would not place; a warning is what it places with no
  * room left for the second copy of a pod, which an update needs while it replaces the first.
  */
-export function capacityLines({ pods }: Needs, rooms: readonly Room[], context: string): DoctorLine[] {
-  const mend = `kubectl --context ${context} describe nodes; give the cluster more, or move other pods away`;
+export function capacityLines({ pods }: Needs, rooms: readonly Room[], cluster: Settings["cluster"]): DoctorLine[] {
+  const mend = `${kubectl(cluster)} describe nodes; give the cluster more, or move other pods away`;
   if (rooms.length === 0) {
-    return [judged("capacity", "nodes", "fault", "no node takes pods", `kubectl --context ${context} get nodes`)];
+    return [judged("capacity", "nodes", "fault", "no node takes pods", `${kubectl(cluster)} get nodes`)];
   }
   const [need, free, all] = [sum(pods), sum(rooms), sum(rooms.map(({ allocatable }) => allocatable))];
   return (["memory", "cpu"] as const).map((what) => {

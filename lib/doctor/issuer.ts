@@ -1,5 +1,6 @@
 /** Who signs the site's certificate. Pure. */
 import type { Settings } from "../../settings";
+import { kubectl } from "../kube";
 import { judged, ok } from "./lines";
 import type { DoctorLine } from "./lines";
 
@@ -63,7 +64,7 @@ export function issuerLine(
 ): DoctorLine {
   const { name, kind, from } = issuerOf(settings);
   const what = `${kind} ${name}`;
-  const show = `kubectl --context ${settings.cluster.context} -n ${settings.namespace} describe ${kind.toLowerCase()} ${name}`;
+  const show = `${kubectl(settings.cluster)} -n ${settings.namespace} describe ${kind.toLowerCase()} ${name}`;
   switch (facts.state) {
     case "ready":
       return ok("certificates", what, "Ready");

@@ -4,6 +4,7 @@ import { clockMend } from "../clock";
 import { byLimit, dnsLine } from "../status/lines";
 import type { DnsAnswer, StatusLine, Verdict } from "../status/lines";
 import { span } from "../drill/verdicts";
+import { kubectl } from "../kube";
 import type { Fault, Settings } from "../../settings";
 
 /** What a line is about, in the order of the report. */
@@ -210,13 +211,13 @@ export function nodeClockLine({ node, at }: Renewal, now: number): DoctorLine {
 // ---------------------------------------------------------------- nodes
 
 /** Lines on nodes that are not well: what Kubernetes itself says of them. */
-export function nodeLines(nodes: readonly k8s.V1Node[], context: string): DoctorLine[] {
+export function nodeLines(nodes: readonly k8s.V1Node[], cluster: Settings["cluster"]): DoctorLine[] {
   return nodes.flatMap((node) => {
     const name = node.metadata?.name ?? "";
     const pressures = ["MemoryPressure", "DiskPressure", "PIDPressure"].filter((type) => nodeIs(node, type));
     const troubles = [...(nodeIs(node, "Ready") ? [] : ["not Ready"]), ...pressures];
     if (troubles.length === 0) return [];
-    const mend = `kubectl --context ${context} describe node ${name}`;
+    const mend = `${kubectl(cluster)} describe node ${name}`;
     return judged("cluster", `node ${name}`, "fault", troubles.join(", "), mend);
   });
 }

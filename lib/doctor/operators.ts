@@ -2,6 +2,7 @@
 import { cnpgNamespace } from "../../components/operators";
 import { tagOf } from "../status/lines";
 import type { Settings } from "../../settings";
+import { kubectl } from "../kube";
 import { judged, ok } from "./lines";
 import type { DoctorLine } from "./lines";
 import { isOlder } from "./version";
@@ -98,7 +99,7 @@ export function mendOfInstalled(
   const existing = `pulumi config set --path homestead:operators.${name} existing --stack ${site}`;
   const { namespace, release } = deployment;
   if (name !== "barmanPlugin" || release !== pluginRelease || namespace !== cnpgNamespace) return existing;
-  const annotate = `kubectl --context ${cluster.context} -n ${namespace} annotate deployment ${deployment.name} app.kubernetes.io/part-of=homestead`;
+  const annotate = `${kubectl(cluster)} -n ${namespace} annotate deployment ${deployment.name} app.kubernetes.io/part-of=homestead`;
   return `if an update of this stack installed it (pulumi stack --show-urns --stack ${site} names ${release}): ${annotate}; if not: ${existing}`;
 }
 
@@ -120,7 +121,7 @@ export function operatorLine(
       title,
       "warning",
       "its definitions are there, and no Deployment with its image",
-      `kubectl --context ${cluster.context} get deployments -A; if there is none: ${choose("install")}`,
+      `${kubectl(cluster)} get deployments -A; if there is none: ${choose("install")}`,
     );
   }
   const { namespace, image } = deployment;
@@ -130,7 +131,7 @@ export function operatorLine(
     return judged("operators", title, "fault", `${says}: an install would collide with it`, mend);
   }
   if (deployment.ready < deployment.wanted) {
-    const mend = `kubectl --context ${cluster.context} -n ${namespace} get pods`;
+    const mend = `${kubectl(cluster)} -n ${namespace} get pods`;
     return judged("operators", title, "fault", `${says}; ${deployment.ready}/${deployment.wanted} ready`, mend);
   }
   const has = tagOf(image);
@@ -195,7 +196,7 @@ export function clientAddressLine(
     what,
     "warning",
     `Service ${hiding.name} may hide them from Traefik, so that all clients behind a node share one rate limit`,
-    `set externalTrafficPolicy Local where Traefik was installed from (k3s: a HelmChartConfig with service.spec), or at once: kubectl --context ${cluster.context} -n ${ingress.namespace} patch service ${hiding.name} -p '{"spec":{"externalTrafficPolicy":"Local"}}'`,
+    `set externalTrafficPolicy Local where Traefik was installed from (k3s: a HelmChartConfig with service.spec), or at once: ${kubectl(cluster)} -n ${ingress.namespace} patch service ${hiding.name} -p '{"spec":{"externalTrafficPolicy":"Local"}}'`,
   );
 }
 
@@ -251,7 +252,7 @@ export function traefikLine(
   const selector = Object.entries(ingress.labels)
     .map(([key, value]) => `${key}=${value}`)
     .join(",");
-  const list = `kubectl --context ${cluster.context} get pods -A -l ${selector}`;
+  const list = `${kubectl(cluster)} get pods -A -l ${selector}`;
   const [first] = pods;
   if (first === undefined) {
     return judged(

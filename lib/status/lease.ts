@@ -1,6 +1,7 @@
 /** What the site lease means for a server and for a site, line by line. Pure. */
 import { newestGeneration } from "../archive";
 import { span } from "../drill/verdicts";
+import { kubectl } from "../kube";
 import { gateVerdict } from "../lease/gate";
 import type { Verdict as GateVerdict } from "../lease/gate";
 import type { StoredLease } from "../lease/lease";
@@ -138,7 +139,7 @@ export function gateLine(
     role,
     activeSite,
     namespace,
-    cluster: { context },
+    cluster,
   }: Pick<Settings, "site" | "role" | "activeSite" | "namespace" | "cluster">,
   running: Running,
   stored: StoredLease | undefined,
@@ -171,7 +172,7 @@ export function gateLine(
   }[state.verdict];
   return gate(
     "fault",
-    `${state.says}: ${named}, but ${why}; why: kubectl --context ${context} -n ${namespace} logs valkey-0 -c keeper`,
+    `${state.says}: ${named}, but ${why}; why: ${kubectl(cluster)} -n ${namespace} logs valkey-0 -c keeper`,
   );
 }
 

@@ -3,7 +3,7 @@ import * as crypto from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as k8s from "@kubernetes/client-node";
 import { copyName } from "../../components/media-copy";
-import { kubeClient } from "../kube";
+import { kubeClient, kubectl } from "../kube";
 import { UserError } from "../user-error";
 import type { Settings } from "../../settings";
 
@@ -47,7 +47,7 @@ export async function copyMedia({
 }: Pick<Settings, "cluster" | "namespace" | "site">): Promise<void> {
   const batch = kubeClient(cluster).makeApiClient(k8s.BatchV1Api);
   const name = `${copyName}-${crypto.randomBytes(4).toString("hex")}`;
-  const look = `kubectl --context ${cluster.context} -n ${namespace} logs job/${name}`;
+  const look = `${kubectl(cluster)} -n ${namespace} logs job/${name}`;
   const cronJob = await batch.readNamespacedCronJob({ name: copyName, namespace });
   await batch.createNamespacedJob({ namespace, body: lastCopy(cronJob, name) });
   for (const end = Date.now() + patience * 1000; Date.now() < end; await sleep(2000)) {
