@@ -42,6 +42,10 @@ export interface CheckKeys {
   media: BucketKeys;
 }
 
+/** Told of a chart whose repository does not answer, which is no fault. */
+type ChartWarning = (chart: string, says: string) => void;
+const logged: ChartWarning = (chart, says) => void pulumi.log.warn(`chart ${chart}: ${says}`);
+
 type Report = (key: string, value: unknown, allowed: string, mend: string) => void;
 
 /** Whether a cluster has the stack's database. */
@@ -119,17 +123,25 @@ type Purpose = "update" | "look" | "switch";
  * What an update would refuse, for who only asks: nothing is waited for, and the lease is not taken.
  *
  * @param then the role that the site shall have in the end: a standby that becomes active is to change DNS
+ * @param warn for who prints warnings in a form of their own
  */
 export async function siteFaults(
   settings: Settings,
   keys: CheckKeys,
   purpose: Exclude<Purpose, "update"> = "look",
   then: Role = settings.role,
+  warn: ChartWarning = logged,
 ): Promise<Fault[]> {
-  return (await lookAround(settings, keys, purpose, then)).faults;
+  return (await lookAround(settings, keys, purpose, then, warn)).faults;
 }
 
-async function lookAround(settings: Settings, keys: CheckKeys, purpose: Purpose, then = settings.role) {
+async function lookAround(
+  settings: Settings,
+  keys: CheckKeys,
+  purpose: Purpose,
+  then = settings.role,
+  warn: ChartWarning = logged,
+) {
   const faults: Fault[] = [];
   const report: Report = (key, value, allowed, mend) =>
     faults.push({
@@ -144,7 +156,7 @@ async function lookAround(settings: Settings, keys: CheckKeys, purpose: Purpose,
     checkCluster(settings, report),
     Promise.all([checkNsupdate(settings.dns, then, report), checkEgress(settings, report)]),
     external ? checkBuckets(settings, keys, report).then(() => checkLease(settings, keys, databases, report)) : noLease,
-    ...Object.entries(settings.charts).map(([name, chart]) => checkChart(name, chart, report)),
+    ...Object.entries(settings.charts).map(([name, chart]) => checkChart(name, chart, report, warn)),
   ]);
   /** For what begins anew. */
   const begins: Report = (key, ...rest) => {
@@ -931,7 +943,7 @@ function checkParted(
 }
 
 /** A chart that is not there would be noticed only after the operators and the data are. */
-async function checkChart(name: string, chart: ChartReference, report: Report): Promise<void> {
+async function checkChart(name: string, chart: ChartReference, report: Report, warn: ChartWarning): Promise<void> {
   if ("path" in chart) {
     const file = path.resolve(__dirname, "..", chart.path, "Chart.yaml");
     if (!fs.existsSync(file)) report(`charts.${name}.path`, chart.path, "a folder with a Chart.yaml", "check the path");
@@ -946,9 +958,7 @@ async function checkChart(name: string, chart: ChartReference, report: Report): 
     versions = (entries?.[name] ?? []).map((entry) => entry.version);
   } catch (error) {
     // Not a fault: what runs already needs no chart, and a failover must not wait for a web page.
-    void pulumi.log.warn(
-      `chart ${name}: ${index} does not answer (${message(error)}); an install or upgrade of it will fail`,
-    );
+    warn(name, `${index} does not answer (${message(error)}); an install or upgrade of it will fail`);
     return;
   }
   if (!versions.includes(chart.version)) {

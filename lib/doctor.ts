@@ -171,9 +171,14 @@ const refusable = "what an update would refuse";
 function refusals(site: Site): Promise<DoctorLine[]> {
   const { settings } = site;
   const keys = { vault: keysOf(site, "vault"), media: keysOf(site, "media") };
-  return attempt("cluster", refusable, `pulumi preview --stack ${settings.site}`, async () =>
-    (await siteFaults(settings, keys)).map(lines.refusal),
-  );
+  return attempt("cluster", refusable, `pulumi preview --stack ${settings.site}`, async () => {
+    const charts: DoctorLine[] = [];
+    const faults = await siteFaults(settings, keys, "look", settings.role, (chart, says) => {
+      const mend = `let this machine reach it, or name a mirror or a folder in homestead:charts.${chart}`;
+      charts.push(judged("program", `charts.${chart}`, "warning", says, mend));
+    });
+    return [...faults.map(lines.refusal), ...charts];
+  });
 }
 
 // ---------------------------------------------------------------- cluster

@@ -6,7 +6,7 @@ import * as net from "node:net";
 import type { AddressInfo } from "node:net";
 import * as path from "node:path";
 import type * as k8s from "@kubernetes/client-node";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { doctorCommand, render } from "../cli/doctor";
 import { certificateName } from "../components/ingress";
 import { bundle } from "../lib/bundle";
@@ -1626,6 +1626,28 @@ describe("a site before its first update", () => {
       ),
     ]);
     expect(inArea(found, "dns").every(({ verdict }) => verdict === "fault")).toBe(true);
+  });
+
+  it("has a line for a chart whose repository does not answer, and prints nothing beside its lines", async () => {
+    const closed = `127.0.0.1:${await closedPort()}`;
+    const printed = (["log", "warn", "error"] as const).map((name) => vi.spyOn(console, name));
+    onTestFinished(() => void vi.restoreAllMocks());
+    const mastodon = { repository: `http://${closed}`, version: "1.0.0" };
+    const { lines: found } = await examined(
+      ownCluster,
+      { charts: { ...chartsInFolders(), mastodon } },
+      { disks: "skip" },
+    );
+    expect(found.filter(({ what }) => what.startsWith("charts."))).toEqual([
+      {
+        area: "program",
+        what: "charts.mastodon",
+        verdict: "warning",
+        says: `http://${closed}/index.yaml does not answer (connect ECONNREFUSED ${closed}); an install or upgrade of it will fail`,
+        mend: "let this machine reach it, or name a mirror or a folder in homestead:charts.mastodon",
+      },
+    ]);
+    for (const print of printed) expect(print).not.toHaveBeenCalled();
   });
 
   it("with everything embedded has no vault to speak of", async () => {
