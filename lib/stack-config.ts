@@ -106,7 +106,8 @@ export function stacksIn(folder: string): string[] {
  * Reads one stack's configuration.
  *
  * @param options.configFile Another file in place of `Pulumi.<stack>.yaml`, as the CLI's `--config-file`.
- * @throws StackConfigError for a missing or unreadable file, and for a declared secret that stands in clear.
+ * @throws StackConfigError for a missing or unreadable file, for a declared secret that stands in clear, and for a value
+ *   that is not of its declared type.
  */
 export function readStackConfig(
   folder: string,
@@ -143,9 +144,15 @@ export function readStackConfig(
   }
   for (const [key, value] of own) {
     const declared = project.declarations.find((d) => d.key === key);
-    if (declared?.secret && !encrypted.safeParse(value).success) {
+    if (declared?.secret && !isEncrypted(value)) {
       throw new StackConfigError(
         `${path.basename(file)}: ${key} stands in clear, and is a secret; mend: pulumi config set --secret '${key}' --stack ${stack}`,
+      );
+    }
+    const fits = types[declared?.type ?? ""];
+    if (fits !== undefined && !fits.takes(value)) {
+      throw new StackConfigError(
+        `${path.basename(file)}: ${key} is ${shown(value)}, and Pulumi.yaml declares it as ${fits.name}; mend: write there ${fits.mend}`,
       );
     }
     put(key, value);
@@ -155,6 +162,44 @@ export function readStackConfig(
 
 /** `apex` -> `homestead:apex`; a key with a namespace stays as it is. */
 export const qualify = (key: string, project: string): string => (key.includes(":") ? key : `${project}:${key}`);
+
+/**
+ * What the CLI takes for a declared type before it runs the program (pkg/workspace/config.go): every scalar is a text to
+ * it, and what is encrypted as a whole is one, too. Types that are not here are not checked.
+ */
+const types: Partial<Record<string, { name: string; mend: string; takes: (value: unknown) => boolean }>> = {
+  string: { name: "a string", mend: "a single value", takes: isScalar },
+  integer: {
+    name: "an integer",
+    mend: "a whole number",
+    takes: (value) => isEncrypted(value) || (isScalar(value) && /^[+-]?\d+$/.test(toText(value))),
+  },
+  boolean: {
+    name: "a boolean",
+    mend: "true or false",
+    takes: (value) => isEncrypted(value) || (isScalar(value) && /^(true|false)$/.test(toText(value))),
+  },
+  object: {
+    name: "an object",
+    mend: "a mapping, one name a line below the key (JSON in quotes is a string)",
+    takes: (value) => !isScalar(value) && !Array.isArray(value),
+  },
+};
+
+const isEncrypted = (value: unknown): boolean => encrypted.safeParse(value).success;
+
+function isScalar(value: unknown): boolean {
+  return typeof value !== "object" || value === null || isEncrypted(value);
+}
+
+/** A value in a message; what is encrypted, or long, is not shown. */
+function shown(value: unknown): string {
+  if (isEncrypted(value)) return "an encrypted string";
+  if (Array.isArray(value)) return "a list";
+  if (!isScalar(value)) return "a mapping";
+  const text = JSON.stringify(value ?? "");
+  return text.length > 40 ? "a string" : text;
+}
 
 function parseFile<T extends z.ZodType>(file: string, shape: T): z.output<T> {
   let text: string;
@@ -181,7 +226,7 @@ const firstLine = (error: unknown) => (error instanceof Error ? error.message : 
 
 /** Puts a placeholder where `{secure: …}` stands, at any depth. */
 function withoutSecrets(value: unknown, name: string, placeholder: Placeholder): { value: unknown; secret: boolean } {
-  if (encrypted.safeParse(value).success) return { value: placeholder(name), secret: true };
+  if (isEncrypted(value)) return { value: placeholder(name), secret: true };
   if (Array.isArray(value)) {
     const items = value.map((item, i) => withoutSecrets(item, `${name}[${i}]`, placeholder));
     return { value: items.map((item) => item.value), secret: items.some((item) => item.secret) };

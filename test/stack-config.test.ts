@@ -1,7 +1,7 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { describe, expect, it } from "vitest";
-import { readProject, readStackConfig, stacksIn } from "../lib/stack-config";
+import { StackConfigError, readProject, readStackConfig, stacksIn } from "../lib/stack-config";
 import { temporaryFolder } from "./support/folders";
 
 function project(files: Record<string, string>): string {
@@ -101,6 +101,49 @@ describe("readStackConfig", () => {
     expect(() => read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": stack })).toThrow(
       /^Pulumi\.home\.yaml: shop:password stands in clear, and is a secret; mend: pulumi config set --secret 'shop:password' --stack home$/,
     );
+  });
+
+  // Tried with the CLI, which looks at it before it runs the program.
+  it.each([
+    [
+      "count: soon",
+      'shop:count is "soon", and Pulumi.yaml declares it as an integer; mend: write there a whole number',
+    ],
+    ["count: 1.5", "shop:count is 1.5, and Pulumi.yaml declares it as an integer; mend: write there a whole number"],
+    ["count:", 'shop:count is "", and Pulumi.yaml declares it as an integer; mend: write there a whole number'],
+    ["open: yes", 'shop:open is "yes", and Pulumi.yaml declares it as a boolean; mend: write there true or false'],
+    [
+      "required: {a: 1}",
+      "shop:required is a mapping, and Pulumi.yaml declares it as a string; mend: write there a single value",
+    ],
+    ...[
+      [`'{"b":1}'`, '"{\\"b\\":1}"'],
+      [`'{"endpoint":"http://192.0.2.9:9000","bucket":"v"}'`, "a string"],
+      ["[1]", "a list"],
+      ["{secure: v1:x}", "an encrypted string"],
+    ].map(([value = "", what = ""]) => [
+      `object: ${value}`,
+      `shop:object is ${what}, and Pulumi.yaml declares it as an object; mend: write there a mapping, one name a line below the key (JSON in quotes is a string)`,
+    ]),
+  ])("refuses what is not of its declared type, as the CLI does: %s", (line, message) => {
+    const files = { "Pulumi.yaml": schema, "Pulumi.home.yaml": `config:\n  shop:${line}\n` };
+    expect(() => read(files)).toThrow(new StackConfigError(`Pulumi.home.yaml: ${message}`));
+  });
+
+  it.each([
+    'count: "5"',
+    "count: {secure: v1:x}",
+    'open: "true"',
+    "open: false",
+    "required: 5",
+    "required: true",
+    "required:",
+    "object: {}",
+    "object: {password: {secure: v1:x}}",
+    "list: text",
+    "undeclared: [1]",
+  ])("takes what the CLI takes: %s", (line) => {
+    expect(() => read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": `config:\n  shop:${line}\n` })).not.toThrow();
   });
 
   it.each<[string, Record<string, string>, string | RegExp]>([
