@@ -9,11 +9,10 @@ import * as fs from "node:fs";
 import * as net from "node:net";
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
-import { parse as parseYaml } from "yaml";
 import * as z from "zod";
 import { bytesIn, folderLimit } from "./lib/blog-folder";
 import { identityFaults, identityFingerprint } from "./lib/identity";
-import { qualify } from "./lib/stack-config";
+import { configInFile, qualify } from "./lib/stack-config";
 import { images as publishedImages, charts as publishedCharts } from "./versions";
 import type { ChartName, ChartReference, ImageName } from "./versions";
 
@@ -569,15 +568,16 @@ export interface RawConfiguration {
   folder?: string;
 }
 
-/** The stack files of a folder, as the rules about files want them: stack -> its `config:` section. */
+/**
+ * The stack files of a folder, as the rules about files want them: stack -> its `config:` section.
+ *
+ * @throws StackConfigError if one is no such file, the other site's too
+ */
 export function readStackFiles(folder: string): Record<string, Record<string, unknown>> {
   const stackFiles: Record<string, Record<string, unknown>> = {};
   for (const stack of stackNames) {
-    const file = path.join(folder, `Pulumi.${stack}.yaml`);
-    if (fs.existsSync(file)) {
-      const parsed = parseYaml(fs.readFileSync(file, "utf8")) as { config?: Record<string, unknown> } | null;
-      stackFiles[stack] = parsed?.config ?? {};
-    }
+    const config = configInFile(folder, stack);
+    if (config !== undefined) stackFiles[stack] = config;
   }
   return stackFiles;
 }

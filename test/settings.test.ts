@@ -1,13 +1,22 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import * as tls from "node:tls";
+import * as pulumi from "@pulumi/pulumi";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import * as versions from "../versions";
 import { folderLimit } from "../lib/blog-folder";
 import { createSharedSecrets, identityFingerprint } from "../lib/identity";
 import { placeholderSecrets } from "../lib/plan/placeholders";
-import { SettingsError, formatFaults, nearest, parseSettings, requiredSecrets, sharedKeys } from "../settings";
+import {
+  SettingsError,
+  formatFaults,
+  nearest,
+  parseSettings,
+  readStackFiles,
+  requiredSecrets,
+  sharedKeys,
+} from "../settings";
 import type { Fault, RawConfiguration, StackName } from "../settings";
 import { configurationOf, secretValues } from "./support/configuration";
 import { temporaryFolder } from "./support/folders";
@@ -913,6 +922,30 @@ describe("dev refuses", () => {
         mend: `pulumi config set homestead:${key} dev --stack dev`,
       },
     ]);
+  });
+});
+
+describe("the other stack's file", () => {
+  it.each([
+    [
+      "two values of one key",
+      "config:\n  a: 1\n  a: 2\n",
+      "Pulumi.vps.yaml is not YAML: Map keys must be unique at line 3",
+    ],
+    ["a merge conflict", "config:\n<<<<<<< HEAD\n  a: 1\n", "Pulumi.vps.yaml is not YAML: "],
+    ["a list", "config: [a]\n", "Pulumi.vps.yaml: config: "],
+  ])("of %s is refused in one line that names it, without a stack trace of Pulumi's", (_what, text, message) => {
+    const folder = temporaryFolder();
+    fs.writeFileSync(path.join(folder, "Pulumi.vps.yaml"), text);
+    let thrown: unknown;
+    try {
+      readStackFiles(folder);
+    } catch (error) {
+      thrown = error;
+    }
+    expect((thrown as Error).message).toContain(message);
+    expect((thrown as Error).message).not.toContain("\n");
+    expect(pulumi.RunError.isInstance(thrown)).toBe(true);
   });
 });
 
