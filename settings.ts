@@ -218,6 +218,27 @@ const solverPart = z
   .record(z.string(), z.unknown(), allowed(aSolver))
   .refine((part) => Object.keys(part).length > 0, aSolver);
 
+/** What the CLI makes of a moment that stands in the file without quotes: YAML takes it for a timestamp. */
+const timestamp = /^(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}(?:\.\d+)?) ([+-]\d{2})(\d{2}) \S+$/;
+const moment = z.preprocess(
+  // CloudNativePG takes a blank for the T with a numeric zone only, not with a Z.
+  (value) =>
+    typeof value === "string"
+      ? value
+          .replace(/ \+0000 UTC$/, "Z")
+          .replace(timestamp, "$1T$2$3:$4")
+          .replace(" ", "T")
+      : value,
+  z
+    .string(allowed("a moment such as 2026-11-22T10:00:00Z"))
+    // Postgres reads a moment without a zone as the server's own time, which is nobody's intention.
+    .regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/, {
+      error: "a moment with its zone, such as 2026-11-22T10:00:00Z",
+      abort: true,
+    })
+    .refine(isMoment, "a moment that there is, with its zone, such as 2026-11-22T10:00:00Z"),
+);
+
 const schema = {
   // Shared by both sites (Pulumi.yaml).
   apex: hostName,
@@ -414,21 +435,7 @@ const schema = {
     )
     .prefault({ kind: "rules" }),
   restore: object({
-    to: z
-      .preprocess(
-        // What the CLI makes of a moment that stands in the file without quotes: YAML takes it for a timestamp. And
-        // CloudNativePG takes a blank for the T with a numeric zone only, not with a Z.
-        (value) => (typeof value === "string" ? value.replace(/ \+0000 UTC$/, "Z").replace(" ", "T") : value),
-        z
-          .string(allowed("a moment such as 2026-11-22T10:00:00Z"))
-          // Postgres reads a moment without a zone as the server's own time, which is nobody's intention.
-          .regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/, {
-            error: "a moment with its zone, such as 2026-11-22T10:00:00Z",
-            abort: true,
-          })
-          .refine(isMoment, "a moment that there is, with its zone, such as 2026-11-22T10:00:00Z"),
-      )
-      .optional(),
+    to: moment.optional(),
     from: z
       .string(allowed("an archive's name such as home-g1"))
       .regex(/^(home|vps|dev)-g[1-9][0-9]*$/, "an archive's name such as home-g1")
@@ -636,6 +643,7 @@ export function parseSettings(raw: RawConfiguration): Settings {
   const site = stack as StackName;
 
   const { values, secrets } = collect(raw, fault);
+  values.restore = asWritten(raw, values.restore);
   const parsed = all.safeParse(values);
   if (!parsed.success) for (const issue of parsed.error.issues) report(stack, issue, values, fault);
 
@@ -698,6 +706,20 @@ function fromText(text: string, rule: z.ZodType): unknown {
   }
 }
 
+/** A stack's own file, its keys with their project: `apex: …` in a file is `homestead:apex` to the CLI. */
+const ownFile = (raw: RawConfiguration, stack: string): Record<string, unknown> | undefined => {
+  const entries = raw.stackFiles?.[stack];
+  return entries && Object.fromEntries(Object.entries(entries).map(([key, v]) => [qualify(key, "homestead"), v]));
+};
+
+/** The CLI takes a timestamp without a zone for one of UTC, so it is refused as it stands in the file. */
+function asWritten(raw: RawConfiguration, restore: unknown): unknown {
+  const written = ownFile(raw, raw.stack)?.["homestead:restore"];
+  if (!isPlainObject(restore) || !isPlainObject(written) || typeof written.to !== "string") return restore;
+  const read = typeof restore.to === "string" && timestamp.test(restore.to);
+  return read && !moment.safeParse(written.to).success ? { ...restore, to: written.to } : restore;
+}
+
 /** Turns one of zod's issues into one of ours. */
 function report(stack: string, issue: z.core.$ZodIssue, values: Record<string, unknown>, fault: Report): void {
   const removeCommand = (key: string) =>
@@ -728,13 +750,7 @@ function report(stack: string, issue: z.core.$ZodIssue, values: Record<string, u
 
 /** Rules about the stack files themselves: shared values, strict mode, one cluster named by two stacks. */
 function fileFaults(raw: RawConfiguration, fault: Report): void {
-  // `apex: …` in a file is `homestead:apex` to the CLI.
-  const files = Object.fromEntries(
-    Object.entries(raw.stackFiles ?? {}).map(([stack, entries]) => [
-      stack,
-      Object.fromEntries(Object.entries(entries).map(([key, value]) => [qualify(key, "homestead"), value])),
-    ]),
-  );
+  const files = Object.fromEntries(stackNames.map((stack) => [stack, ownFile(raw, stack)]));
   for (const site of siteNames) {
     for (const key of sharedKeys) {
       const value = files[site]?.[`homestead:${key}`];

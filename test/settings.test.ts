@@ -246,9 +246,39 @@ describe("a moment to restore to", () => {
     ["2026-11-22 10:00:00Z", "2026-11-22T10:00:00Z"],
     ["2026-11-22 10:00:00.5+01:00", "2026-11-22T10:00:00.5+01:00"],
     ["2026-11-22 10:00:00 +0000 UTC", "2026-11-22T10:00:00Z"],
+    ["2026-11-22 10:00:00 +0100 +0100", "2026-11-22T10:00:00+01:00"],
+    ["2026-11-22 10:00:00.5 +0100 CET", "2026-11-22T10:00:00.5+01:00"],
     ["2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z"],
   ])("that is written %s is handed on as CloudNativePG reads it", (to, handedOn) => {
     expect(parseSettings(configurationOf("home", { restore: { to } })).restore.to).toBe(handedOn);
+  });
+
+  // The CLI reads each of them as a timestamp, and one without a zone as UTC.
+  const inFile = (written: string, read: string, key = "homestead:restore") => ({
+    ...configurationOf("home", { restore: { to: read } }),
+    stackFiles: { home: { "kubernetes:strictMode": "true", [key]: { to: written } } },
+  });
+
+  it.each([
+    ["2026-11-22", "2026-11-22 00:00:00 +0000 UTC"],
+    ["2026-11-22 10:00:00", "2026-11-22 10:00:00 +0000 UTC"],
+    ["2026-11-22T10:00:00", "2026-11-22 10:00:00 +0000 UTC"],
+  ])("without a zone in the file, %s, is refused as it stands there", (written, read) => {
+    for (const key of ["homestead:restore", "restore"]) {
+      expect(faultsOf(inFile(written, read, key))).toEqual([
+        {
+          key: "homestead:restore.to",
+          value: JSON.stringify(written),
+          allowed: "a moment with its zone, such as 2026-11-22T10:00:00Z",
+          mend: set("restore.to"),
+        },
+      ]);
+    }
+  });
+
+  it("with a zone in the file is the moment that the CLI hands over", () => {
+    const raw = inFile("2026-11-22T10:00:00+01:00", "2026-11-22 10:00:00 +0100 +0100");
+    expect(parseSettings(raw).restore.to).toBe("2026-11-22T10:00:00+01:00");
   });
 });
 
