@@ -539,6 +539,9 @@ const setCommand = (stack: string, key: string, secret = false): string => {
   return `pulumi config set ${secret ? "--secret " : ""}${nested}'homestead:${key}' ${secret ? "" : "<value> "}--stack ${stack}`;
 };
 
+const removeCommand = (stack: string, key: string): string =>
+  isShared(key) ? `remove ${key} from Pulumi.yaml` : `pulumi config rm --path 'homestead:${key}' --stack ${stack}`;
+
 /** The nearest known key, for a misspelt one. */
 export function nearest(key: string, known: readonly string[]): string | undefined {
   const distance = (a: string, b: string): number => {
@@ -722,8 +725,6 @@ function asWritten(raw: RawConfiguration, restore: unknown): unknown {
 
 /** Turns one of zod's issues into one of ours. */
 function report(stack: string, issue: z.core.$ZodIssue, values: Record<string, unknown>, fault: Report): void {
-  const removeCommand = (key: string) =>
-    isShared(key) ? `remove ${key} from Pulumi.yaml` : `pulumi config rm --path 'homestead:${key}' --stack ${stack}`;
   const where = (parts: PropertyKey[]) =>
     parts
       .map((p, i) => {
@@ -737,7 +738,7 @@ function report(stack: string, issue: z.core.$ZodIssue, values: Record<string, u
   if (issue.code === "unrecognized_keys") {
     for (const key of issue.keys) {
       const path = [...issue.path, key];
-      fault(where(path), at(path), issue.message, removeCommand(where(path)));
+      fault(where(path), at(path), issue.message, removeCommand(stack, where(path)));
     }
     return;
   }
@@ -910,7 +911,9 @@ function blogFolderFaults(site: StackName, folder: string, value: string, fault:
     "blog.path",
     value,
     `a folder of at most ${folderLimit} bytes, as much as a ConfigMap holds; this one has ${bytes}`,
-    `build an image of the blog, then: pulumi config set homestead:blog '{"kind":"image","image":"<image>"}' --stack ${site}`,
+    // By their paths: a declared object takes no JSON text.
+    `build an image of the blog, then: ${setCommand(site, "blog.kind").replace("<value>", "image")} && ` +
+      `${setCommand(site, "blog.image")} && ${removeCommand(site, "blog.path")}`,
   );
 }
 

@@ -174,7 +174,9 @@ describe("a blog folder", () => {
         key: "homestead:blog.path",
         value: JSON.stringify(folder),
         allowed: `a folder of at most ${folderLimit} bytes, as much as a ConfigMap holds; this one has ${folderLimit + 1}`,
-        mend: `build an image of the blog, then: pulumi config set homestead:blog '{"kind":"image","image":"<image>"}' --stack home`,
+        mend:
+          "build an image of the blog, then: pulumi config set --path 'homestead:blog.kind' image --stack home && " +
+          `${set("blog.image")} && ${remove("blog.path")}`,
       },
     ]);
   });
