@@ -680,6 +680,7 @@ function collect(raw: RawConfiguration, fault: Report) {
   const secrets: Partial<Record<SecretKey, string>> = {};
   const secretNames: readonly string[] = [...requiredSecrets, ...optionalSecrets];
   const known = [...configKeys, ...secretNames];
+  const own = ownFile(raw, raw.stack);
   for (const [full, text] of Object.entries(raw.config)) {
     const [project, key = ""] = full.split(/:(.*)/s);
     if (project !== "homestead") continue;
@@ -692,7 +693,9 @@ function collect(raw: RawConfiguration, fault: Report) {
         key,
         value,
         `a key of this project${near ? `; did you mean ${near}?` : " (README, Configuration)"}`,
-        `pulumi config rm 'homestead:${key}' --stack ${raw.stack}`,
+        own && !(full in own)
+          ? `rename or remove ${key} in Pulumi.yaml`
+          : `pulumi config rm '${full}' --stack ${raw.stack}`,
       );
     }
   }

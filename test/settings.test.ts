@@ -1004,6 +1004,14 @@ describe("the stack files", () => {
     ]);
   });
 
+  it("that do not hold a misspelt key leave it to be mended in Pulumi.yaml, where `config rm` changes nothing", () => {
+    const raw = configurationOf("home", { leaseGrase: "600" });
+    const mends = (file: Record<string, unknown>) =>
+      faultsOf({ ...raw, stackFiles: { home: { ...strict, ...file } } }).map(({ mend }) => mend);
+    expect(mends({})).toEqual(["rename or remove leaseGrase in Pulumi.yaml"]);
+    expect(mends({ leaseGrase: 600 })).toEqual(["pulumi config rm 'homestead:leaseGrase' --stack home"]);
+  });
+
   it("may hold one in dev", () => {
     expect(() =>
       parseSettings({ ...configurationOf("dev"), stackFiles: { dev: { ...strict, "homestead:apex": "a.b" } } }),
