@@ -109,21 +109,21 @@ function isLabelKey(key: string): boolean {
 }
 /** Labels that the API server would refuse, when the namespace is there already. */
 const labelsOf = (what: string) =>
-  z
-    .record(
-      z.string(),
-      z
-        .string(allowed("a label's value"))
-        .refine(
-          (value) => value === "" || labelText.test(value),
-          "a label's value: at most 63 letters, digits, -, _ and ., the first and the last a letter or a digit",
-        ),
-      allowed(what),
-    )
-    .refine(
-      (labels) => Object.keys(labels).every(isLabelKey),
-      `${what}, whose keys are at most 63 letters, digits, -, _ and ., behind a host name and / or alone`,
-    );
+  z.record(
+    z.string().refine(isLabelKey),
+    z
+      .string(allowed("a label's value"))
+      .refine(
+        (value) => value === "" || labelText.test(value),
+        "a label's value: at most 63 letters, digits, -, _ and ., the first and the last a letter or a digit",
+      ),
+    {
+      error: (issue) =>
+        issue.code === "invalid_key"
+          ? `${what}, whose keys are at most 63 letters, digits, -, _ and ., behind a host name and / or alone`
+          : what,
+    },
+  );
 /** One certificate or several, and each can be read. */
 function isPem(text: string): boolean {
   const blocks = text.match(/-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----/gs) ?? [];
@@ -745,11 +745,37 @@ function report(stack: string, issue: z.core.$ZodIssue, values: Record<string, u
     }
     return;
   }
-  if (issue.code === "invalid_union" && issue.path.length > 0 && typeof at(issue.path) === "object") {
-    fault(where([...issue.path, "kind"]), at([...issue.path, "kind"]), issue.message);
-    return;
-  }
-  fault(where(issue.path), at(issue.path), issue.message);
+  const key = where(issue.path);
+  const value = at(issue.path);
+  if (issue.code === "invalid_key") return fault(key, value, issue.message, removeCommand(stack, key));
+  const [first, last] = [issue.path[0] as ConfigKey, issue.path.at(-1)];
+  const whole = last === "kind" && value === undefined && schema[first].safeParse(undefined).success;
+  const what = `${issue.message}${whole ? "; what a stack sets takes the place of the whole default" : ""}`;
+  fault(key, value, what, mendFor(stack, key, value, issue));
+}
+
+/** A required object begins with this leaf. */
+const firstLeaves: Partial<Record<string, string>> = {
+  cluster: "context",
+  storage: "kind",
+  vault: "endpoint",
+  media: "endpoint",
+  ingress: "address",
+  certificates: "kind",
+};
+
+/** What `config set` can do: it writes leaves, and takes digits, true and false for no text unless it is told. */
+function mendFor(stack: string, key: string, value: unknown, issue: z.core.$ZodIssue): string {
+  const leaf = firstLeaves[key];
+  if (leaf !== undefined && value === undefined) return setCommand(stack, `${key}.${leaf}`);
+  const expected = issue.code === "invalid_type" ? issue.expected : undefined;
+  const noLeaf =
+    (expected !== undefined && ["object", "record", "array"].includes(expected)) ||
+    (issue.code === "invalid_union" && issue.path.at(-1) !== "kind") ||
+    typeof value === "object";
+  if (!isShared(key) && noLeaf) return `edit ${key} in Pulumi.${stack}.yaml`;
+  const command = setCommand(stack, key);
+  return expected === "string" && value !== undefined ? command.replace("--path ", "--path --type string ") : command;
 }
 
 /** Rules about the stack files themselves: shared values, strict mode, one cluster named by two stacks. */

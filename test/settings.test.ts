@@ -36,6 +36,9 @@ function faultsOf(raw: RawConfiguration): Fault[] {
 const set = (key: string, stack: StackName = "home") =>
   `pulumi config set ${/[.[]/.test(key) ? "--path " : ""}'homestead:${key}' <value> --stack ${stack}`;
 const remove = (key: string) => `pulumi config rm --path 'homestead:${key}' --stack home`;
+/** Where `config set` would make a number of digits. */
+const asText = (key: string) => set(key).replace("--path", "--path --type string");
+const editOwn = (key: string) => `edit ${key} in Pulumi.home.yaml`;
 const edit = (key: string) => `edit ${key} in Pulumi.yaml`;
 const fromOther = (key: string, stack = "home") =>
   `npx homestead identity create (a new server) or copy it from the other stack: pulumi config get homestead:${key} --stack <other> | pulumi config set --secret homestead:${key} --stack ${stack}`;
@@ -375,7 +378,14 @@ rule(
 
 // The cluster and its storage.
 const context = "the name of a context in your kubeconfig";
-rule("no cluster", { cluster: undefined }, "cluster", "(not set)", "an object with context, kubeconfig, uid");
+rule(
+  "no cluster",
+  { cluster: undefined },
+  "cluster",
+  "(not set)",
+  "an object with context, kubeconfig, uid",
+  set("cluster.context"),
+);
 rule("a cluster without a context", { cluster: {} }, "cluster.context", "(not set)", context);
 rule("an empty context", { cluster: { context: "" } }, "cluster.context", '""', context);
 rule("an empty kubeconfig", { cluster: { context: "a", kubeconfig: "" } }, "cluster.kubeconfig", '""', "a path");
@@ -431,7 +441,14 @@ rule(
   "a Kubernetes quantity such as 10Gi",
 );
 rule("a size of nothing", { sizes: { queue: "0Gi" } }, "sizes.queue", '"0Gi"', "a Kubernetes quantity such as 10Gi");
-rule("a size as a number", { sizes: { queue: 5 } }, "sizes.queue", "5", "a Kubernetes quantity such as 10Gi");
+rule(
+  "a size as a number",
+  { sizes: { queue: 5 } },
+  "sizes.queue",
+  "5",
+  "a Kubernetes quantity such as 10Gi",
+  asText("sizes.queue"),
+);
 
 // Buckets.
 const url = "a URL such as https://s3.example.net, without query";
@@ -486,6 +503,7 @@ rule(
   "ingress.labels.a",
   "1",
   "a label's value",
+  asText("ingress.labels.a"),
 );
 const labelValue =
   "a label's value: at most 63 letters, digits, -, _ and ., the first and the last a letter or a digit";
@@ -500,16 +518,26 @@ rule(
 rule(
   "a label's key with a blank",
   { ingress: { address: "203.0.113.1", labels: { "app name": "traefik" } } },
-  "ingress.labels",
-  '{"app name":"traefik"}',
+  "ingress.labels.app name",
+  '"traefik"',
   `labels of the Traefik pods, ${labelKeys}`,
+  remove("ingress.labels.app name"),
 );
 rule(
   "a label's key of two parts too many",
   { monitoring: { kind: "rules", labels: { "a.example/b/c": "" } } },
-  "monitoring.labels",
-  '{"a.example/b/c":""}',
+  'monitoring.labels["a.example/b/c"]',
+  '""',
   `labels such as {release: prometheus}, ${labelKeys}`,
+  remove('monitoring.labels["a.example/b/c"]'),
+);
+rule(
+  "labels as JSON in a text, as config set writes them",
+  { ingress: { address: "203.0.113.1", labels: '{"a":"b"}' } },
+  "ingress.labels",
+  '"{\\"a\\":\\"b\\"}"',
+  "labels of the Traefik pods",
+  editOwn("ingress.labels"),
 );
 rule(
   "an unknown kind of certificate",
@@ -519,8 +547,22 @@ rule(
   certificates,
 );
 rule("certificates without a kind", { certificates: {} }, "certificates.kind", "(not set)", certificates);
-rule("certificates as a word", { certificates: "acme" }, "certificates", '"acme"', certificates);
-rule("no certificates", { certificates: undefined }, "certificates", "(not set)", certificates);
+rule(
+  "certificates as a word",
+  { certificates: "acme" },
+  "certificates",
+  '"acme"',
+  certificates,
+  editOwn("certificates"),
+);
+rule(
+  "no certificates",
+  { certificates: undefined },
+  "certificates",
+  "(not set)",
+  certificates,
+  set("certificates.kind"),
+);
 rule(
   "ACME without an e-mail address",
   { certificates: { kind: "acme" } },
@@ -559,13 +601,21 @@ rule(
 );
 const acme = { kind: "acme", email: "a@b" };
 const solver = "a solver of cert-manager's, with http01 or with dns01, such as {dns01: {...}}";
-rule("a solver of no kind", { certificates: { ...acme, solver: {} } }, "certificates.solver", "{}", solver);
+rule(
+  "a solver of no kind",
+  { certificates: { ...acme, solver: {} } },
+  "certificates.solver",
+  "{}",
+  solver,
+  editOwn("certificates.solver"),
+);
 rule(
   "a solver of both kinds",
   { certificates: { ...acme, solver: { http01: { ingress: {} }, dns01: { cloudflare: {} } } } },
   "certificates.solver",
   '{"http01":{"ingress":{}},"dns01":{"cloudflare":{}}}',
   solver,
+  editOwn("certificates.solver"),
 );
 rule(
   "a solver as a word",
@@ -573,6 +623,7 @@ rule(
   "certificates.solver.dns01",
   '"cloudflare"',
   solver,
+  editOwn("certificates.solver.dns01"),
 );
 rule(
   "an issuer of no kind",
@@ -587,6 +638,13 @@ rule(
   "blog.kind",
   '"wordpress"',
   "an object whose kind is folder or image",
+);
+rule(
+  "a blog of a path alone, as config set --path writes it",
+  { blog: { path: "blog" } },
+  "blog.kind",
+  "(not set)",
+  "an object whose kind is folder or image; what a stack sets takes the place of the whole default",
 );
 rule(
   "a blog folder without a page",
@@ -710,6 +768,7 @@ rule(
   "ingress.labels",
   "{}",
   "labels of the Traefik pods, one at least",
+  editOwn("ingress.labels"),
 );
 rule(
   "an address that is no URL after all",
@@ -745,6 +804,7 @@ rule(
   "network.privateEgress",
   '"10.0.0.0/8"',
   "a list of address ranges",
+  editOwn("network.privateEgress"),
 );
 rule(
   "a verification from elsewhere",
