@@ -651,9 +651,9 @@ export function parseSettings(raw: RawConfiguration): Settings {
   if (!parsed.success) for (const issue of parsed.error.issues) report(stack, issue, values, fault);
 
   for (const key of requiredSecrets) {
-    if (!secrets[key]) fault(key, undefined, "a secret", secretMend(stack, key));
+    if (!secrets[key]) fault(key, undefined, "a secret", secretMend(stack, key, secrets));
   }
-  for (const f of identityFaults(secrets)) fault(f.key, "[secret]", f.allowed, secretMend(stack, f.key));
+  for (const f of identityFaults(secrets)) fault(f.key, "[secret]", f.allowed, secretMend(stack, f.key, secrets));
   fileFaults(raw, fault);
 
   ruleFaults(site, parsed.success ? parsed.data : readable(values), secrets, fault, raw.folder ?? __dirname);
@@ -663,10 +663,15 @@ export function parseSettings(raw: RawConfiguration): Settings {
 
 type Report = (key: string, value: unknown, what: string, mend?: string) => void;
 
-const secretMend = (stack: string, key: string): string =>
-  (identityKeys as readonly string[]).includes(key) || key === "databasePassword" || key === "ownerPassword"
-    ? `npx homestead identity create (a new server) or copy it from the other stack: pulumi config get homestead:${key} --stack <other> | pulumi config set --secret homestead:${key} --stack ${stack}`
-    : setCommand(stack, key, true);
+/** `identity create` refuses where one of its secrets is set: it is offered where none is. */
+function secretMend(stack: string, key: string, secrets: Partial<Record<SecretKey, string>>): string {
+  const made: readonly SecretKey[] = [...identityKeys, "databasePassword", "ownerPassword"];
+  if (!(made as readonly string[]).includes(key)) return setCommand(stack, key, true);
+  const other = siteNames.find((name) => stack !== "dev" && name !== stack) ?? "<other>";
+  if (made.every((name) => !secrets[name]))
+    return `\`npx homestead identity create\` (a new server), or \`npx homestead identity copy ${other} ${stack}\``;
+  return `pulumi config get homestead:${key} --stack ${other} | pulumi config set --secret homestead:${key} --stack ${stack}`;
+}
 
 /** The keys that are right by themselves, so that a fault elsewhere does not hide what is wrong between them. */
 function readable(values: Record<string, unknown>): Partial<Parsed> {

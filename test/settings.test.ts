@@ -40,8 +40,8 @@ const remove = (key: string) => `pulumi config rm --path 'homestead:${key}' --st
 const asText = (key: string) => set(key).replace("--path", "--path --type string");
 const editOwn = (key: string) => `edit ${key} in Pulumi.home.yaml`;
 const edit = (key: string) => `edit ${key} in Pulumi.yaml`;
-const fromOther = (key: string, stack = "home") =>
-  `npx homestead identity create (a new server) or copy it from the other stack: pulumi config get homestead:${key} --stack <other> | pulumi config set --secret homestead:${key} --stack ${stack}`;
+const fromOther = (key: string) =>
+  `pulumi config get homestead:${key} --stack vps | pulumi config set --secret homestead:${key} --stack home`;
 
 describe("a committed stack file", () => {
   it.each(["home", "vps", "dev"] as const)("of %s is a working example", (stack) => {
@@ -1184,6 +1184,15 @@ describe("all faults come out as one error", () => {
 });
 
 describe("secrets", () => {
+  it("of a server that has none yet are to be made or copied all at once", () => {
+    const names = requiredSecrets.filter((key) => !/^(vault|media)/.test(key));
+    const faults = faultsOf(configurationOf("vps", Object.fromEntries(names.map((key) => [key, undefined]))));
+    expect(faults.map(({ key }) => key)).toEqual(names.map((key) => `homestead:${key}`));
+    for (const { mend } of faults) {
+      expect(mend).toBe("`npx homestead identity create` (a new server), or `npx homestead identity copy home vps`");
+    }
+  });
+
   it("are never shown, whatever is wrong with them", () => {
     const values = Object.fromEntries(requiredSecrets.map((key) => [key, `broken ${key} 'value'`]));
     const text = formatFaults("home", faultsOf(configurationOf("home", values)));
