@@ -542,21 +542,23 @@ const setCommand = (stack: string, key: string, secret = false): string => {
 const removeCommand = (stack: string, key: string): string =>
   isShared(key) ? `remove ${key} from Pulumi.yaml` : `pulumi config rm --path 'homestead:${key}' --stack ${stack}`;
 
+/** How many letters are to be put in, left out or changed to make one of the other. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(
+        Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)),
+      );
+    }
+    row = next;
+  }
+  return row[b.length] ?? Infinity;
+}
+
 /** The nearest known key, for a misspelt one. */
 export function nearest(key: string, known: readonly string[]): string | undefined {
-  const distance = (a: string, b: string): number => {
-    let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-    for (let i = 1; i <= a.length; i++) {
-      const next = [i];
-      for (let j = 1; j <= b.length; j++) {
-        next.push(
-          Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)),
-        );
-      }
-      row = next;
-    }
-    return row[b.length] ?? Infinity;
-  };
   const ranked = known
     .map((k) => ({ k, d: distance(key.toLowerCase(), k.toLowerCase()) }))
     .sort((x, y) => x.d - y.d)[0];
@@ -628,7 +630,7 @@ export function parseSettings(raw: RawConfiguration): Settings {
       : show(value);
   const fault = (key: string, value: unknown, what: string, mend?: string) =>
     faults.push({
-      key: key.startsWith("kubernetes:") ? key : `homestead:${key}`,
+      key: key.startsWith("kubernetes:") || isOfAlike(key) ? key : `homestead:${key}`,
       value: shown(key, value),
       allowed: what,
       mend: mend ?? setCommand(stack, key),
@@ -679,28 +681,41 @@ function readable(values: Record<string, unknown>): Partial<Parsed> {
   return Object.fromEntries(each.flatMap(([key, result]) => (result.success ? [[key, result.data]] : [])));
 }
 
+/** A key of a project whose name is ours but for a letter or two: the CLI takes it, and nobody reads it. */
+const isOfAlike = (key: string): boolean => {
+  const [project] = key.split(":");
+  return project !== undefined && project !== key && project !== "homestead" && distance(project, "homestead") <= 2;
+};
+
 /** Splits the raw texts into plain values (JSON where the schema wants structure) and secrets; names unknown keys. */
 function collect(raw: RawConfiguration, fault: Report) {
   const values: Record<string, unknown> = {};
   const secrets: Partial<Record<SecretKey, string>> = {};
   const secretNames: readonly string[] = [...requiredSecrets, ...optionalSecrets];
   const known = [...configKeys, ...secretNames];
+  const isNearSecret = (key: string) => secretNames.includes(nearest(key, known) ?? "");
   const own = ownFile(raw, raw.stack);
   for (const [full, text] of Object.entries(raw.config)) {
     const [project, key = ""] = full.split(/:(.*)/s);
+    const remove =
+      own && !(full in own)
+        ? `rename or remove ${project === "homestead" ? key : full} in Pulumi.yaml`
+        : `pulumi config rm '${full}' --stack ${raw.stack}`;
+    if (isOfAlike(full)) {
+      const value = raw.secretKeys?.includes(full) || isNearSecret(key) ? "[secret]" : text;
+      fault(full, value, `a key of this project; did you mean homestead:${key}?`, remove);
+    }
     if (project !== "homestead") continue;
     if (secretNames.includes(key)) secrets[key as SecretKey] = text;
     else if ((configKeys as string[]).includes(key)) values[key] = fromText(text, schema[key as ConfigKey]);
     else {
       const near = nearest(key, known);
-      const value = secretNames.includes(near ?? "") ? "[secret]" : text;
+      const value = isNearSecret(key) ? "[secret]" : text;
       fault(
         key,
         value,
         `a key of this project${near ? `; did you mean ${near}?` : " (README, Configuration)"}`,
-        own && !(full in own)
-          ? `rename or remove ${key} in Pulumi.yaml`
-          : `pulumi config rm '${full}' --stack ${raw.stack}`,
+        remove,
       );
     }
   }

@@ -1017,6 +1017,40 @@ describe("dev refuses", () => {
   });
 });
 
+describe("a misspelt project", () => {
+  const withKey = (key: string, more: Partial<RawConfiguration> = {}): RawConfiguration => {
+    const raw = configurationOf("home");
+    return { ...raw, ...more, config: { ...raw.config, [key]: "hidden" } };
+  };
+
+  it.each(["homestaed", "homested", "Homestead"])(
+    "%s is asked about: the CLI takes its keys, and nobody reads them",
+    (project) => {
+      expect(faultsOf(withKey(`${project}:archiveInterval`))).toEqual([
+        {
+          key: `${project}:archiveInterval`,
+          value: '"hidden"',
+          allowed: "a key of this project; did you mean homestead:archiveInterval?",
+          mend: `pulumi config rm '${project}:archiveInterval' --stack home`,
+        },
+      ]);
+    },
+  );
+
+  it("does not show a secret", () => {
+    for (const raw of [
+      withKey("homestaed:vaultSecretAccessKey"),
+      withKey("homestaed:x", { secretKeys: ["homestaed:x"] }),
+    ]) {
+      expect(faultsOf(raw)).toEqual([expect.objectContaining({ value: "[secret]" })]);
+    }
+  });
+
+  it.each(["kubernetes", "pulumi", "random", "command", "tls"])("is none of another's, such as %s", (project) => {
+    expect(() => parseSettings(withKey(`${project}:x`))).not.toThrow();
+  });
+});
+
 describe("the other stack's file", () => {
   it.each([
     [
