@@ -658,6 +658,11 @@ export function parseSettings(raw: RawConfiguration): Settings {
   for (const f of identityFaults(secrets)) fault(f.key, "[secret]", f.allowed, secretMend(stack, f.key, secrets));
   fileFaults(raw, fault);
 
+  // Of what is written, so that a misspelt site beside it does not hide it.
+  if (site !== "dev" && isPlainObject(values.generations))
+    for (const name of siteNames)
+      if (values.generations[name] === undefined)
+        fault(`generations.${name}`, undefined, "a whole number of 1 or more");
   ruleFaults(site, parsed.success ? parsed.data : readable(values), secrets, fault, raw.folder ?? __dirname);
   if (parsed.success && faults.length === 0) return decide(site, parsed.data, secrets);
   throw new SettingsError(stack, faults);
@@ -866,9 +871,6 @@ function ruleFaults(
   } else {
     if (s.activeSite === "dev") fault("activeSite", s.activeSite, "home or vps");
     if (s.founder === "dev") fault("founder", s.founder, "home or vps");
-    for (const name of siteNames)
-      if (s.generations && s.generations[name] === undefined)
-        fault(`generations.${name}`, undefined, "a whole number of 1 or more");
     if (s.objectStore === "embedded") {
       fault(
         "objectStore",

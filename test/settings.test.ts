@@ -1168,6 +1168,14 @@ describe("the stack files", () => {
 });
 
 describe("all faults come out as one error", () => {
+  it("a misspelt site among the generations and the one that is missing for it", () => {
+    const faults = faultsOf(configurationOf("home", { generations: { home: 1, vsp: 1 } }));
+    expect(faults.map(({ key, value }) => [key, value])).toEqual([
+      ["homestead:generations.vsp", "1"],
+      ["homestead:generations.vps", "(not set)"],
+    ]);
+  });
+
   const everything = configurationOf("home", {
     apexx: "x",
     webHost: apex,
