@@ -102,9 +102,11 @@ const ipAddress = z
   .refine((v) => net.isIP(v) !== 0 || hostName.safeParse(v).success, "an IP address or a host name");
 /** What Kubernetes takes as a label's key, and as its value (kubernetes.io, "Labels and Selectors"). */
 const labelText = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+/** A label's key may have one before its name. */
+const dnsSubdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 function isLabelKey(key: string): boolean {
   const [prefix, text] = key.includes("/") ? key.split(/\/(.*)/s) : [undefined, key];
-  const prefixed = prefix === undefined || (prefix.length <= 253 && /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(prefix));
+  const prefixed = prefix === undefined || (prefix.length <= 253 && dnsSubdomain.test(prefix));
   return prefixed && labelText.test(text ?? "");
 }
 /** Labels that the API server would refuse, when the namespace is there already. */
@@ -290,7 +292,10 @@ const schema = {
     media: kubeName.optional(),
   }),
   sizes: object({
-    database: quantity.default("10Gi"),
+    // Its log alone may take 1 GB (max_wal_size, components/postgres.ts).
+    database: quantity
+      .refine((text) => !text.endsWith("Mi") || parseInt(text, 10) >= 1024, "1Gi or more")
+      .default("10Gi"),
     queue: quantity.default("2Gi"),
     objectStore: quantity.default("10Gi"),
     media: quantity.default("50Gi"),

@@ -119,6 +119,7 @@ describe("parseSettings", () => {
   });
 
   it.each<[string, Record<string, unknown>]>([
+    ["a database of 1024Mi", { sizes: { database: "1024Mi" } }],
     ["an IPv6 address", { ingress: { address: "2001:db8::1" } }],
     ["a host name as the address", { ingress: { address: "home.example.net" } }],
     ["an IPv6 range", { network: { privateEgress: ["fd00::/8", "10.0.0.0/8"] } }],
@@ -440,6 +441,7 @@ rule(
   '"10"',
   "a Kubernetes quantity such as 10Gi",
 );
+rule("a database of next to nothing", { sizes: { database: "1Mi" } }, "sizes.database", '"1Mi"', "1Gi or more");
 rule("a size of nothing", { sizes: { queue: "0Gi" } }, "sizes.queue", '"0Gi"', "a Kubernetes quantity such as 10Gi");
 rule(
   "a size as a number",
@@ -538,6 +540,14 @@ rule(
   '"{\\"a\\":\\"b\\"}"',
   "labels of the Traefik pods",
   editOwn("ingress.labels"),
+);
+rule(
+  "a label's key behind a host name with two dots",
+  { monitoring: { kind: "rules", labels: { "a..b/c": "" } } },
+  'monitoring.labels["a..b/c"]',
+  '""',
+  `labels such as {release: prometheus}, ${labelKeys}`,
+  remove('monitoring.labels["a..b/c"]'),
 );
 rule(
   "an unknown kind of certificate",
