@@ -9,11 +9,10 @@ import * as fs from "node:fs";
 import * as net from "node:net";
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
-import { parse as parseYaml } from "yaml";
 import * as z from "zod";
 import { bytesIn, folderLimit } from "./lib/blog-folder";
 import { identityFaults, identityFingerprint } from "./lib/identity";
-import { qualify } from "./lib/stack-config";
+import { configInFile, qualify } from "./lib/stack-config";
 import { images as publishedImages, charts as publishedCharts } from "./versions";
 import type { ChartName, ChartReference, ImageName } from "./versions";
 
@@ -103,28 +102,30 @@ const ipAddress = z
   .refine((v) => net.isIP(v) !== 0 || hostName.safeParse(v).success, "an IP address or a host name");
 /** What Kubernetes takes as a label's key, and as its value (kubernetes.io, "Labels and Selectors"). */
 const labelText = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+/** A label's key may have one before its name. */
+const dnsSubdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 function isLabelKey(key: string): boolean {
   const [prefix, text] = key.includes("/") ? key.split(/\/(.*)/s) : [undefined, key];
-  const prefixed = prefix === undefined || (prefix.length <= 253 && /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(prefix));
+  const prefixed = prefix === undefined || (prefix.length <= 253 && dnsSubdomain.test(prefix));
   return prefixed && labelText.test(text ?? "");
 }
 /** Labels that the API server would refuse, when the namespace is there already. */
 const labelsOf = (what: string) =>
-  z
-    .record(
-      z.string(),
-      z
-        .string(allowed("a label's value"))
-        .refine(
-          (value) => value === "" || labelText.test(value),
-          "a label's value: at most 63 letters, digits, -, _ and ., the first and the last a letter or a digit",
-        ),
-      allowed(what),
-    )
-    .refine(
-      (labels) => Object.keys(labels).every(isLabelKey),
-      `${what}, whose keys are at most 63 letters, digits, -, _ and ., behind a host name and / or alone`,
-    );
+  z.record(
+    z.string().refine(isLabelKey),
+    z
+      .string(allowed("a label's value"))
+      .refine(
+        (value) => value === "" || labelText.test(value),
+        "a label's value: at most 63 letters, digits, -, _ and ., the first and the last a letter or a digit",
+      ),
+    {
+      error: (issue) =>
+        issue.code === "invalid_key"
+          ? `${what}, whose keys are at most 63 letters, digits, -, _ and ., behind a host name and / or alone`
+          : what,
+    },
+  );
 /** One certificate or several, and each can be read. */
 function isPem(text: string): boolean {
   const blocks = text.match(/-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----/gs) ?? [];
@@ -219,6 +220,27 @@ const solverPart = z
   .record(z.string(), z.unknown(), allowed(aSolver))
   .refine((part) => Object.keys(part).length > 0, aSolver);
 
+/** What the CLI makes of a moment that stands in the file without quotes: YAML takes it for a timestamp. */
+const timestamp = /^(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}(?:\.\d+)?) ([+-]\d{2})(\d{2}) \S+$/;
+const moment = z.preprocess(
+  // CloudNativePG takes a blank for the T with a numeric zone only, not with a Z.
+  (value) =>
+    typeof value === "string"
+      ? value
+          .replace(/ \+0000 UTC$/, "Z")
+          .replace(timestamp, "$1T$2$3:$4")
+          .replace(" ", "T")
+      : value,
+  z
+    .string(allowed("a moment such as 2026-11-22T10:00:00Z"))
+    // Postgres reads a moment without a zone as the server's own time, which is nobody's intention.
+    .regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/, {
+      error: "a moment with its zone, such as 2026-11-22T10:00:00Z",
+      abort: true,
+    })
+    .refine(isMoment, "a moment that there is, with its zone, such as 2026-11-22T10:00:00Z"),
+);
+
 const schema = {
   // Shared by both sites (Pulumi.yaml).
   apex: hostName,
@@ -270,7 +292,10 @@ const schema = {
     media: kubeName.optional(),
   }),
   sizes: object({
-    database: quantity.default("10Gi"),
+    // Its log alone may take 1 GB (max_wal_size, components/postgres.ts).
+    database: quantity
+      .refine((text) => !text.endsWith("Mi") || parseInt(text, 10) >= 1024, "1Gi or more")
+      .default("10Gi"),
     queue: quantity.default("2Gi"),
     objectStore: quantity.default("10Gi"),
     media: quantity.default("50Gi"),
@@ -415,21 +440,7 @@ const schema = {
     )
     .prefault({ kind: "rules" }),
   restore: object({
-    to: z
-      .preprocess(
-        // What the CLI makes of a moment that stands in the file without quotes: YAML takes it for a timestamp. And
-        // CloudNativePG takes a blank for the T with a numeric zone only, not with a Z.
-        (value) => (typeof value === "string" ? value.replace(/ \+0000 UTC$/, "Z").replace(" ", "T") : value),
-        z
-          .string(allowed("a moment such as 2026-11-22T10:00:00Z"))
-          // Postgres reads a moment without a zone as the server's own time, which is nobody's intention.
-          .regex(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$/, {
-            error: "a moment with its zone, such as 2026-11-22T10:00:00Z",
-            abort: true,
-          })
-          .refine(isMoment, "a moment that there is, with its zone, such as 2026-11-22T10:00:00Z"),
-      )
-      .optional(),
+    to: moment.optional(),
     from: z
       .string(allowed("an archive's name such as home-g1"))
       .regex(/^(home|vps|dev)-g[1-9][0-9]*$/, "an archive's name such as home-g1")
@@ -533,21 +544,26 @@ const setCommand = (stack: string, key: string, secret = false): string => {
   return `pulumi config set ${secret ? "--secret " : ""}${nested}'homestead:${key}' ${secret ? "" : "<value> "}--stack ${stack}`;
 };
 
+const removeCommand = (stack: string, key: string): string =>
+  isShared(key) ? `remove ${key} from Pulumi.yaml` : `pulumi config rm --path 'homestead:${key}' --stack ${stack}`;
+
+/** How many letters are to be put in, left out or changed to make one of the other. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(
+        Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)),
+      );
+    }
+    row = next;
+  }
+  return row[b.length] ?? Infinity;
+}
+
 /** The nearest known key, for a misspelt one. */
 export function nearest(key: string, known: readonly string[]): string | undefined {
-  const distance = (a: string, b: string): number => {
-    let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-    for (let i = 1; i <= a.length; i++) {
-      const next = [i];
-      for (let j = 1; j <= b.length; j++) {
-        next.push(
-          Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)),
-        );
-      }
-      row = next;
-    }
-    return row[b.length] ?? Infinity;
-  };
   const ranked = known
     .map((k) => ({ k, d: distance(key.toLowerCase(), k.toLowerCase()) }))
     .sort((x, y) => x.d - y.d)[0];
@@ -569,15 +585,16 @@ export interface RawConfiguration {
   folder?: string;
 }
 
-/** The stack files of a folder, as the rules about files want them: stack -> its `config:` section. */
+/**
+ * The stack files of a folder, as the rules about files want them: stack -> its `config:` section.
+ *
+ * @throws StackConfigError if one is no such file, the other site's too
+ */
 export function readStackFiles(folder: string): Record<string, Record<string, unknown>> {
   const stackFiles: Record<string, Record<string, unknown>> = {};
   for (const stack of stackNames) {
-    const file = path.join(folder, `Pulumi.${stack}.yaml`);
-    if (fs.existsSync(file)) {
-      const parsed = parseYaml(fs.readFileSync(file, "utf8")) as { config?: Record<string, unknown> } | null;
-      stackFiles[stack] = parsed?.config ?? {};
-    }
+    const config = configInFile(folder, stack);
+    if (config !== undefined) stackFiles[stack] = config;
   }
   return stackFiles;
 }
@@ -618,7 +635,7 @@ export function parseSettings(raw: RawConfiguration): Settings {
       : show(value);
   const fault = (key: string, value: unknown, what: string, mend?: string) =>
     faults.push({
-      key: key.startsWith("kubernetes:") ? key : `homestead:${key}`,
+      key: key.startsWith("kubernetes:") || isOfAlike(key) ? key : `homestead:${key}`,
       value: shown(key, value),
       allowed: what,
       mend: mend ?? setCommand(stack, key),
@@ -636,15 +653,21 @@ export function parseSettings(raw: RawConfiguration): Settings {
   const site = stack as StackName;
 
   const { values, secrets } = collect(raw, fault);
+  values.restore = asWritten(raw, values.restore);
   const parsed = all.safeParse(values);
   if (!parsed.success) for (const issue of parsed.error.issues) report(stack, issue, values, fault);
 
   for (const key of requiredSecrets) {
-    if (!secrets[key]) fault(key, undefined, "a secret", secretMend(stack, key));
+    if (!secrets[key]) fault(key, undefined, "a secret", secretMend(stack, key, secrets));
   }
-  for (const f of identityFaults(secrets)) fault(f.key, "[secret]", f.allowed, secretMend(stack, f.key));
+  for (const f of identityFaults(secrets)) fault(f.key, "[secret]", f.allowed, secretMend(stack, f.key, secrets));
   fileFaults(raw, fault);
 
+  // Of what is written, so that a misspelt site beside it does not hide it.
+  if (site !== "dev" && isPlainObject(values.generations))
+    for (const name of siteNames)
+      if (values.generations[name] === undefined)
+        fault(`generations.${name}`, undefined, "a whole number of 1 or more");
   ruleFaults(site, parsed.success ? parsed.data : readable(values), secrets, fault, raw.folder ?? __dirname);
   if (parsed.success && faults.length === 0) return decide(site, parsed.data, secrets);
   throw new SettingsError(stack, faults);
@@ -652,10 +675,15 @@ export function parseSettings(raw: RawConfiguration): Settings {
 
 type Report = (key: string, value: unknown, what: string, mend?: string) => void;
 
-const secretMend = (stack: string, key: string): string =>
-  (identityKeys as readonly string[]).includes(key) || key === "databasePassword" || key === "ownerPassword"
-    ? `npx homestead identity create (a new server) or copy it from the other stack: pulumi config get homestead:${key} --stack <other> | pulumi config set --secret homestead:${key} --stack ${stack}`
-    : setCommand(stack, key, true);
+/** `identity create` refuses where one of its secrets is set: it is offered where none is. */
+function secretMend(stack: string, key: string, secrets: Partial<Record<SecretKey, string>>): string {
+  const made: readonly SecretKey[] = [...identityKeys, "databasePassword", "ownerPassword"];
+  if (!(made as readonly string[]).includes(key)) return setCommand(stack, key, true);
+  const other = siteNames.find((name) => stack !== "dev" && name !== stack) ?? "<other>";
+  if (made.every((name) => !secrets[name]))
+    return `\`npx homestead identity create\` (a new server), or \`npx homestead identity copy ${other} ${stack}\``;
+  return `pulumi config get homestead:${key} --stack ${other} | pulumi config set --secret homestead:${key} --stack ${stack}`;
+}
 
 /** The keys that are right by themselves, so that a fault elsewhere does not hide what is wrong between them. */
 function readable(values: Record<string, unknown>): Partial<Parsed> {
@@ -663,25 +691,41 @@ function readable(values: Record<string, unknown>): Partial<Parsed> {
   return Object.fromEntries(each.flatMap(([key, result]) => (result.success ? [[key, result.data]] : [])));
 }
 
+/** A key of a project whose name is ours but for a letter or two: the CLI takes it, and nobody reads it. */
+const isOfAlike = (key: string): boolean => {
+  const [project] = key.split(":");
+  return project !== undefined && project !== key && project !== "homestead" && distance(project, "homestead") <= 2;
+};
+
 /** Splits the raw texts into plain values (JSON where the schema wants structure) and secrets; names unknown keys. */
 function collect(raw: RawConfiguration, fault: Report) {
   const values: Record<string, unknown> = {};
   const secrets: Partial<Record<SecretKey, string>> = {};
   const secretNames: readonly string[] = [...requiredSecrets, ...optionalSecrets];
   const known = [...configKeys, ...secretNames];
+  const isNearSecret = (key: string) => secretNames.includes(nearest(key, known) ?? "");
+  const own = ownFile(raw, raw.stack);
   for (const [full, text] of Object.entries(raw.config)) {
     const [project, key = ""] = full.split(/:(.*)/s);
+    const remove =
+      own && !(full in own)
+        ? `rename or remove ${project === "homestead" ? key : full} in Pulumi.yaml`
+        : `pulumi config rm '${full}' --stack ${raw.stack}`;
+    if (isOfAlike(full)) {
+      const value = raw.secretKeys?.includes(full) || isNearSecret(key) ? "[secret]" : text;
+      fault(full, value, `a key of this project; did you mean homestead:${key}?`, remove);
+    }
     if (project !== "homestead") continue;
     if (secretNames.includes(key)) secrets[key as SecretKey] = text;
     else if ((configKeys as string[]).includes(key)) values[key] = fromText(text, schema[key as ConfigKey]);
     else {
       const near = nearest(key, known);
-      const value = secretNames.includes(near ?? "") ? "[secret]" : text;
+      const value = isNearSecret(key) ? "[secret]" : text;
       fault(
         key,
         value,
         `a key of this project${near ? `; did you mean ${near}?` : " (README, Configuration)"}`,
-        `pulumi config rm 'homestead:${key}' --stack ${raw.stack}`,
+        remove,
       );
     }
   }
@@ -698,10 +742,22 @@ function fromText(text: string, rule: z.ZodType): unknown {
   }
 }
 
+/** A stack's own file, its keys with their project: `apex: …` in a file is `homestead:apex` to the CLI. */
+const ownFile = (raw: RawConfiguration, stack: string): Record<string, unknown> | undefined => {
+  const entries = raw.stackFiles?.[stack];
+  return entries && Object.fromEntries(Object.entries(entries).map(([key, v]) => [qualify(key, "homestead"), v]));
+};
+
+/** The CLI takes a timestamp without a zone for one of UTC, so it is refused as it stands in the file. */
+function asWritten(raw: RawConfiguration, restore: unknown): unknown {
+  const written = ownFile(raw, raw.stack)?.["homestead:restore"];
+  if (!isPlainObject(restore) || !isPlainObject(written) || typeof written.to !== "string") return restore;
+  const read = typeof restore.to === "string" && timestamp.test(restore.to);
+  return read && !moment.safeParse(written.to).success ? { ...restore, to: written.to } : restore;
+}
+
 /** Turns one of zod's issues into one of ours. */
 function report(stack: string, issue: z.core.$ZodIssue, values: Record<string, unknown>, fault: Report): void {
-  const removeCommand = (key: string) =>
-    isShared(key) ? `remove ${key} from Pulumi.yaml` : `pulumi config rm --path 'homestead:${key}' --stack ${stack}`;
   const where = (parts: PropertyKey[]) =>
     parts
       .map((p, i) => {
@@ -715,26 +771,46 @@ function report(stack: string, issue: z.core.$ZodIssue, values: Record<string, u
   if (issue.code === "unrecognized_keys") {
     for (const key of issue.keys) {
       const path = [...issue.path, key];
-      fault(where(path), at(path), issue.message, removeCommand(where(path)));
+      fault(where(path), at(path), issue.message, removeCommand(stack, where(path)));
     }
     return;
   }
-  if (issue.code === "invalid_union" && issue.path.length > 0 && typeof at(issue.path) === "object") {
-    fault(where([...issue.path, "kind"]), at([...issue.path, "kind"]), issue.message);
-    return;
-  }
-  fault(where(issue.path), at(issue.path), issue.message);
+  const key = where(issue.path);
+  const value = at(issue.path);
+  if (issue.code === "invalid_key") return fault(key, value, issue.message, removeCommand(stack, key));
+  const [first, last] = [issue.path[0] as ConfigKey, issue.path.at(-1)];
+  const whole = last === "kind" && value === undefined && schema[first].safeParse(undefined).success;
+  const what = `${issue.message}${whole ? "; what a stack sets takes the place of the whole default" : ""}`;
+  fault(key, value, what, mendFor(stack, key, value, issue));
+}
+
+/** A required object begins with this leaf. */
+const firstLeaves: Partial<Record<string, string>> = {
+  cluster: "context",
+  storage: "kind",
+  vault: "endpoint",
+  media: "endpoint",
+  ingress: "address",
+  certificates: "kind",
+};
+
+/** What `config set` can do: it writes leaves, and takes digits, true and false for no text unless it is told. */
+function mendFor(stack: string, key: string, value: unknown, issue: z.core.$ZodIssue): string {
+  const leaf = firstLeaves[key];
+  if (leaf !== undefined && value === undefined) return setCommand(stack, `${key}.${leaf}`);
+  const expected = issue.code === "invalid_type" ? issue.expected : undefined;
+  const noLeaf =
+    (expected !== undefined && ["object", "record", "array"].includes(expected)) ||
+    (issue.code === "invalid_union" && issue.path.at(-1) !== "kind") ||
+    typeof value === "object";
+  if (!isShared(key) && noLeaf) return `edit ${key} in Pulumi.${stack}.yaml`;
+  const command = setCommand(stack, key);
+  return expected === "string" && value !== undefined ? command.replace("--path ", "--path --type string ") : command;
 }
 
 /** Rules about the stack files themselves: shared values, strict mode, one cluster named by two stacks. */
 function fileFaults(raw: RawConfiguration, fault: Report): void {
-  // `apex: …` in a file is `homestead:apex` to the CLI.
-  const files = Object.fromEntries(
-    Object.entries(raw.stackFiles ?? {}).map(([stack, entries]) => [
-      stack,
-      Object.fromEntries(Object.entries(entries).map(([key, value]) => [qualify(key, "homestead"), value])),
-    ]),
-  );
+  const files = Object.fromEntries(stackNames.map((stack) => [stack, ownFile(raw, stack)]));
   for (const site of siteNames) {
     for (const key of sharedKeys) {
       const value = files[site]?.[`homestead:${key}`];
@@ -800,9 +876,6 @@ function ruleFaults(
   } else {
     if (s.activeSite === "dev") fault("activeSite", s.activeSite, "home or vps");
     if (s.founder === "dev") fault("founder", s.founder, "home or vps");
-    for (const name of siteNames)
-      if (s.generations && s.generations[name] === undefined)
-        fault(`generations.${name}`, undefined, "a whole number of 1 or more");
     if (s.objectStore === "embedded") {
       fault(
         "objectStore",
@@ -894,7 +967,9 @@ function blogFolderFaults(site: StackName, folder: string, value: string, fault:
     "blog.path",
     value,
     `a folder of at most ${folderLimit} bytes, as much as a ConfigMap holds; this one has ${bytes}`,
-    `build an image of the blog, then: pulumi config set homestead:blog '{"kind":"image","image":"<image>"}' --stack ${site}`,
+    // By their paths: a declared object takes no JSON text.
+    `build an image of the blog, then: ${setCommand(site, "blog.kind").replace("<value>", "image")} && ` +
+      `${setCommand(site, "blog.image")} && ${removeCommand(site, "blog.path")}`,
   );
 }
 

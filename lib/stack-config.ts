@@ -25,6 +25,8 @@ export interface StackConfig {
 /** Something is wrong with the project's files themselves; the message says which file and what. */
 export class StackConfigError extends Error {
   override name = "StackConfigError";
+  /** How Pulumi knows an error that it prints without a stack trace; its SDK is not loaded for that alone. */
+  readonly __pulumiRunError = true;
 }
 
 /** Gives the text that stands for a secret. `name` is the key without its project, and the path inside an object. */
@@ -66,10 +68,20 @@ interface Project {
  * @throws StackConfigError if a file is no such file.
  */
 export function keysInFile(folder: string, stack: string): string[] {
-  const file = path.join(folder, `Pulumi.${stack}.yaml`);
-  if (!fs.existsSync(file)) return [];
+  const config = configInFile(folder, stack);
+  if (config === undefined) return [];
   const { name } = readProject(folder);
-  return Object.keys(parseFile(file, stackFile).config ?? {}).map((key) => qualify(key, name));
+  return Object.keys(config).map((key) => qualify(key, name));
+}
+
+/**
+ * The `config:` section of a stack's own file, its keys as they are written; undefined where there is no file.
+ *
+ * @throws StackConfigError if the file is no such file.
+ */
+export function configInFile(folder: string, stack: string): Record<string, unknown> | undefined {
+  const file = path.join(folder, `Pulumi.${stack}.yaml`);
+  return fs.existsSync(file) ? (parseFile(file, stackFile).config ?? {}) : undefined;
 }
 
 /** Reads `Pulumi.yaml`. @throws StackConfigError if it is missing or is no project file. */
@@ -222,7 +234,9 @@ function parseFile<T extends z.ZodType>(file: string, shape: T): z.output<T> {
   );
 }
 
-const firstLine = (error: unknown) => (error instanceof Error ? error.message : String(error)).split("\n")[0] ?? "";
+/** The parser shows the place behind a colon, on lines of its own. */
+const firstLine = (error: unknown) =>
+  (error instanceof Error ? error.message : String(error)).split("\n")[0]?.replace(/:$/, "") ?? "";
 
 /** Puts a placeholder where `{secure: …}` stands, at any depth. */
 function withoutSecrets(value: unknown, name: string, placeholder: Placeholder): { value: unknown; secret: boolean } {

@@ -54,7 +54,12 @@ describe("media", () => {
     [
       "nothing at all",
       undefined,
-      one("media", "(not set)", "an object with endpoint, region, bucket, publicUrl, or {kind: volume}"),
+      one(
+        "media",
+        "(not set)",
+        "an object with endpoint, region, bucket, publicUrl, or {kind: volume}",
+        set("media.endpoint"),
+      ),
     ],
     [
       "an unknown kind",

@@ -1,13 +1,22 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import * as tls from "node:tls";
+import * as pulumi from "@pulumi/pulumi";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import * as versions from "../versions";
 import { folderLimit } from "../lib/blog-folder";
 import { createSharedSecrets, identityFingerprint } from "../lib/identity";
 import { placeholderSecrets } from "../lib/plan/placeholders";
-import { SettingsError, formatFaults, nearest, parseSettings, requiredSecrets, sharedKeys } from "../settings";
+import {
+  SettingsError,
+  formatFaults,
+  nearest,
+  parseSettings,
+  readStackFiles,
+  requiredSecrets,
+  sharedKeys,
+} from "../settings";
 import type { Fault, RawConfiguration, StackName } from "../settings";
 import { configurationOf, secretValues } from "./support/configuration";
 import { temporaryFolder } from "./support/folders";
@@ -27,9 +36,12 @@ function faultsOf(raw: RawConfiguration): Fault[] {
 const set = (key: string, stack: StackName = "home") =>
   `pulumi config set ${/[.[]/.test(key) ? "--path " : ""}'homestead:${key}' <value> --stack ${stack}`;
 const remove = (key: string) => `pulumi config rm --path 'homestead:${key}' --stack home`;
+/** Where `config set` would make a number of digits. */
+const asText = (key: string) => set(key).replace("--path", "--path --type string");
+const editOwn = (key: string) => `edit ${key} in Pulumi.home.yaml`;
 const edit = (key: string) => `edit ${key} in Pulumi.yaml`;
-const fromOther = (key: string, stack = "home") =>
-  `npx homestead identity create (a new server) or copy it from the other stack: pulumi config get homestead:${key} --stack <other> | pulumi config set --secret homestead:${key} --stack ${stack}`;
+const fromOther = (key: string) =>
+  `pulumi config get homestead:${key} --stack vps | pulumi config set --secret homestead:${key} --stack home`;
 
 describe("a committed stack file", () => {
   it.each(["home", "vps", "dev"] as const)("of %s is a working example", (stack) => {
@@ -107,6 +119,7 @@ describe("parseSettings", () => {
   });
 
   it.each<[string, Record<string, unknown>]>([
+    ["a database of 1024Mi", { sizes: { database: "1024Mi" } }],
     ["an IPv6 address", { ingress: { address: "2001:db8::1" } }],
     ["a host name as the address", { ingress: { address: "home.example.net" } }],
     ["an IPv6 range", { network: { privateEgress: ["fd00::/8", "10.0.0.0/8"] } }],
@@ -165,7 +178,9 @@ describe("a blog folder", () => {
         key: "homestead:blog.path",
         value: JSON.stringify(folder),
         allowed: `a folder of at most ${folderLimit} bytes, as much as a ConfigMap holds; this one has ${folderLimit + 1}`,
-        mend: `build an image of the blog, then: pulumi config set homestead:blog '{"kind":"image","image":"<image>"}' --stack home`,
+        mend:
+          "build an image of the blog, then: pulumi config set --path 'homestead:blog.kind' image --stack home && " +
+          `${set("blog.image")} && ${remove("blog.path")}`,
       },
     ]);
   });
@@ -237,9 +252,39 @@ describe("a moment to restore to", () => {
     ["2026-11-22 10:00:00Z", "2026-11-22T10:00:00Z"],
     ["2026-11-22 10:00:00.5+01:00", "2026-11-22T10:00:00.5+01:00"],
     ["2026-11-22 10:00:00 +0000 UTC", "2026-11-22T10:00:00Z"],
+    ["2026-11-22 10:00:00 +0100 +0100", "2026-11-22T10:00:00+01:00"],
+    ["2026-11-22 10:00:00.5 +0100 CET", "2026-11-22T10:00:00.5+01:00"],
     ["2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z"],
   ])("that is written %s is handed on as CloudNativePG reads it", (to, handedOn) => {
     expect(parseSettings(configurationOf("home", { restore: { to } })).restore.to).toBe(handedOn);
+  });
+
+  // The CLI reads each of them as a timestamp, and one without a zone as UTC.
+  const inFile = (written: string, read: string, key = "homestead:restore") => ({
+    ...configurationOf("home", { restore: { to: read } }),
+    stackFiles: { home: { "kubernetes:strictMode": "true", [key]: { to: written } } },
+  });
+
+  it.each([
+    ["2026-11-22", "2026-11-22 00:00:00 +0000 UTC"],
+    ["2026-11-22 10:00:00", "2026-11-22 10:00:00 +0000 UTC"],
+    ["2026-11-22T10:00:00", "2026-11-22 10:00:00 +0000 UTC"],
+  ])("without a zone in the file, %s, is refused as it stands there", (written, read) => {
+    for (const key of ["homestead:restore", "restore"]) {
+      expect(faultsOf(inFile(written, read, key))).toEqual([
+        {
+          key: "homestead:restore.to",
+          value: JSON.stringify(written),
+          allowed: "a moment with its zone, such as 2026-11-22T10:00:00Z",
+          mend: set("restore.to"),
+        },
+      ]);
+    }
+  });
+
+  it("with a zone in the file is the moment that the CLI hands over", () => {
+    const raw = inFile("2026-11-22T10:00:00+01:00", "2026-11-22 10:00:00 +0100 +0100");
+    expect(parseSettings(raw).restore.to).toBe("2026-11-22T10:00:00+01:00");
   });
 });
 
@@ -334,7 +379,14 @@ rule(
 
 // The cluster and its storage.
 const context = "the name of a context in your kubeconfig";
-rule("no cluster", { cluster: undefined }, "cluster", "(not set)", "an object with context, kubeconfig, uid");
+rule(
+  "no cluster",
+  { cluster: undefined },
+  "cluster",
+  "(not set)",
+  "an object with context, kubeconfig, uid",
+  set("cluster.context"),
+);
 rule("a cluster without a context", { cluster: {} }, "cluster.context", "(not set)", context);
 rule("an empty context", { cluster: { context: "" } }, "cluster.context", '""', context);
 rule("an empty kubeconfig", { cluster: { context: "a", kubeconfig: "" } }, "cluster.kubeconfig", '""', "a path");
@@ -389,8 +441,16 @@ rule(
   '"10"',
   "a Kubernetes quantity such as 10Gi",
 );
+rule("a database of next to nothing", { sizes: { database: "1Mi" } }, "sizes.database", '"1Mi"', "1Gi or more");
 rule("a size of nothing", { sizes: { queue: "0Gi" } }, "sizes.queue", '"0Gi"', "a Kubernetes quantity such as 10Gi");
-rule("a size as a number", { sizes: { queue: 5 } }, "sizes.queue", "5", "a Kubernetes quantity such as 10Gi");
+rule(
+  "a size as a number",
+  { sizes: { queue: 5 } },
+  "sizes.queue",
+  "5",
+  "a Kubernetes quantity such as 10Gi",
+  asText("sizes.queue"),
+);
 
 // Buckets.
 const url = "a URL such as https://s3.example.net, without query";
@@ -445,6 +505,7 @@ rule(
   "ingress.labels.a",
   "1",
   "a label's value",
+  asText("ingress.labels.a"),
 );
 const labelValue =
   "a label's value: at most 63 letters, digits, -, _ and ., the first and the last a letter or a digit";
@@ -459,16 +520,34 @@ rule(
 rule(
   "a label's key with a blank",
   { ingress: { address: "203.0.113.1", labels: { "app name": "traefik" } } },
-  "ingress.labels",
-  '{"app name":"traefik"}',
+  "ingress.labels.app name",
+  '"traefik"',
   `labels of the Traefik pods, ${labelKeys}`,
+  remove("ingress.labels.app name"),
 );
 rule(
   "a label's key of two parts too many",
   { monitoring: { kind: "rules", labels: { "a.example/b/c": "" } } },
-  "monitoring.labels",
-  '{"a.example/b/c":""}',
+  'monitoring.labels["a.example/b/c"]',
+  '""',
   `labels such as {release: prometheus}, ${labelKeys}`,
+  remove('monitoring.labels["a.example/b/c"]'),
+);
+rule(
+  "labels as JSON in a text, as config set writes them",
+  { ingress: { address: "203.0.113.1", labels: '{"a":"b"}' } },
+  "ingress.labels",
+  '"{\\"a\\":\\"b\\"}"',
+  "labels of the Traefik pods",
+  editOwn("ingress.labels"),
+);
+rule(
+  "a label's key behind a host name with two dots",
+  { monitoring: { kind: "rules", labels: { "a..b/c": "" } } },
+  'monitoring.labels["a..b/c"]',
+  '""',
+  `labels such as {release: prometheus}, ${labelKeys}`,
+  remove('monitoring.labels["a..b/c"]'),
 );
 rule(
   "an unknown kind of certificate",
@@ -478,8 +557,22 @@ rule(
   certificates,
 );
 rule("certificates without a kind", { certificates: {} }, "certificates.kind", "(not set)", certificates);
-rule("certificates as a word", { certificates: "acme" }, "certificates", '"acme"', certificates);
-rule("no certificates", { certificates: undefined }, "certificates", "(not set)", certificates);
+rule(
+  "certificates as a word",
+  { certificates: "acme" },
+  "certificates",
+  '"acme"',
+  certificates,
+  editOwn("certificates"),
+);
+rule(
+  "no certificates",
+  { certificates: undefined },
+  "certificates",
+  "(not set)",
+  certificates,
+  set("certificates.kind"),
+);
 rule(
   "ACME without an e-mail address",
   { certificates: { kind: "acme" } },
@@ -518,13 +611,21 @@ rule(
 );
 const acme = { kind: "acme", email: "a@b" };
 const solver = "a solver of cert-manager's, with http01 or with dns01, such as {dns01: {...}}";
-rule("a solver of no kind", { certificates: { ...acme, solver: {} } }, "certificates.solver", "{}", solver);
+rule(
+  "a solver of no kind",
+  { certificates: { ...acme, solver: {} } },
+  "certificates.solver",
+  "{}",
+  solver,
+  editOwn("certificates.solver"),
+);
 rule(
   "a solver of both kinds",
   { certificates: { ...acme, solver: { http01: { ingress: {} }, dns01: { cloudflare: {} } } } },
   "certificates.solver",
   '{"http01":{"ingress":{}},"dns01":{"cloudflare":{}}}',
   solver,
+  editOwn("certificates.solver"),
 );
 rule(
   "a solver as a word",
@@ -532,6 +633,7 @@ rule(
   "certificates.solver.dns01",
   '"cloudflare"',
   solver,
+  editOwn("certificates.solver.dns01"),
 );
 rule(
   "an issuer of no kind",
@@ -546,6 +648,13 @@ rule(
   "blog.kind",
   '"wordpress"',
   "an object whose kind is folder or image",
+);
+rule(
+  "a blog of a path alone, as config set --path writes it",
+  { blog: { path: "blog" } },
+  "blog.kind",
+  "(not set)",
+  "an object whose kind is folder or image; what a stack sets takes the place of the whole default",
 );
 rule(
   "a blog folder without a page",
@@ -669,6 +778,7 @@ rule(
   "ingress.labels",
   "{}",
   "labels of the Traefik pods, one at least",
+  editOwn("ingress.labels"),
 );
 rule(
   "an address that is no URL after all",
@@ -704,6 +814,7 @@ rule(
   "network.privateEgress",
   '"10.0.0.0/8"',
   "a list of address ranges",
+  editOwn("network.privateEgress"),
 );
 rule(
   "a verification from elsewhere",
@@ -916,6 +1027,64 @@ describe("dev refuses", () => {
   });
 });
 
+describe("a misspelt project", () => {
+  const withKey = (key: string, more: Partial<RawConfiguration> = {}): RawConfiguration => {
+    const raw = configurationOf("home");
+    return { ...raw, ...more, config: { ...raw.config, [key]: "hidden" } };
+  };
+
+  it.each(["homestaed", "homested", "Homestead"])(
+    "%s is asked about: the CLI takes its keys, and nobody reads them",
+    (project) => {
+      expect(faultsOf(withKey(`${project}:archiveInterval`))).toEqual([
+        {
+          key: `${project}:archiveInterval`,
+          value: '"hidden"',
+          allowed: "a key of this project; did you mean homestead:archiveInterval?",
+          mend: `pulumi config rm '${project}:archiveInterval' --stack home`,
+        },
+      ]);
+    },
+  );
+
+  it("does not show a secret", () => {
+    for (const raw of [
+      withKey("homestaed:vaultSecretAccessKey"),
+      withKey("homestaed:x", { secretKeys: ["homestaed:x"] }),
+    ]) {
+      expect(faultsOf(raw)).toEqual([expect.objectContaining({ value: "[secret]" })]);
+    }
+  });
+
+  it.each(["kubernetes", "pulumi", "random", "command", "tls"])("is none of another's, such as %s", (project) => {
+    expect(() => parseSettings(withKey(`${project}:x`))).not.toThrow();
+  });
+});
+
+describe("the other stack's file", () => {
+  it.each([
+    [
+      "two values of one key",
+      "config:\n  a: 1\n  a: 2\n",
+      "Pulumi.vps.yaml is not YAML: Map keys must be unique at line 3",
+    ],
+    ["a merge conflict", "config:\n<<<<<<< HEAD\n  a: 1\n", "Pulumi.vps.yaml is not YAML: "],
+    ["a list", "config: [a]\n", "Pulumi.vps.yaml: config: "],
+  ])("of %s is refused in one line that names it, without a stack trace of Pulumi's", (_what, text, message) => {
+    const folder = temporaryFolder();
+    fs.writeFileSync(path.join(folder, "Pulumi.vps.yaml"), text);
+    let thrown: unknown;
+    try {
+      readStackFiles(folder);
+    } catch (error) {
+      thrown = error;
+    }
+    expect((thrown as Error).message).toContain(message);
+    expect((thrown as Error).message).not.toContain("\n");
+    expect(pulumi.RunError.isInstance(thrown)).toBe(true);
+  });
+});
+
 describe("the stack files", () => {
   const strict = { "kubernetes:strictMode": "true" };
   const withFiles = (stackFiles: Record<string, Record<string, unknown>>, stack: StackName = "home") =>
@@ -937,6 +1106,14 @@ describe("the stack files", () => {
     expect(withFiles({ home: strict, vps: { apex: "other.example" } })).toEqual([
       expect.objectContaining({ key: "homestead:apex", value: '"other.example"' }),
     ]);
+  });
+
+  it("that do not hold a misspelt key leave it to be mended in Pulumi.yaml, where `config rm` changes nothing", () => {
+    const raw = configurationOf("home", { leaseGrase: "600" });
+    const mends = (file: Record<string, unknown>) =>
+      faultsOf({ ...raw, stackFiles: { home: { ...strict, ...file } } }).map(({ mend }) => mend);
+    expect(mends({})).toEqual(["rename or remove leaseGrase in Pulumi.yaml"]);
+    expect(mends({ leaseGrase: 600 })).toEqual(["pulumi config rm 'homestead:leaseGrase' --stack home"]);
   });
 
   it("may hold one in dev", () => {
@@ -1001,6 +1178,14 @@ describe("the stack files", () => {
 });
 
 describe("all faults come out as one error", () => {
+  it("a misspelt site among the generations and the one that is missing for it", () => {
+    const faults = faultsOf(configurationOf("home", { generations: { home: 1, vsp: 1 } }));
+    expect(faults.map(({ key, value }) => [key, value])).toEqual([
+      ["homestead:generations.vsp", "1"],
+      ["homestead:generations.vps", "(not set)"],
+    ]);
+  });
+
   const everything = configurationOf("home", {
     apexx: "x",
     webHost: apex,
@@ -1051,6 +1236,15 @@ describe("all faults come out as one error", () => {
 });
 
 describe("secrets", () => {
+  it("of a server that has none yet are to be made or copied all at once", () => {
+    const names = requiredSecrets.filter((key) => !/^(vault|media)/.test(key));
+    const faults = faultsOf(configurationOf("vps", Object.fromEntries(names.map((key) => [key, undefined]))));
+    expect(faults.map(({ key }) => key)).toEqual(names.map((key) => `homestead:${key}`));
+    for (const { mend } of faults) {
+      expect(mend).toBe("`npx homestead identity create` (a new server), or `npx homestead identity copy home vps`");
+    }
+  });
+
   it("are never shown, whatever is wrong with them", () => {
     const values = Object.fromEntries(requiredSecrets.map((key) => [key, `broken ${key} 'value'`]));
     const text = formatFaults("home", faultsOf(configurationOf("home", values)));

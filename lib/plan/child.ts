@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import * as path from "node:path";
 import type * as Pulumi from "@pulumi/pulumi";
 import { startPlanning } from "../planning";
-import { StackConfigError, readStackConfig } from "../stack-config";
+import { readStackConfig } from "../stack-config";
 import { Placeholders } from "./placeholders";
 import type { JsonObject } from "./mask";
 import { provided } from "./provided";
@@ -59,9 +59,7 @@ function shareKeys(config: Record<string, string>): void {
 function faultOf(error: unknown): PlanAnswer {
   const { message, stack } = error instanceof Error ? error : new Error(String(error));
   const forAPerson =
-    error instanceof StackConfigError ||
-    error instanceof SdkMovedError ||
-    (error as { __pulumiRunError?: boolean }).__pulumiRunError === true;
+    error instanceof SdkMovedError || (error as { __pulumiRunError?: boolean }).__pulumiRunError === true;
   return { kind: "fault", message, ...(forAPerson || stack === undefined ? {} : { trace: stack }) };
 }
 
