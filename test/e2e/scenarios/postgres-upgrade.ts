@@ -32,7 +32,7 @@ export const postgresUpgrade: Scenario = {
   what: "a new minor and a new major version of Postgres lose no post, and the new archive restores",
   included: "by name",
   sites: "last",
-  minutes: 15,
+  minutes: 14,
   limit: 60,
   async run(context) {
     const { environment, report } = context;
