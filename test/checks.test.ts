@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
 import * as path from "node:path";
-import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { afterAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { checkSite, siteFaults } from "../lib/checks";
 import { missingRanges, serversOf } from "../lib/egress";
 import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
@@ -15,6 +15,10 @@ import { configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
 import { temporaryFolder } from "./support/folders";
 
+// Test files of a worker share their modules: what another one has loaded would be there without the mock, and the mock
+// after us.
+vi.hoisted(() => vi.resetModules());
+afterAll(() => void vi.resetModules());
 // A house's own name server.
 vi.mock("node:dns/promises", async (original) => {
   const dns = await original<typeof import("node:dns/promises")>();
