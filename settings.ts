@@ -47,10 +47,10 @@ export const identityKeys = [
   "activeRecordDeterministicKey",
   "activeRecordKeyDerivationSalt",
 ] as const;
+/** What `identity create` makes; the buckets' keys come from whoever runs the buckets. */
+export const createdSecrets = [...identityKeys, "databasePassword", "ownerPassword"] as const;
 export const requiredSecrets = [
-  ...identityKeys,
-  "databasePassword",
-  "ownerPassword",
+  ...createdSecrets,
   "vaultAccessKeyId",
   "vaultSecretAccessKey",
   "mediaAccessKeyId",
@@ -677,10 +677,9 @@ type Report = (key: string, value: unknown, what: string, mend?: string) => void
 
 /** `identity create` refuses where one of its secrets is set: it is offered where none is. */
 function secretMend(stack: string, key: string, secrets: Partial<Record<SecretKey, string>>): string {
-  const made: readonly SecretKey[] = [...identityKeys, "databasePassword", "ownerPassword"];
-  if (!(made as readonly string[]).includes(key)) return setCommand(stack, key, true);
+  if (!(createdSecrets as readonly string[]).includes(key)) return setCommand(stack, key, true);
   const other = siteNames.find((name) => stack !== "dev" && name !== stack) ?? "<other>";
-  if (made.every((name) => !secrets[name]))
+  if (createdSecrets.every((name) => !secrets[name]))
     return `\`npx homestead identity create\` (a new server), or \`npx homestead identity copy ${other} ${stack}\``;
   return `pulumi config get homestead:${key} --stack ${other} | pulumi config set --secret homestead:${key} --stack ${stack}`;
 }

@@ -9,7 +9,7 @@ import type { Identity } from "../lib/identity";
 import { projectFolder } from "../lib/plan";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { UserError } from "../lib/user-error";
-import { identityKeys, requiredSecrets, stackNames } from "../settings";
+import { createdSecrets, identityKeys, requiredSecrets, stackNames } from "../settings";
 
 const qualified = (key: string) => `homestead:${key}`;
 
@@ -105,9 +105,8 @@ export async function createIdentity(
  */
 function refuseUnknown(pulumi: PulumiCli, existing: readonly string[], stack: string): void {
   if (existing.includes(stack)) return;
-  const there = pulumi
-    .keysInFile(stack)
-    .filter((key) => (requiredSecrets as readonly string[]).some((one) => qualified(one) === key));
+  const secrets = requiredSecrets.map(qualified);
+  const there = pulumi.keysInFile(stack).filter((key) => secrets.includes(key));
   if (there.length === 0) return;
   throw new UserError(
     `nothing was written: Pulumi.${stack}.yaml holds ${there.join(", ")}, and the backend of this login knows no stack '${stack}'. ` +
@@ -203,9 +202,6 @@ export async function copyIdentity(pulumi: PulumiCli, from: string, to: string, 
   if (nowhere.length > 0) tell(`in neither stack: ${nowhere.join(", ")}`);
 }
 
-/** What `identity create` makes; the buckets' keys come from whoever runs the buckets. */
-const made: readonly string[] = [...identityKeys, "databasePassword", "ownerPassword"];
-
 /** Prints what each stack holds. @returns false if stacks differ, or a secret is missing or has a wrong format */
 export async function verifyIdentity(pulumi: PulumiCli, stacks: readonly string[], tell: Say): Promise<boolean> {
   const existing = await pulumi.stacks();
@@ -223,7 +219,7 @@ export async function verifyIdentity(pulumi: PulumiCli, stacks: readonly string[
   const faults: string[] = [];
   for (const { stack, secrets } of held) {
     const own = [
-      ...made.filter((key) => secrets[key] === undefined).map((key) => `${key} is missing`),
+      ...createdSecrets.filter((key) => secrets[key] === undefined).map((key) => `${key} is missing`),
       ...identityFaults(secrets).map(({ key, allowed }) => `${key} must be ${allowed}`),
     ];
     const whole = identityKeys.every((key) => secrets[key] !== undefined);
@@ -236,7 +232,8 @@ export async function verifyIdentity(pulumi: PulumiCli, stacks: readonly string[
   if (different.length > 0) tell(`different between ${stacks.join(" and ")}: ${different.join(", ")}`);
   else if (faults.length === 0 && stacks.length > 1) tell(`the same in ${stacks.join(" and ")}`);
   const notSet = requiredSecrets.filter(
-    (key) => !made.includes(key) && held.every(({ secrets }) => secrets[key] === undefined),
+    (key) =>
+      !(createdSecrets as readonly string[]).includes(key) && held.every(({ secrets }) => secrets[key] === undefined),
   );
   if (notSet.length > 0)
     tell(`not set yet: ${notSet.join(", ")} (pulumi config set --secret homestead:<key> --stack <stack>)`);

@@ -2,6 +2,7 @@ import { createInterface } from "node:readline/promises";
 import { Argument, Command, Option } from "commander";
 import { loadTarget } from "./verify";
 import { projectFolder } from "../lib/plan";
+import { keysOf } from "../lib/bucket-keys";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { asTheLeaseSays } from "../lib/lease/rules";
 import { readLease } from "../lib/lease/store";
@@ -10,7 +11,7 @@ import type { Site } from "../lib/site-secrets";
 import { configWith } from "../lib/switch/files";
 import { JournalStore } from "../lib/switch/journal";
 import type { Journal, Kind } from "../lib/switch/journal";
-import { keysOf, oldSite, preflight } from "../lib/switch/preflight";
+import { oldSite, preflight } from "../lib/switch/preflight";
 import type { Findings } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import { described, filesAt, nextStep, resumption, standingOf, stepsOf } from "../lib/switch/steps";
@@ -90,8 +91,8 @@ async function switchTo(target: SiteName, options: Options): Promise<void> {
 
 const otherThan = (site: SiteName): SiteName => (site === "home" ? "vps" : "home");
 
-async function theLease({ settings, ...rest }: Site): Promise<Lease> {
-  const stored = await readLease(settings.vault, keysOf({ settings, ...rest }).vault).catch((error: unknown) => {
+async function theLease({ settings, secrets }: Site): Promise<Lease> {
+  const stored = await readLease(settings.vault, keysOf({ secrets }).vault).catch((error: unknown) => {
     throw new UserError(
       `the site lease cannot be read, and without it nobody can tell which site is active: ${messageOf(error)}`,
     );

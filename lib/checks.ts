@@ -15,6 +15,7 @@ import type { Fault, Role, Settings, StackName } from "../settings";
 import { SettingsError, archiveName, whyNotOnNfs } from "../settings";
 import type { ChartReference } from "../versions";
 import { archivesIn, newestBaseBackup, newestGeneration, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
+import { reason } from "./attempt";
 import { archiveOf, clusterName, findDatabases, isAsleep, majorOf, majorsOf, restoredTo, tokenFault } from "./database";
 import type { DatabaseObject, Databases } from "./database";
 import { DoctorCluster } from "./doctor/cluster";
@@ -23,13 +24,14 @@ import { mendOfInstalled, operatorMarks } from "./doctor/operators";
 import type { OperatorName } from "./doctor/operators";
 import { addressesOf, missingRanges, serversOf } from "./egress";
 import { forgetUnfinished } from "./helm-records";
-import { KubeconfigFault, kubeClient, kubeconfigName, kubectl, statusOf } from "./kube";
+import { KubeconfigFault, apiServerSlices, kubeClient, kubeconfigName, kubectl, statusOf } from "./kube";
 import { firstLease, nextLease } from "./lease/lease";
 import type { StoredLease } from "./lease/lease";
-import { leaseStep } from "./lease/rules";
+import { asTheVaultSays, leaseStep } from "./lease/rules";
 import type { LeaseStep } from "./lease/rules";
 import { readLease, writeLease } from "./lease/store";
 import { isPlanning } from "./planning";
+import { isOurs } from "./ours";
 import { hasNsupdate } from "./rfc2136";
 import { upgradeFault } from "./upgrade";
 import { bucketFault, bucketTrouble, hasObjects } from "./s3";
@@ -85,7 +87,9 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
       restoredTo: moment,
     };
   }
-  const { faults, databases, lease, podMonitors, apiServerPorts } = await lookAround(settings, keys, "update");
+  const { faults, databases, lease, podMonitors, apiServerPorts } = await lookAround(settings, keys, {
+    purpose: "update",
+  });
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
   if (databases?.current !== undefined) warnOfRestore(settings);
   await takeLease(settings, keys, lease);
@@ -119,28 +123,28 @@ function warnOfRestore({ restore, site }: Settings): void {
 /** What the checks are made for. A switch sets the generation of a database that begins anew by itself. */
 type Purpose = "update" | "look" | "switch";
 
-/**
- * What an update would refuse, for who only asks: nothing is waited for, and the lease is not taken.
- *
- * @param then the role that the site shall have in the end: a standby that becomes active is to change DNS
- * @param warn for who prints warnings in a form of their own
- */
+/** How to look. */
+interface Looking {
+  purpose: Purpose;
+  /** The role that the site shall have in the end: a standby that becomes active is to change DNS. @default its own */
+  then?: Role;
+  /** For who prints warnings in a form of their own. @default Pulumi's log */
+  warn?: ChartWarning;
+}
+
+/** What an update would refuse, for who only asks: nothing is waited for, and the lease is not taken. */
 export async function siteFaults(
   settings: Settings,
   keys: CheckKeys,
-  purpose: Exclude<Purpose, "update"> = "look",
-  then: Role = settings.role,
-  warn: ChartWarning = logged,
+  looking: Partial<Looking> & { purpose?: Exclude<Purpose, "update"> } = {},
 ): Promise<Fault[]> {
-  return (await lookAround(settings, keys, purpose, then, warn)).faults;
+  return (await lookAround(settings, keys, { purpose: "look", ...looking })).faults;
 }
 
 async function lookAround(
   settings: Settings,
   keys: CheckKeys,
-  purpose: Purpose,
-  then = settings.role,
-  warn: ChartWarning = logged,
+  { purpose, then = settings.role, warn = logged }: Looking,
 ) {
   const faults: Fault[] = [];
   const report: Report = (key, value, allowed, mend) =>
@@ -205,12 +209,7 @@ async function checkLease(
   } catch (error) {
     // A bucket that cannot be opened is named by checkBuckets already, in better words.
     if ((await bucketFault(vault, keys)) === undefined) {
-      report(
-        "vault.bucket",
-        vault.bucket,
-        `a vault whose lease can be read: ${message(error)}`,
-        "npx homestead status",
-      );
+      report("vault.bucket", vault.bucket, `a vault whose lease can be read: ${reason(error)}`, "npx homestead status");
     }
     return noLease;
   }
@@ -252,7 +251,7 @@ async function tokenState(
     const fault = tokenFault(promotionToken, databases?.current, await archivedTimeline(settings, keys));
     return fault === undefined ? {} : { fault };
   } catch (error) {
-    return { unreadable: message(error) };
+    return { unreadable: reason(error) };
   }
 }
 
@@ -286,7 +285,7 @@ async function takeLease(settings: Settings, { vault: keys }: CheckKeys, { store
       {
         key: "homestead:vault.bucket",
         value: JSON.stringify(vault.bucket),
-        allowed: `a vault whose lease can be written: ${message(error)}`,
+        allowed: `a vault whose lease can be written: ${reason(error)}`,
         mend: "npx homestead status, then the same update again",
       },
     ]);
@@ -317,9 +316,9 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
     const key = error instanceof KubeconfigFault ? error.key : "context";
     const set = `pulumi config set --path homestead:cluster.${key} <${key === "kubeconfig" ? "file" : "context"}> --stack ${site}`;
     if (key === "kubeconfig") {
-      const allowed = `a kubeconfig that can be read: ${message(error)}`;
+      const allowed = `a kubeconfig that can be read: ${reason(error)}`;
       report("cluster.kubeconfig", kubeconfigName(cluster), allowed, `put the file there, or: ${set}`);
-    } else report("cluster.context", cluster.context, `a context that is there: ${message(error)}`, set);
+    } else report("cluster.context", cluster.context, `a context that is there: ${reason(error)}`, set);
     return noCluster;
   }
   const core = config.makeApiClient(k8s.CoreV1Api);
@@ -331,7 +330,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
     report(
       "cluster.context",
       cluster.context,
-      `a cluster that answers (${message(error)})`,
+      `a cluster that answers (${reason(error)})`,
       `${kubectl(cluster)} get namespaces`,
     );
     return noCluster;
@@ -348,7 +347,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
   checkTraefik(definitions, report);
   const [ours, apiServerPorts] = await Promise.all([
     checkMarker(core, settings, report),
-    checkApiServer(core, config.makeApiClient(k8s.DiscoveryV1Api), settings, report),
+    checkApiServer(config, core, settings, report),
     checkOperators(reader, core, definitions, settings, report),
     checkIssuer(reader, definitions, settings, report),
     checkPlugin(config.makeApiClient(k8s.AppsV1Api), settings, report),
@@ -387,24 +386,21 @@ async function checkMarker(
  * @returns the ports at which they find it
  */
 async function checkApiServer(
+  config: k8s.KubeConfig,
   core: k8s.CoreV1Api,
-  discovery: k8s.DiscoveryV1Api,
   { cluster }: Settings,
   report: Report,
 ): Promise<number[]> {
   const [slices, ciliums] = await Promise.all([
-    discovery.listNamespacedEndpointSlice({
-      namespace: "default",
-      labelSelector: "kubernetes.io/service-name=kubernetes",
-    }),
+    apiServerSlices(config),
     core.listConfigMapForAllNamespaces({ fieldSelector: "metadata.name=cilium-config" }),
   ]);
-  const behind = slices.items.flatMap(({ ports }) => (ports ?? []).flatMap(({ port }) => port ?? []));
+  const behind = slices.flatMap(({ ports }) => (ports ?? []).flatMap(({ port }) => port ?? []));
   const apiServerPorts = [...new Set([...usualApiPorts, ...behind])].sort((a, b) => a - b);
 
   const [cilium] = ciliums.items;
   if (cilium === undefined || /\bnodes\b/.test(cilium.data?.["policy-cidr-match-mode"] ?? "")) return apiServerPorts;
-  const servers = slices.items.flatMap(({ endpoints }) => (endpoints ?? []).flatMap(({ addresses }) => addresses));
+  const servers = slices.flatMap(({ endpoints }) => (endpoints ?? []).flatMap(({ addresses }) => addresses));
   const nodes = (await core.listNode()).items.flatMap(({ status }) => status?.addresses ?? []);
   // Elsewhere, as with a cloud's own control plane, an address means what it says.
   if (!nodes.some(({ address }) => servers.includes(address))) return apiServerPorts;
@@ -556,8 +552,7 @@ async function checkOperators(
 /** Whether a namespace is there that no stack of this project has made. */
 async function isTaken(core: k8s.CoreV1Api, name: string): Promise<boolean> {
   try {
-    const { metadata } = await core.readNamespace({ name });
-    return metadata?.labels?.["app.kubernetes.io/part-of"] !== "homestead";
+    return !isOurs(await core.readNamespace({ name }));
   } catch (error) {
     if (statusOf(error) === 404) return false;
     throw error;
@@ -632,7 +627,7 @@ async function checkBuckets(settings: Settings, keys: CheckKeys, report: Report)
       report(
         "media.kind",
         media.kind,
-        `media keys that open ${copyPrefix} in the vault, where the volume's copy is kept: ${message(error)}`,
+        `media keys that open ${copyPrefix} in the vault, where the volume's copy is kept: ${reason(error)}`,
         `the vault's own keys will do: pulumi config set --secret homestead:mediaAccessKeyId --stack ${settings.site}, and mediaSecretAccessKey`,
       );
     }
@@ -725,7 +720,7 @@ async function checkArchives(
     report(
       "vault.bucket",
       vault.bucket,
-      `a vault that says which archives it has (${message(error)})`,
+      `a vault that says which archives it has (${reason(error)})`,
       "npx homestead doctor, then the same again",
     );
   }
@@ -781,7 +776,7 @@ function checkStale(
       `generations.${name}`,
       generations[name] ?? 1,
       `${newest}: ${where} the archive ${archiveName(name, newest)}, which was begun later`,
-      `get the newest files (git pull), or set generations.${name} to ${newest} in Pulumi.yaml`,
+      asTheVaultSays(name, newest),
     );
   const others = otherSite === undefined ? 0 : newestGeneration(otherSite, archives);
   if (otherSite !== undefined && others > (generations[otherSite] ?? 1)) behind(otherSite, others, "the vault holds");
@@ -958,7 +953,7 @@ async function checkChart(name: string, chart: ChartReference, report: Report, w
     versions = (entries?.[name] ?? []).map((entry) => entry.version);
   } catch (error) {
     // Not a fault: what runs already needs no chart, and a failover must not wait for a web page.
-    warn(name, `${index} does not answer (${message(error)}); an install or upgrade of it will fail`);
+    warn(name, `${index} does not answer (${reason(error)}); an install or upgrade of it will fail`);
     return;
   }
   if (!versions.includes(chart.version)) {
@@ -970,8 +965,3 @@ async function checkChart(name: string, chart: ChartReference, report: Report, w
     );
   }
 }
-
-const message = (error: unknown): string => {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return (cause instanceof Error ? cause.message : String(cause)).split("\n")[0] ?? "";
-};

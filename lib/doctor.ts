@@ -9,8 +9,9 @@ import { copyPrefix } from "../components/media-copy";
 import { mediaHost } from "../components/objectStore";
 import { SettingsError } from "../settings";
 import type { Settings, StackName } from "../settings";
+import { keysOf } from "./bucket-keys";
 import { siteFaults } from "./checks";
-import { reason, within } from "./doctor/attempt";
+import { reason, within } from "./attempt";
 import { conditionalLine, privacyLine, probeBucket, protectionLine, publicLine, rightsLine } from "./doctor/buckets";
 import type { BucketProbe, BucketPurpose } from "./doctor/buckets";
 import { capacityLines, needsOf, roomOf, takesPods } from "./doctor/capacity";
@@ -159,23 +160,19 @@ async function attempt(
   }
 }
 
-const keysOf = ({ secrets }: Site, name: "vault" | "media") => ({
-  accessKeyId: secrets[`${name}AccessKeyId`] ?? "",
-  secretAccessKey: secrets[`${name}SecretAccessKey`] ?? "",
-});
-
 /** Stands for all that could not be asked in time: a store that takes the connection and never answers. */
 const refusable = "what an update would refuse";
 
 /** What `pulumi up` would end with, before it touches anything. */
 function refusals(site: Site): Promise<DoctorLine[]> {
   const { settings } = site;
-  const keys = { vault: keysOf(site, "vault"), media: keysOf(site, "media") };
   return attempt("cluster", refusable, `pulumi preview --stack ${settings.site}`, async () => {
     const charts: DoctorLine[] = [];
-    const faults = await siteFaults(settings, keys, "look", settings.role, (chart, says) => {
-      const mend = `let this machine reach it, or name a mirror or a folder in homestead:charts.${chart}`;
-      charts.push(judged("program", `charts.${chart}`, "warning", says, mend));
+    const faults = await siteFaults(settings, keysOf(site), {
+      warn: (chart, says) => {
+        const mend = `let this machine reach it, or name a mirror or a folder in homestead:charts.${chart}`;
+        charts.push(judged("program", `charts.${chart}`, "warning", says, mend));
+      },
     });
     return [...faults.map(lines.refusal), ...charts];
   });
@@ -353,7 +350,7 @@ function vaultLines(site: Site): Promise<DoctorLine[]> | DoctorLine[] {
     const mend = "name a bucket elsewhere (objectStore external, vault) before anything here is worth keeping";
     return [judged("vault", "embedded", "warning", "inside the cluster that it should outlive", mend)];
   }
-  return bucketLines(backups, { bucket: vault, keys: keysOf(site, "vault"), prefix }, (seen) => [
+  return bucketLines(backups, { bucket: vault, keys: keysOf(site).vault, prefix }, (seen) => [
     conditionalLine(seen),
     privacyLine(seen),
   ]);
@@ -362,7 +359,7 @@ function vaultLines(site: Site): Promise<DoctorLine[]> | DoctorLine[] {
 function mediaLines(site: Site): Promise<DoctorLine[]> | DoctorLine[] {
   const { media, vault, objectStore } = site.settings;
   if (objectStore === "embedded") return [];
-  const keys = keysOf(site, "media");
+  const keys = keysOf(site).media;
   if (media.kind === "volume") {
     return bucketLines(copies, { bucket: vault, keys, prefix: `${copyPrefix}${prefix}` }, () => []);
   }
@@ -450,7 +447,7 @@ async function vaultClockLines(site: Site): Promise<DoctorLine[]> {
   const { vault, objectStore } = site.settings;
   if (objectStore === "embedded") return [];
   try {
-    const ahead = await storeAhead(vault, keysOf(site, "vault"));
+    const ahead = await storeAhead(vault, keysOf(site).vault);
     return ahead === undefined ? [] : [lines.clockLine("vault", ahead)];
   } catch {
     return [];

@@ -6,6 +6,8 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { copiedKey, filesPrefix } from "../components/media-copy";
 import { newestBaseBackup } from "./archive";
+import { reason } from "./attempt";
+import { keysOf } from "./bucket-keys";
 import { DrillCluster, DrillFailure } from "./drill/cluster";
 import * as manifests from "./drill/manifests";
 import type { DrillArgs } from "./drill/manifests";
@@ -111,10 +113,7 @@ function refuse({ site, role, activeSite, objectStore }: Settings): void {
 async function run(site: Site, cluster: DrillCluster, result: DrillResult, options: DrillOptions): Promise<void> {
   const { settings, secrets } = site;
   const { progress } = options;
-  const vaultKeys = {
-    accessKeyId: secrets.vaultAccessKeyId ?? "",
-    secretAccessKey: secrets.vaultSecretAccessKey ?? "",
-  };
+  const vaultKeys = keysOf(site).vault;
   const backup = await newestBaseBackup(settings.vault, vaultKeys, result.archive);
   if (backup === undefined)
     throw new DrillFailure(
@@ -244,7 +243,7 @@ export async function fetchMedia(
     result.warnings.push(`the database knows of no ${which}, so none was fetched`);
     return;
   }
-  const keys = { accessKeyId: secrets.mediaAccessKeyId ?? "", secretAccessKey: secrets.mediaSecretAccessKey ?? "" };
+  const keys = keysOf({ secrets }).media;
   const bucket = media.kind === "volume" ? vault : media;
   let fetched = 0;
   for (const name of sample) {
@@ -266,7 +265,3 @@ export async function fetchMedia(
 const withinMedia = (name: string): string => name.replace(/^.*\/public\/system\//, "").replace(/^\//, "");
 
 const since = (start: number): number => Math.round((Date.now() - start) / 100) / 10;
-const reason = (error: unknown): string => {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return (cause instanceof Error ? cause.message : String(cause)).split("\n")[0] ?? "";
-};

@@ -18,6 +18,15 @@ export const kubeconfigPath = (cluster: Settings["cluster"]): string =>
 export const kubectl = ({ context, kubeconfig }: Settings["cluster"]): string =>
   `kubectl${kubeconfig === undefined ? "" : ` --kubeconfig ${kubeconfig}`} --context ${context}`;
 
+/** Who is behind the Service `kubernetes`: addresses and ports of the API server itself. */
+export async function apiServerSlices(config: k8s.KubeConfig): Promise<k8s.V1EndpointSlice[]> {
+  const { items } = await config.makeApiClient(k8s.DiscoveryV1Api).listNamespacedEndpointSlice({
+    namespace: "default",
+    labelSelector: "kubernetes.io/service-name=kubernetes",
+  });
+  return items;
+}
+
 /** Why there is no client. `key` is the part of `homestead:cluster` that would mend it. */
 export class KubeconfigFault extends Error {
   constructor(

@@ -1,11 +1,13 @@
 import { copiedKey } from "../components/media-copy";
+import { keysOf } from "./bucket-keys";
 import { s3Request } from "./s3";
 import type { Site } from "./site-secrets";
 
 /** When the last complete copy of the media volume began. @returns undefined where the vault shows none to these keys */
 export async function copiedAt({ settings, secrets }: Site): Promise<Date | undefined> {
-  const keys = { accessKeyId: secrets.mediaAccessKeyId ?? "", secretAccessKey: secrets.mediaSecretAccessKey ?? "" };
-  const response = await s3Request(settings.vault, keys, "GET", { key: copiedKey(settings.activeSite) });
+  const response = await s3Request(settings.vault, keysOf({ secrets }).media, "GET", {
+    key: copiedKey(settings.activeSite),
+  });
   const at = new Date((await response.text()).trim());
   return response.ok && !Number.isNaN(at.getTime()) ? at : undefined;
 }

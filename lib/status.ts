@@ -2,6 +2,8 @@
 import * as net from "node:net";
 import { queues as mastodonQueues } from "../components/mastodon";
 import { archivesIn, cannotFollow, newestBaseBackup, newestSegment, partedAt, segmentsBehind } from "./archive";
+import { reason, within } from "./attempt";
+import { keysOf } from "./bucket-keys";
 import { clusterName, findDatabases } from "./database";
 import { span } from "./drill/verdicts";
 import { kubeClient } from "./kube";
@@ -86,11 +88,11 @@ async function leaseLines(site: Site, now: number): Promise<{ stored: StoredLeas
     const says = `${name}, which has no other site and no lease`;
     return { stored: undefined, lines: [line("lease", "active site", "ok", says)] };
   }
-  const keys = vaultKeys(site);
+  const keys = keysOf(site).vault;
   const [stored, journal, archives] = await Promise.allSettled([
-    inTime(readLease(vault, keys)),
-    inTime(new JournalStore(vault, keys).read()),
-    inTime(archivesIn(vault, keys)),
+    within(limit, readLease(vault, keys)),
+    within(limit, new JournalStore(vault, keys).read()),
+    within(limit, archivesIn(vault, keys)),
   ]);
   const found = stored.status === "fulfilled" ? stored.value : undefined;
   const open = journal.status === "fulfilled" ? journal.value : undefined;
@@ -123,17 +125,12 @@ async function lossLines(
   if (objectStore === "embedded") return [];
   const archive = archiveName(active, generations[active] ?? 1);
   return attempt("backup", `lost if ${active} went now`, async () => {
-    const newest = await newestSegment(vault, vaultKeys(site), archive);
+    const newest = await newestSegment(vault, keysOf(site).vault, archive);
     if (newest === undefined) return [lines.segmentLine(archive, undefined)];
     const seconds = Math.max(0, Math.round((Date.now() - newest.archivedAt.getTime()) / 1000));
     return [lines.lossLine(active, { seconds, knownBy: "vault" }, archiveInterval)];
   });
 }
-
-const vaultKeys = ({ secrets }: Site) => ({
-  accessKeyId: secrets.vaultAccessKeyId ?? "",
-  secretAccessKey: secrets.vaultSecretAccessKey ?? "",
-});
 
 /** A site that exists only when it is needed. */
 const isCold = ({ role, standby }: Pick<Settings, "role" | "standby">) => role === "standby" && standby === "cold";
@@ -195,7 +192,7 @@ const segmentOnly = (archive: string, age: number): Wal => ({
 /** Runs a part; what it throws becomes a fault of the given area. */
 async function attempt(area: string, what: string, work: () => Promise<StatusLine[]>): Promise<StatusLine[]> {
   try {
-    return await inTime(work());
+    return await within(limit, work());
   } catch (error) {
     return [line(area, what, "fault", reason(error))];
   }
@@ -214,13 +211,13 @@ async function clusterLines(site: Site, archive: string, now: number): Promise<C
   let version: string;
   try {
     cluster = new StatusCluster(kubeClient(access), namespace);
-    version = await inTime(cluster.version(), firstWord);
+    version = await within(firstWord, cluster.version());
   } catch (error) {
     return silentCluster(settings, archive, reason(error));
   }
   let wal: Wal | undefined;
   let follows: StatusLine | undefined;
-  const databases = await inTime(findDatabases(settings)).catch(() => undefined);
+  const databases = await within(limit, findDatabases(settings)).catch(() => undefined);
   const database = databases?.name ?? clusterName(generation);
   const parts = await Promise.all([
     attempt("pods", namespace, () => workloadLines(cluster, settings, now)),
@@ -305,7 +302,7 @@ async function workloadLines(cluster: StatusCluster, settings: Settings, now: nu
 async function gateLines(cluster: StatusCluster, site: Site): Promise<StatusLine[]> {
   const [running, stored] = await Promise.all([
     cluster.running(),
-    readLease(site.settings.vault, vaultKeys(site)).catch(() => undefined),
+    readLease(site.settings.vault, keysOf(site).vault).catch(() => undefined),
   ]);
   return [gateLine(site.settings, running, stored)];
 }
@@ -314,13 +311,13 @@ async function followsLine(cluster: StatusCluster, database: string, site: Site,
   const { vault, archiveInterval, site: name } = site.settings;
   const [replayed, newest] = await Promise.all([
     cluster.replayed(database),
-    newestSegment(vault, vaultKeys(site), archive),
+    newestSegment(vault, keysOf(site).vault, archive),
   ]);
   if (replayed === undefined) {
     const says = `it does not, it writes by itself: pulumi up --stack ${name} makes it follow, or says why it cannot`;
     return line("database", `${name} follows`, "fault", says);
   }
-  const parted = await partedAt(vault, vaultKeys(site), archive, replayed);
+  const parted = await partedAt(vault, keysOf(site).vault, archive, replayed);
   if (parted !== undefined) {
     return line("database", `${name} follows`, "fault", `it ${cannotFollow(archive, parted, site.settings)}`);
   }
@@ -359,7 +356,7 @@ async function backupLines(
   const { vault, objectStore } = site.settings;
   if (objectStore === "embedded")
     return { lines: [line("backup", "vault", "warning", "inside the cluster that it should outlive")] };
-  const keys = vaultKeys(site);
+  const keys = keysOf(site).vault;
   const age = (moment: Date) => now - moment.getTime() / 1000;
   const fault = await bucketFault(vault, keys);
   if (fault !== undefined) return { lines: [line("backup", "vault", "fault", fault)] };
@@ -395,8 +392,7 @@ async function dnsLines(settings: Settings, resolvers: readonly string[] = []): 
 }
 
 async function mediaLines(site: Site, now: number): Promise<StatusLine[]> {
-  const { settings, secrets } = site;
-  const { media, objectStore } = settings;
+  const { media, objectStore } = site.settings;
   if (objectStore === "embedded") return [];
   if (media.kind === "volume") {
     return attempt("media", "copy in the vault", async () => {
@@ -407,24 +403,6 @@ async function mediaLines(site: Site, now: number): Promise<StatusLine[]> {
       return [line("media", "copy in the vault", verdict, `${span(age)} old`)];
     });
   }
-  const keys = { accessKeyId: secrets.mediaAccessKeyId ?? "", secretAccessKey: secrets.mediaSecretAccessKey ?? "" };
-  const fault = await bucketFault(media, keys);
+  const fault = await bucketFault(media, keysOf(site).media);
   return [line("media", media.bucket, fault === undefined ? "ok" : "fault", fault ?? "there, and the keys open it")];
 }
-
-async function inTime<T>(work: Promise<T>, seconds = limit): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${seconds} s`)), seconds * 1000);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-const reason = (error: unknown): string => {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return (cause instanceof Error ? cause.message : String(cause)).split("\n")[0] ?? "";
-};

@@ -196,7 +196,7 @@ async function check(world: World, changes: Record<string, unknown> = {}, seen: 
 /** The keys that have faults before a switch to a `home` whose world is this. */
 async function beforeSwitch(world: World, changes: Record<string, unknown> = {}): Promise<string[]> {
   const { settings, keys } = await prepare(world, changes, {});
-  return (await siteFaults(settings, keys, "switch")).map(({ key }) => key);
+  return (await siteFaults(settings, keys, { purpose: "switch" })).map(({ key }) => key);
 }
 
 async function prepare(world: World, changes: Record<string, unknown>, seen: Seen) {

@@ -12,7 +12,7 @@ import { certificateName } from "../components/ingress";
 import { bundle } from "../lib/bundle";
 import { aheadBy } from "../lib/clock";
 import { examine, isSaid, refusalOf } from "../lib/doctor";
-import { reason, within } from "../lib/doctor/attempt";
+import { reason, within } from "../lib/attempt";
 import * as buckets from "../lib/doctor/buckets";
 import * as capacity from "../lib/doctor/capacity";
 import { diskObjects, doctorNamespace, namespaceObjects } from "../lib/doctor/disk";

@@ -2,6 +2,7 @@
 import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../../settings";
 import { askVersion, statusOf } from "../kube";
+import { isOursIn } from "../ours";
 import type { Renewal } from "./lines";
 import type { IssuerFacts } from "./issuer";
 import { imageName, operatorMarks } from "./operators";
@@ -43,9 +44,7 @@ export class DoctorCluster {
       this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces(),
       this.core.listNamespace(),
     ]);
-    const ours = namespaces.items
-      .filter(({ metadata }) => metadata?.labels?.["app.kubernetes.io/part-of"] === "homestead")
-      .map(({ metadata }) => metadata?.name);
+    const ours = isOursIn(namespaces.items);
     const found = (name: OperatorName): OperatorFacts => {
       const { definition, image, called } = operatorMarks[name];
       const own = deployments.items.find((one) => deploymentOf(one, image) !== undefined);
@@ -54,9 +53,7 @@ export class DoctorCluster {
         definition: definitions.has(definition),
         ...(deployment ? { deployment } : {}),
         called: deployments.items.some((one) => namesOf(one).some((text) => called.test(text))),
-        ours:
-          ours.includes(own?.metadata?.namespace) ||
-          own?.metadata?.annotations?.["app.kubernetes.io/part-of"] === "homestead",
+        ours: own !== undefined && ours(own),
       };
     };
     return {

@@ -1,6 +1,6 @@
 /** A drill's hands in the cluster: it makes, waits for, asks and deletes what is in the throwaway namespace. */
 import * as k8s from "@kubernetes/client-node";
-import { statusOf } from "../kube";
+import { apiServerSlices, statusOf } from "../kube";
 import { execInPod } from "../pod-exec";
 import { UserError } from "../user-error";
 import { comparedTables, span } from "./verdicts";
@@ -49,13 +49,10 @@ export class DrillCluster {
   /** Addresses of the API server, as pods see it before and after their node has translated the Service's. */
   async apiServer(): Promise<{ addresses: string[]; port: number }[]> {
     const service = await this.core.readNamespacedService({ name: "kubernetes", namespace: "default" });
-    const slices = await this.config.makeApiClient(k8s.DiscoveryV1Api).listNamespacedEndpointSlice({
-      namespace: "default",
-      labelSelector: "kubernetes.io/service-name=kubernetes",
-    });
+    const slices = await apiServerSlices(this.config);
     return [
       { addresses: service.spec?.clusterIPs ?? [], port: service.spec?.ports?.[0]?.port ?? 443 },
-      ...slices.items.map((slice) => ({
+      ...slices.map((slice) => ({
         addresses: (slice.endpoints ?? []).flatMap(({ addresses }) => addresses),
         port: slice.ports?.[0]?.port ?? 6443,
       })),

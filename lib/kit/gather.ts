@@ -4,6 +4,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { promisify } from "node:util";
 import { parse } from "yaml";
+import { keysOf } from "../bucket-keys";
 import { kubeconfigName, kubeconfigPath } from "../kube";
 import type { PulumiCli } from "../pulumi-cli";
 import type { Site } from "../site-secrets";
@@ -64,8 +65,7 @@ const vaultOf = ({ settings, secrets }: Site): Record<string, string> => ({
   endpoint: settings.vault.endpoint,
   region: settings.vault.region,
   bucket: settings.vault.bucket,
-  accessKeyId: secrets["vaultAccessKeyId"] ?? "",
-  secretAccessKey: secrets["vaultSecretAccessKey"] ?? "",
+  ...keysOf({ secrets }).vault,
 });
 
 /** As they are, with their comments and their encrypted entries. */

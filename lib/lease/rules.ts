@@ -44,6 +44,10 @@ const generationsToo = "generations to the newest archives in the vault (pg/<sit
 export const asTheLeaseSays = ({ activeSite, epoch }: Pick<Lease, "activeSite" | "epoch">): string =>
   `get the newest files (git pull), or set activeSite to ${activeSite}, epoch to ${epoch}, and ${generationsToo}`;
 
+/** What files that are behind the vault's archives are to say. */
+export const asTheVaultSays = (site: string, generation: number): string =>
+  `get the newest files (git pull), or set generations.${site} to ${generation} in Pulumi.yaml`;
+
 /** How a takeover is called, by the transient key that allows it. */
 const takeoverOf = (token: string): Exclude<Takeover, "first"> =>
   token === "lost" || token === "dead" ? token : "planned";

@@ -5,7 +5,7 @@ import { kubectl } from "../kube";
 import { gateVerdict } from "../lease/gate";
 import type { Verdict as GateVerdict } from "../lease/gate";
 import type { StoredLease } from "../lease/lease";
-import { asTheLeaseSays } from "../lease/rules";
+import { asTheLeaseSays, asTheVaultSays } from "../lease/rules";
 import type { Journal } from "../switch/journal";
 import { nextStep, standingOf } from "../switch/steps";
 import { archiveName, siteNames } from "../../settings";
@@ -65,7 +65,7 @@ export function filesLine(
     if (newest > number) {
       return files(
         `but generation ${number} of ${name}, and the vault holds ${archiveName(name, newest)}`,
-        `get the newest files (git pull), or set generations.${name} to ${newest} in Pulumi.yaml`,
+        asTheVaultSays(name, newest),
       );
     }
   }

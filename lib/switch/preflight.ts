@@ -12,8 +12,10 @@ import {
 } from "../archive";
 import type { Position } from "../archive";
 import { dnsRecords } from "../../components/dns";
+import { reason, within } from "../attempt";
+import { keysOf } from "../bucket-keys";
 import { siteFaults } from "../checks";
-import type { CheckKeys } from "../checks";
+import { asksOverHttp } from "../doctor/issuer";
 import { findDatabases } from "../database";
 import type { DatabaseObject, Databases } from "../database";
 import { span } from "../drill/verdicts";
@@ -58,14 +60,6 @@ export interface Question {
   stopped?: boolean;
 }
 
-export const keysOf = ({ secrets }: Site): CheckKeys => {
-  const keys = (name: string) => ({
-    accessKeyId: secrets[`${name}AccessKeyId`] ?? "",
-    secretAccessKey: secrets[`${name}SecretAccessKey`] ?? "",
-  });
-  return { vault: keys("vault"), media: keys("media") };
-};
-
 /**
  * Reads the old site's stack. One that is gone may be taken over from without it; but then its cluster is not asked.
  *
@@ -80,7 +74,7 @@ export async function oldSite(
     return { old: await load(from) };
   } catch (error) {
     if (kind === "planned") throw error;
-    const warning = `the stack ${from} cannot be read (${message(error)}): nobody has asked ${from}'s cluster whether it still runs`;
+    const warning = `the stack ${from} cannot be read (${reason(error)}): nobody has asked ${from}'s cluster whether it still runs`;
     return { old: undefined, warning };
   }
 }
@@ -90,7 +84,7 @@ export async function preflight(question: Question): Promise<Findings> {
   const { kind, from, target, old, lease, stopped = false } = question;
   const { settings } = target;
   const [faultsThere, faultsHere, reach, databases] = await Promise.all([
-    siteFaults(settings, keysOf(target), "switch", "active"),
+    siteFaults(settings, keysOf(target), { purpose: "switch", then: "active" }),
     old !== undefined && kind === "planned" ? siteFaults(old.settings, keysOf(old)) : [],
     old === undefined ? ("silent" as const) : reachable(old.settings),
     findDatabases(settings),
@@ -111,7 +105,7 @@ export async function preflight(question: Question): Promise<Findings> {
   const state = stateOf(databases, settings.site);
   const warnings = "warning" in there ? [there.warning] : [];
   const archives = await archivesIn(settings.vault, keysOf(target).vault).catch((error: unknown) => {
-    faults.push(`the vault does not say which archives there are: ${message(error)}`);
+    faults.push(`the vault does not say which archives there are: ${reason(error)}`);
     return [];
   });
   const parts = [
@@ -122,7 +116,7 @@ export async function preflight(question: Question): Promise<Findings> {
     clocks(target, kind === "planned" ? old : undefined),
   ];
   for (const part of parts) {
-    const found = await part.catch((error: unknown) => ({ fault: message(error) }));
+    const found = await part.catch((error: unknown) => ({ fault: reason(error) }));
     if ("fault" in found) (kind === "planned" ? faults : warnings).push(found.fault);
     if ("awaited" in found)
       (kind === "planned" ? faults : warnings).push(`${found.awaited}: wait until it has caught up`);
@@ -190,8 +184,8 @@ export function notThatKind({
 async function reachable({ cluster, namespace, site, generation, images: of }: Settings): Promise<Reach> {
   try {
     const config = kubeClient(cluster);
-    await inTime(6, config.makeApiClient(k8s.VersionApi).getCode());
-    const found = await inTime(6, findDatabases({ cluster, namespace, site, generation, images: of }));
+    await within(6, config.makeApiClient(k8s.VersionApi).getCode());
+    const found = await within(6, findDatabases({ cluster, namespace, site, generation, images: of }));
     return readiness(found?.current) === undefined ? "serves" : "answers";
   } catch {
     return "silent";
@@ -258,7 +252,7 @@ async function askStandby(
 ): Promise<{ replayed: Position; used: number }> {
   const config = kubeClient(cluster);
   const labelSelector = `cnpg.io/cluster=${name},cnpg.io/instanceRole=primary`;
-  const { items } = await inTime(
+  const { items } = await within(
     10,
     config.makeApiClient(k8s.CoreV1Api).listNamespacedPod({ namespace, labelSelector }),
   );
@@ -280,7 +274,7 @@ async function askStandby(
 /** Of this machine, the vault and the sites that are asked for anything. */
 async function clocks(target: Site, old: Site | undefined): Promise<Finding> {
   const sites = [target, ...(old === undefined ? [] : [old])].map(({ settings }) => settings);
-  const fault = clockFault(await inTime(10, readClocks(target.settings, keysOf(target).vault, sites)));
+  const fault = clockFault(await within(10, readClocks(target.settings, keysOf(target).vault, sites)));
   return fault === undefined ? {} : { fault };
 }
 
@@ -289,8 +283,8 @@ async function clocks(target: Site, old: Site | undefined): Promise<Finding> {
  * way. With ACME's http01 it gets none on the way: that asks at the address that DNS has, and DNS comes after it.
  */
 async function certificates(settings: Settings, kind: Kind, state: TargetDatabase): Promise<Finding> {
-  const { certificates: wanted, site } = settings;
-  const byHttp = wanted.kind === "acme" && (wanted.solver === undefined || "http01" in wanted.solver);
+  const { site } = settings;
+  const byHttp = asksOverHttp(settings);
   if (state === "missing" && !byHttp) return {};
   const bad = state === "missing" ? [settings.apex, settings.webHost] : await invalidCertificates(settings);
   if (bad.length === 0) return {};
@@ -310,7 +304,7 @@ async function certificates(settings: Settings, kind: Kind, state: TargetDatabas
 
 async function invalidCertificates({ cluster, namespace }: Settings): Promise<string[]> {
   const api = kubeClient(cluster).makeApiClient(k8s.CustomObjectsApi);
-  const list = (await inTime(
+  const list = (await within(
     10,
     api.listNamespacedCustomObject({ group: "cert-manager.io", version: "v1", plural: "certificates", namespace }),
   )) as { items: { metadata: { name: string }; status?: { conditions?: { type: string; status: string }[] } }[] };
@@ -322,7 +316,7 @@ async function invalidCertificates({ cluster, namespace }: Settings): Promise<st
 /** Nodes name at most 50 images, so one that is not named may be there all the same. */
 async function images({ cluster, site, images: wanted }: Settings): Promise<Finding> {
   const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
-  const { items } = await inTime(10, core.listNode());
+  const { items } = await within(10, core.listNode());
   const there = items.flatMap(({ status }) => status?.images?.flatMap(({ names }) => names ?? []) ?? []);
   // The chart's Jobs go by Mastodon's tag, which a node that pulled it by digest does not know.
   const needed = [
@@ -349,21 +343,4 @@ async function lossOf(target: Site, from: string, archive: string): Promise<stri
   if (segment === undefined) return `everything that ${from} wrote: the vault has no WAL of it`;
   const age = span((Date.now() - segment.archivedAt.getTime()) / 1000);
   return `what ${from} wrote after ${segment.archivedAt.toISOString()} (${age} ago), the newest in the vault: usually at most ${archiveInterval} s of posts; jobs that were queued are lost, home feeds are rebuilt${uploads}`;
-}
-
-const message = (error: unknown): string => {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return (cause instanceof Error ? cause.message : String(cause)).split("\n")[0] ?? "";
-};
-
-async function inTime<T>(seconds: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${seconds} s`)), seconds * 1000);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

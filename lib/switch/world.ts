@@ -2,6 +2,7 @@
 import { LocalWorkspace } from "@pulumi/pulumi/automation";
 import { setTimeout as sleep } from "node:timers/promises";
 import { queues as mastodonQueues } from "../../components/mastodon";
+import { reason } from "../attempt";
 import { findDatabases } from "../database";
 import { kubeClient } from "../kube";
 import { projectFolder } from "../plan";
@@ -86,8 +87,6 @@ export function realWorld(options: WorldOptions): World {
     pause: (seconds) => sleep(seconds * 1000),
   };
 }
-
-const reason = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** An update of a site by the Automation API: the same as `pulumi up --yes --skip-preview`, with `--refresh --run-program` where its state is not believed. */
 async function up(site: SiteName, state: StateUse, engine: (text: string) => void): Promise<Record<string, unknown>> {

@@ -5,6 +5,7 @@ import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
 import { cnpgNamespace } from "../../components/operators";
 import { kubeClient } from "../kube";
+import { isOursIn } from "../ours";
 import { UserError } from "../user-error";
 
 /** A context of one kubeconfig file. */
@@ -157,16 +158,9 @@ export class Cluster {
    * @throws UserError if CloudNativePG's plugin would not be beside it, where alone it is found
    */
   private async operators(): Promise<Found["operators"]> {
-    const namespaces = (await this.core.listNamespace()).items;
-    const ours = namespaces
-      .filter(({ metadata }) => metadata?.labels?.["app.kubernetes.io/part-of"] === "homestead")
-      .map(({ metadata }) => metadata?.name);
-    const deployments = (await this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces()).items.filter(
-      ({ metadata }) =>
-        !ours.includes(metadata?.namespace) &&
-        // The plugin beside somebody else's CloudNativePG (components/operators.ts).
-        metadata?.annotations?.["app.kubernetes.io/part-of"] !== "homestead",
-    );
+    const ours = isOursIn((await this.core.listNamespace()).items);
+    const { items } = await this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces();
+    const deployments = items.filter((one) => !ours(one));
     const namespaceOf = (pattern: RegExp) =>
       deployments.find(({ metadata }) => pattern.test(metadata?.name ?? ""))?.metadata?.namespace;
     const operator = namespaceOf(/^cnpg-controller-manager$|cloudnative-pg$/);

@@ -15,7 +15,7 @@ import { eventually, run } from "../support/processes";
 import { succeeded } from "../support/project";
 import type { PulumiOutcome } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
-import { buckets } from "../support/stack";
+import { baseBackupIn } from "../support/stack";
 import { beginAt, followStillWorks, noPower } from "./two-sites";
 
 export const coldVps: Scenario = {
@@ -131,15 +131,7 @@ async function openKit({ logs, environment }: Context, pair: Pair, kit: string) 
 
 /** @returns posts that have left home for certain */
 async function archivedPosts(pair: Pair): Promise<{ id: string }[]> {
-  await eventually(180, `a base backup in ${pair.archive("home")}`, async () => {
-    const keys = await pair.s3.keys(buckets.vault, `pg/${pair.archive("home")}/base/`);
-    const infos = keys.filter((key) => key.endsWith("/backup.info"));
-    const texts = await Promise.all(infos.map((key) => pair.s3.get(buckets.vault, key)));
-    assert.ok(
-      texts.some((text) => /^status=DONE$/m.test(text)),
-      `${infos.length} unfinished`,
-    );
-  });
+  await baseBackupIn(pair.s3, pair.archive("home"));
   await pair.followName();
   const posts: { id: string }[] = [];
   for (let i = 0; i < 10; i++) posts.push({ id: await pair.owner.post(`before the cold start, ${i}`) });

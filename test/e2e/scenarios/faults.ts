@@ -180,9 +180,9 @@ async function vaultUnreachable(
 
 /** The primary's pod, and the folder of the node that its volume is. */
 async function databaseVolume(cluster: Cluster): Promise<{ database: string; folder: string }> {
-  const [pod] = await cluster.pods(namespace, "cnpg.io/cluster,cnpg.io/instanceRole=primary");
-  const database = pod?.metadata.labels?.["cnpg.io/cluster"];
-  const claim = pod && (await cluster.get("persistentvolumeclaim", pod.metadata.name, namespace));
+  const pod = await cluster.primary();
+  const database = pod.metadata.labels?.["cnpg.io/cluster"];
+  const claim = await cluster.get("persistentvolumeclaim", pod.metadata.name, namespace);
   const volume = await cluster.get("persistentvolume", String(claim?.spec?.["volumeName"]));
   const { hostPath, local } = (volume?.spec ?? {}) as { hostPath?: { path: string }; local?: { path: string } };
   const folder = hostPath?.path ?? local?.path;

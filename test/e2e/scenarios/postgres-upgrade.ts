@@ -4,7 +4,8 @@
  */
 import * as assert from "node:assert/strict";
 import * as path from "node:path";
-import { Audit, sendTo } from "../support/audit";
+import { patientAudit } from "../support/audit";
+import type { Audit } from "../support/audit";
 import { Cluster, differences } from "../support/cluster";
 import { eventually, run, sleep, tail } from "../support/processes";
 import { diagnosis, succeeded } from "../support/project";
@@ -12,7 +13,7 @@ import type { Project, PulumiOutcome } from "../support/project";
 import { oneLine } from "../support/report";
 import type { Context, Scenario } from "../support/scenario";
 import type { SiteClient } from "../support/site";
-import { buckets, clientOf, keep, namesOf, prepare } from "../support/stack";
+import { baseBackups, buckets, clientOf, keep, namesOf, prepare } from "../support/stack";
 import type { ObjectServer } from "../support/vault";
 import { blocksOf } from "./by-hand";
 
@@ -47,7 +48,7 @@ export const postgresUpgrade: Scenario = {
     const server: Server = { context, project, cluster, client, s3 };
     await report.step("posts, and the first base backup", async () => {
       for (let i = 0; i < 15; i++) await client.post(`post ${i}`);
-      await baseBackupIn(s3, "home-g1");
+      await newestBaseBackupIn(s3, "home-g1");
     });
     if (minor !== undefined) await minorVersion(server, minor);
     if (major !== undefined) {
@@ -148,7 +149,7 @@ async function newArchiveRestores({ context, project, s3 }: Server): Promise<voi
     assert.deepEqual(await baseBackups(s3, "home-g2"), [], "there was one already");
     await followRunbook(context, project, "ANALYZE");
     await followRunbook(context, project, "base-backup.yaml");
-    await baseBackupIn(s3, "home-g2");
+    await newestBaseBackupIn(s3, "home-g2");
   });
   await report.check("a drill on the new archive passes", async () => {
     const outcome = await project.homestead(["drill", "home", "--json"], { seconds: 900 });
@@ -192,7 +193,7 @@ async function upgraded(
   image: string,
   update: () => Promise<PulumiOutcome>,
 ): Promise<Audit> {
-  const audit = new Audit(async (text, key) => ({ id: await sendTo(client, text, key, 20) }));
+  const audit = patientAudit(client);
   setImage(project, image);
   const outcome = await report.step(`${what}, with posts five times a second: pulumi up`, () =>
     audit.during(async () => {
@@ -255,8 +256,7 @@ async function watchingTheUpgrade(
 
 /** The image of the database's container. */
 async function imageOf(cluster: Cluster): Promise<string> {
-  const pods = await cluster.pods(namespace, "cnpg.io/cluster,cnpg.io/instanceRole=primary");
-  const containers = pods.flatMap(({ spec }) => (spec as { containers: { name: string; image: string }[] }).containers);
+  const { containers } = (await cluster.primary()).spec as { containers: { name: string; image: string }[] };
   return containers.find(({ name }) => name === "postgres")?.image ?? "";
 }
 
@@ -277,13 +277,10 @@ async function rowsOf(cluster: Cluster): Promise<Record<string, number>> {
   );
 }
 
-/** Ids of the base backups that are finished. */
-const baseBackups = async (s3: ObjectServer, archive: string): Promise<string[]> =>
-  (await s3.keys(buckets.vault, `pg/${archive}/base/`)).filter((key) => key.endsWith("/backup.info"));
-
-async function baseBackupIn(s3: ObjectServer, archive: string): Promise<void> {
+/** Waits for the newest one: the database is restarted next. */
+async function newestBaseBackupIn(s3: ObjectServer, archive: string): Promise<void> {
   await eventually(240, `a base backup in ${archive}`, async () => {
-    const [newest] = (await baseBackups(s3, archive)).reverse();
+    const newest = (await baseBackups(s3, archive)).at(-1);
     assert.ok(newest, "none");
     assert.match(await s3.get(buckets.vault, newest), /^status=DONE$/m);
   });

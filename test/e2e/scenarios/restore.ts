@@ -10,7 +10,7 @@ import { diagnosis, succeeded } from "../support/project";
 import type { Project } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import type { SiteClient } from "../support/site";
-import { authorityOf, buckets, clientOf, namesOf, prepare } from "../support/stack";
+import { authorityOf, baseBackupIn, buckets, clientOf, namesOf, prepare } from "../support/stack";
 import type { Secrets } from "../support/stack";
 import type { ObjectServer } from "../support/vault";
 
@@ -262,18 +262,6 @@ async function objectsOf(s3: ObjectServer, prefix: string): Promise<Map<string, 
     token = /<NextContinuationToken>([^<]*)</.exec(page)?.[1];
   }
   return found;
-}
-
-async function baseBackupIn(s3: ObjectServer, archive: string): Promise<void> {
-  await eventually(180, `a base backup in ${archive}`, async () => {
-    const keys = await s3.keys(buckets.vault, `pg/${archive}/base/`);
-    const infos = keys.filter((name) => name.endsWith("/backup.info"));
-    const texts = await Promise.all(infos.map((name) => s3.get(buckets.vault, name)));
-    assert.ok(
-      texts.some((text) => /^status=DONE$/m.test(text)),
-      `${infos.length} unfinished`,
-    );
-  });
 }
 
 /** Waits until everything written so far is in the vault. */

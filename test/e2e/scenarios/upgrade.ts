@@ -3,7 +3,8 @@
  * serving, and a good upgrade loses no acknowledged post (issue 4, "Done means" 3).
  */
 import * as assert from "node:assert/strict";
-import { Audit, sendTo } from "../support/audit";
+import { patientAudit } from "../support/audit";
+import type { Audit } from "../support/audit";
 import { differences } from "../support/cluster";
 import type { Cluster } from "../support/cluster";
 import { diagnosis, succeeded } from "../support/project";
@@ -26,7 +27,7 @@ export const upgrade: Scenario = {
       return;
     }
     const { project, cluster, client } = await sharedSite(context);
-    const newAudit = () => new Audit(async (text, key) => ({ id: await sendTo(client, text, key, 20) }));
+    const newAudit = () => patientAudit(client);
     const images = project.value("home", "images") as Record<string, string>;
     const running = images["mastodon"] ?? "";
     const withImages = async (change: Record<string, string>) =>

@@ -32,6 +32,10 @@ export async function sendTo(client: SiteClient, text: string, idempotencyKey: s
   return String(status["id"]);
 }
 
+/** One whose app waits through a restart of what it posts to. */
+export const patientAudit = (client: SiteClient): Audit =>
+  new Audit(async (text, key) => ({ id: await sendTo(client, text, key, 20) }));
+
 /** Milliseconds between two tries. */
 const beat = 200;
 

@@ -1,10 +1,11 @@
 /** A stack of the copied project on a test cluster, ready for its first update. */
+import * as assert from "node:assert/strict";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { requiredSecrets } from "../../../settings";
 import { Cluster } from "./cluster";
 import type { ClusterAccess } from "./environment";
-import { must } from "./processes";
+import { eventually, must } from "./processes";
 import { Project, succeeded } from "./project";
 import { SiteClient, tokenFromRails } from "./site";
 import type { Names } from "./site";
@@ -100,4 +101,20 @@ export function keep(context: Context, name: string, text: string): string {
   const file = path.join(context.logs, name);
   fs.writeFileSync(file, text);
   return file;
+}
+
+/** The objects that say what became of an archive's base backups, the oldest first. */
+export const baseBackups = async (s3: ObjectServer, archive: string): Promise<string[]> =>
+  (await s3.keys(buckets.vault, `pg/${archive}/base/`)).filter((key) => key.endsWith("/backup.info"));
+
+/** Waits until an archive has a base backup that is finished. */
+export async function baseBackupIn(s3: ObjectServer, archive: string): Promise<void> {
+  await eventually(180, `a base backup in ${archive}`, async () => {
+    const infos = await baseBackups(s3, archive);
+    const texts = await Promise.all(infos.map((key) => s3.get(buckets.vault, key)));
+    assert.ok(
+      texts.some((text) => /^status=DONE$/m.test(text)),
+      `${infos.length} unfinished`,
+    );
+  });
 }
