@@ -6,13 +6,13 @@ import * as assert from "node:assert/strict";
 import * as crypto from "node:crypto";
 import type { Cluster } from "../support/cluster";
 import { breaches, parseSight, probeProgram } from "../support/egress";
-import { eventually, run, sleep } from "../support/processes";
+import { run, sleep } from "../support/processes";
 import type { Project, PulumiOutcome } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import type { SiteClient } from "../support/site";
 import { sharedSite } from "../support/shared";
 import type { SharedSite } from "../support/shared";
-import { buckets } from "../support/stack";
+import { buckets, makeBaseBackup } from "../support/stack";
 import { restrictedContainer, restrictedPod } from "../../../lib/pods";
 import { images } from "../../../versions";
 
@@ -30,7 +30,7 @@ export const drill: Scenario = {
     const { project, cluster, client } = site;
     await report.step("posts, uploads, and a base backup after them", async () => {
       for (let i = 0; i < 15; i++) await client.post(`post ${i}`, i < 2 ? { media_ids: [await uploaded(client)] } : {});
-      await baseBackup(cluster);
+      await makeBaseBackup(cluster, "before-the-drill", "postgres-g1");
     });
     const once = async () => {
       const outcome = await project.homestead(["drill", "home", "--json"], { seconds: 900 });
@@ -210,24 +210,4 @@ async function uploaded(client: SiteClient): Promise<string> {
     body: Buffer.concat([Buffer.from(head), png, Buffer.from(`\r\n--${boundary}--\r\n`)]),
   });
   return String(media["id"]);
-}
-
-async function baseBackup(cluster: Cluster): Promise<void> {
-  const name = "before-the-drill";
-  await cluster.apply(
-    JSON.stringify({
-      apiVersion: "postgresql.cnpg.io/v1",
-      kind: "Backup",
-      metadata: { name, namespace: "homestead" },
-      spec: {
-        cluster: { name: "postgres-g1" },
-        method: "plugin",
-        pluginConfiguration: { name: "barman-cloud.cloudnative-pg.io" },
-      },
-    }),
-  );
-  await eventually(180, "a base backup", async () => {
-    const phase = (await cluster.get("backups.postgresql.cnpg.io", name, "homestead"))?.status?.["phase"];
-    assert.equal(phase, "completed");
-  });
 }

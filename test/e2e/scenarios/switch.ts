@@ -5,11 +5,12 @@
 import * as assert from "node:assert/strict";
 import { arrivalsIn, notExactlyOnce } from "../support/audit";
 import type { Audit } from "../support/audit";
-import { handOn, takePair } from "../support/pair";
+import { handOn, otherThan, takePair } from "../support/pair";
 import type { Pair } from "../support/pair";
 import type { Peer } from "../support/peer";
 import { succeeded } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
+import { baseBackups, makeBaseBackup } from "../support/stack";
 import { followStillWorks, plannedSwitch } from "./two-sites";
 
 /** A planned switch's steps between two sites that both run (lib/switch/steps.ts). */
@@ -38,6 +39,7 @@ export const switchThereAndBack: Scenario = {
       silences.push(audit.silence().toFixed(1));
       if (trip === 0) await theAuditSees(context, pair, peer, audit);
     }
+    await standbyBacksItselfUp(context, pair);
     await followStillWorks(context, pair, peer);
     console.log(`      seconds without an acknowledged post: ${silences.join(", ")}`);
     handOn(pair);
@@ -55,6 +57,24 @@ async function byCommand(context: Context, pair: Pair, peer: Peer): Promise<Audi
     assert.match(output, /^ +git -C \S+ add Pulumi\.yaml .* && git -C \S+ commit -m "/m);
   });
   return audit;
+}
+
+/**
+ * A standby's own weekly base backup: without one, nothing would ever trim the archive that it writes. None falls due
+ * within a scenario, so the same is made by hand of the database that the schedule names.
+ */
+async function standbyBacksItselfUp({ report }: Context, pair: Pair): Promise<void> {
+  const standby = otherThan((await pair.lease()).activeSite);
+  const cluster = pair.clusters[standby];
+  await report.check("the standby makes a base backup into its own archive", async () => {
+    const [schedule, ...more] = await cluster.list("scheduledbackups.postgresql.cnpg.io", "homestead");
+    assert.ok(schedule !== undefined && more.length === 0, "there must be one schedule");
+    const { name } = schedule.spec?.["cluster"] as { name: string };
+    const before = await baseBackups(pair.s3, pair.archive(standby));
+    await makeBaseBackup(cluster, "of-a-standby", name);
+    const after = await baseBackups(pair.s3, pair.archive(standby));
+    assert.equal(after.length, before.length + 1, `${pair.archive(standby)} has ${after.join(", ")}`);
+  });
 }
 
 /** Controls: what the audit is there to find, made for it. */

@@ -107,6 +107,25 @@ export function keep(context: Context, name: string, text: string): string {
 export const baseBackups = async (s3: ObjectServer, archive: string): Promise<string[]> =>
   (await s3.keys(buckets.vault, `pg/${archive}/base/`)).filter((key) => key.endsWith("/backup.info"));
 
+/** Makes a base backup of a database by hand, and waits until the operator says that it is complete. */
+export async function makeBaseBackup(cluster: Cluster, name: string, database: string): Promise<void> {
+  const backup = {
+    apiVersion: "postgresql.cnpg.io/v1",
+    kind: "Backup",
+    metadata: { name, namespace: "homestead" },
+    spec: {
+      cluster: { name: database },
+      method: "plugin",
+      pluginConfiguration: { name: "barman-cloud.cloudnative-pg.io" },
+    },
+  };
+  await cluster.apply(JSON.stringify(backup));
+  await eventually(180, "a base backup", async () => {
+    const made = await cluster.get("backups.postgresql.cnpg.io", name, "homestead");
+    assert.equal(made?.status?.["phase"], "completed");
+  });
+}
+
 /** Waits until an archive has a base backup that is finished. */
 export async function baseBackupIn(s3: ObjectServer, archive: string): Promise<void> {
   await eventually(180, `a base backup in ${archive}`, async () => {
