@@ -91,12 +91,21 @@ export class Operators extends pulumi.ComponentResource {
   private certManager(name: string, args: OperatorsArgs): pulumi.Resource[] {
     if (args.operators.certManager === "existing") return [];
     const { namespace, policies } = this.namespace(name, "cert-manager", args);
+    // This chart has a key of its own for the digest, which a stack's own image may not have.
+    const image = (part: "controller" | "webhook" | "cainjector" | "acmesolver" | "startupapicheck") => {
+      const parts = imageParts(args.images[`cert-manager-${part}`]);
+      const [tag, digest] = parts.tag.split("@");
+      return { image: { repository: parts.name, tag, digest } };
+    };
     return [
       this.release(name, "cert-manager", args, namespace, policies, {
         crds: { enabled: true, keep: true },
+        ...image("controller"),
         resources: resources("10m", "64Mi", "256Mi"),
-        webhook: { resources: resources("10m", "32Mi", "128Mi") },
-        cainjector: { resources: resources("10m", "64Mi", "256Mi") },
+        webhook: { ...image("webhook"), resources: resources("10m", "32Mi", "128Mi") },
+        cainjector: { ...image("cainjector"), resources: resources("10m", "64Mi", "256Mi") },
+        acmesolver: image("acmesolver"),
+        startupapicheck: image("startupapicheck"),
       }),
     ];
   }

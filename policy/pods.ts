@@ -190,12 +190,11 @@ function givesDefaults(object: KubernetesObject): boolean {
 /** Every image that an object names: in pods, in CloudNativePG's Cluster, and in a chart's values. */
 function imagesIn(object: KubernetesObject): { field: string; image: unknown }[] {
   const inValues = (value: unknown, field: string): { field: string; image: unknown }[] => {
-    const { registry, repository, tag } = fields(value);
-    const image = [registry, repository].filter((part) => typeof part === "string").join("/");
+    const { registry, repository, tag, digest } = fields(value);
+    const name = [registry, repository].filter((part) => typeof part === "string").join("/");
+    const image = `${name}${typeof tag === "string" ? `:${tag}` : ""}${typeof digest === "string" ? `@${digest}` : ""}`;
     return [
-      ...(typeof repository === "string"
-        ? [{ field, image: typeof tag === "string" ? `${image}:${tag}` : image }]
-        : []),
+      ...(typeof repository === "string" ? [{ field, image }] : []),
       ...Object.entries(fields(value)).flatMap(([key, inner]) => inValues(inner, `${field}.${key}`)),
     ];
   };
@@ -209,7 +208,7 @@ function imagesIn(object: KubernetesObject): { field: string; image: unknown }[]
   ];
 }
 
-/** Images that run by tag alone. cert-manager's do, too: its chart names them, and no object of ours does. */
+/** Images that run by tag alone. */
 export const withoutDigest: { image: string; reason: string }[] = [
   {
     image: images["mastodon-streaming"],

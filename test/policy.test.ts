@@ -50,6 +50,7 @@ describe("each rule", () => {
   const release = (spec: object) => object("helm.sh/v3", "Release", { spec: { version: "1.0.2", ...spec } });
   const [repository = "", tag = ""] = images.mastodon.replace(/@.*/, "").split(/:(?=[^/]*$)/);
   const mastodonByTag = { repository, tag };
+  const rclone = "docker.io/rclone/rclone";
   const chartsJob = {
     ...object("batch/v1", "Job", {
       spec: { template: { spec: podOf({ container: { image: `${repository}:${tag}` } }) } },
@@ -211,6 +212,7 @@ describe("each rule", () => {
         [deployment({ container: { image: images["mastodon-streaming"] } })],
         [deployment({ container: { image: `docker.io/rclone/rclone:1.76.0@${someDigest}` } })],
         [release({ values: { image: { repository: "ghcr.io/mastodon/mastodon", tag: `v4.6.2@${someDigest}` } } })],
+        [release({ values: { webhook: { image: { repository: "a/b", tag: "v1", digest: someDigest } } } })],
         // Where a label is made of the tag.
         [release({ values: { image: mastodonByTag } })],
         [chartsJob],
@@ -247,6 +249,10 @@ describe("each rule", () => {
         [
           [release({ values: { image: { registry: "docker.io", repository: "rclone/rclone", tag: "1.75.1" } } })],
           "values.image",
+        ],
+        [
+          [release({ values: { webhook: { image: { repository: rclone, tag: "1.75.1", digest: someDigest } } } })],
+          `values.webhook.image is "${rclone}:1.75.1@${someDigest}"; allowed: ${images.rclone}`,
         ],
         [[release({ version: "^1.0.0", chart: "mastodon" })], 'version is "^1.0.0"; allowed: one whole version'],
         [[release({ version: undefined, chart: "mastodon" })], "version is not set"],
@@ -567,7 +573,7 @@ const withEverything = () =>
 describe("every rule is kept", () => {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "homestead-chart-"));
   afterAll(() => fs.rmSync(folder, { recursive: true, force: true }));
-  const found = findChart(folder);
+  const found = findChart("mastodon", folder);
   if (found.kind === "missing") console.warn(`Mastodon's chart is not held to the rules: ${found.why}`);
   const rendered = (plan: Plan, values?: (own: JsonObject) => JsonObject) => {
     if (found.kind === "missing") return [];

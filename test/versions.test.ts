@@ -28,6 +28,14 @@ describe("versions", () => {
     expect(tag(images.mastodon)).toBe(tag(images["mastodon-streaming"]));
   });
 
+  it("keeps cert-manager's images at their chart's version", () => {
+    const ours = Object.entries<string>(images).filter(([name]) => name.startsWith("cert-manager-"));
+    expect(ours).toHaveLength(5);
+    for (const [name, image] of ours) {
+      expect(image).toMatch(`/jetstack/${name}:${charts["cert-manager"].version}@`);
+    }
+  });
+
   it("of Node.js is the one that package.json installs, also on a machine with an older one", () => {
     const { devDependencies } = JSON.parse(fs.readFileSync(path.join(projectFolder, "package.json"), "utf8")) as {
       devDependencies: Record<string, string>;

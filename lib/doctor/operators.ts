@@ -2,6 +2,7 @@
 import { cnpgNamespace } from "../../components/operators";
 import { tagOf } from "../status/lines";
 import type { Settings } from "../../settings";
+import type { ImageName } from "../../versions";
 import { kubectl } from "../kube";
 import { judged, ok } from "./lines";
 import type { DoctorLine } from "./lines";
@@ -41,27 +42,16 @@ const pluginRelease = "plugin-barman-cloud";
 /** Before it, WAL could be restored from the wrong store at a promotion (plugin-barman-cloud#966). */
 const oldestPlugin = "0.14.0";
 
-/** The version that an update brings, and this project is tested with. */
-export interface ExpectedVersion {
-  /** A tag; undefined where only the chart's folder knows it. */
-  version?: string;
-  /** Where it is said. */
-  from: string;
-}
+/** What tells each operator's version (versions.ts). */
+const imageNames = {
+  certManager: "cert-manager-controller",
+  cloudNativePg: "cloudnative-pg",
+  barmanPlugin: "barman-plugin",
+} as const satisfies Record<OperatorName, ImageName>;
 
-/** The versions of `versions.ts`, or the stack's own. */
-export function expectedVersion(
-  name: OperatorName,
-  { images, charts }: Pick<Settings, "images" | "charts">,
-): ExpectedVersion {
-  if (name === "certManager") {
-    // The chart and its images have one version.
-    const chart = charts["cert-manager"];
-    return { ...("version" in chart ? { version: chart.version } : {}), from: "the chart" };
-  }
-  const image = name === "cloudNativePg" ? images["cloudnative-pg"] : images["barman-plugin"];
-  return { version: tagOf(image), from: "the stack" };
-}
+/** The version that an update brings, and this project is tested with: a tag of `versions.ts`, or the stack's own. */
+export const expectedVersion = (name: OperatorName, { images }: Pick<Settings, "images">): string =>
+  tagOf(images[imageNames[name]]);
 
 /** What is in the cluster of an operator. */
 export interface OperatorFacts {
@@ -108,7 +98,7 @@ export function operatorLine(
   name: OperatorName,
   { operators, site, cluster }: Pick<Settings, "operators" | "site" | "cluster">,
   { definition, deployment, ours }: OperatorFacts,
-  expected: ExpectedVersion,
+  expected: string,
 ): DoctorLine {
   const { title } = operatorMarks[name];
   const wanted = operators[name];
@@ -139,14 +129,13 @@ export function operatorLine(
     const why = `${says}; before ${oldestPlugin} a promotion can restore WAL from the wrong store`;
     return judged("operators", title, "warning", why, `upgrade the plugin to ${oldestPlugin} or later`);
   }
-  const { version, from } = expected;
-  if (version === undefined || has === version) return ok("operators", title, says);
+  if (has === expected) return ok("operators", title, says);
   if (ours)
-    return judged("operators", title, "warning", `${says}; ${from} says ${version}`, `pulumi up --stack ${site}`);
+    return judged("operators", title, "warning", `${says}; the stack says ${expected}`, `pulumi up --stack ${site}`);
   // Somebody else's may be newer than what we know.
-  if (!isOlder(has, version)) return ok("operators", title, says);
-  const why = `${says}; older than ${version}, which this project is tested with`;
-  return judged("operators", title, "warning", why, `upgrade it to ${version} or later, where it was installed from`);
+  if (!isOlder(has, expected)) return ok("operators", title, says);
+  const why = `${says}; older than ${expected}, which this project is tested with`;
+  return judged("operators", title, "warning", why, `upgrade it to ${expected} or later, where it was installed from`);
 }
 
 /** Traefik believes `X-Forwarded-For` only of whom one of these arguments names; of others it writes it anew. */

@@ -32,6 +32,11 @@ const variants = [
 /** What the lab has for each of the program's images (versions.ts). */
 const labImages: Record<string, string> = {
   // The published names, by tag: what was built by hand has another digest.
+  "cert-manager-controller": "quay.io/jetstack/cert-manager-controller:v1.21.1",
+  "cert-manager-webhook": "quay.io/jetstack/cert-manager-webhook:v1.21.1",
+  "cert-manager-cainjector": "quay.io/jetstack/cert-manager-cainjector:v1.21.1",
+  "cert-manager-acmesolver": "quay.io/jetstack/cert-manager-acmesolver:v1.21.1",
+  "cert-manager-startupapicheck": "quay.io/jetstack/cert-manager-startupapicheck:v1.21.1",
   "cloudnative-pg": "ghcr.io/cloudnative-pg/cloudnative-pg:1.30.0",
   "barman-plugin": "ghcr.io/cloudnative-pg/plugin-barman-cloud:v0.14.0",
   "barman-sidecar": "ghcr.io/cloudnative-pg/plugin-barman-cloud-sidecar:v0.14.0",

@@ -6,9 +6,11 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { planStack } from "../../../lib/plan";
+import type { PlannedResource } from "../../../lib/plan";
 import { knownAfterUpdate } from "../../../lib/plan/mask";
-import { fields, namespaceOf, objectOf } from "../../../policy/objects";
+import { fields, namespaceOf, objectOf, podsOf } from "../../../policy/objects";
 import type { KubernetesObject } from "../../../policy/objects";
+import type { ChartName } from "../../../versions";
 import { findChart, render } from "../../support/rendered-chart";
 import type { Cluster } from "./cluster";
 import { checkout } from "./environment";
@@ -16,9 +18,17 @@ import { checkout } from "./environment";
 /** Where the objects would be: not beside those of a site that runs. */
 const place = "e2e-published";
 
+/** What a release would make; of an operator's the pods, since much else of it is in no namespace. */
+function ofRelease(release: PlannedResource, folder: string): KubernetesObject[] {
+  const name = release.inputs["name"] as ChartName;
+  const chart = findChart(name, folder);
+  if (chart.kind === "missing") throw new Error(`the chart ${name}: ${chart.why}`);
+  return render(chart, release.inputs, folder).filter((object) => name === "mastodon" || podsOf(object).length > 0);
+}
+
 /**
- * Asks the cluster whether it would take every object of a stack, those of Mastodon's chart too. Nothing is made but a
- * namespace, which goes again.
+ * Asks the cluster whether it would take every object of a stack, those of Mastodon's chart and the operators' pods too.
+ * Nothing is made but a namespace, which goes again.
  *
  * @param changed what a control does to an object
  * @returns how many it would take
@@ -32,12 +42,9 @@ export async function wouldBeTaken(
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "homestead-published-"));
   try {
     const plan = await planStack(stack, { folder: checkout });
-    const chart = findChart(folder);
-    if (chart.kind === "missing") throw new Error(`Mastodon's chart: ${chart.why}`);
-    const release = plan.resources.find(({ name }) => name === "mastodon-release");
-    if (release === undefined) throw new Error("the plan has no Mastodon");
     const own = plan.resources.flatMap(({ type, inputs }) => objectOf(type, inputs) ?? []);
-    const objects = [...own, ...render(chart, release.inputs, folder)].filter(
+    const releases = plan.resources.filter(({ type }) => type === "kubernetes:helm.sh/v3:Release");
+    const objects = [...own, ...releases.flatMap((release) => ofRelease(release, folder))].filter(
       (object) => typeof namespaceOf(object) === "string" && namespaceOf(object) !== knownAfterUpdate,
     );
     await cluster.kubectl(["create", "namespace", place]);
