@@ -1501,6 +1501,7 @@ describe("a site before its first update", () => {
     expect(brief(found, "media")).toEqual([
       "ok: media: its keys put, get, list and delete",
       expect.stringMatching(/^ok: public: everybody reads http:\/\/127\.0\.0\.1:\d+\/media$/),
+      "ok: CORS: pages of https://mastodon.ramble.moe may read it",
       "ok: old versions: kept: the media keys cannot delete one",
     ]);
     expect(inArea(found, "clock").map(({ what, verdict }) => `${verdict}: ${what}`)).toEqual([
