@@ -123,7 +123,9 @@ export function mastodonValues(args: ValueArgs) {
             image: { repository: image.name, tag: image.tag },
             queues,
             concurrency: 10,
-            resources: resources("100m", "384Mi", "1Gi"),
+            // It converts videos, and one of 4K needs about a gigabyte beside the 400 MiB of Sidekiq itself. A container
+            // that goes over its limit is killed as a whole, with the jobs that it was at.
+            resources: resources("100m", "384Mi", "2Gi"),
           },
         ],
       },

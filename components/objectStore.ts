@@ -169,6 +169,10 @@ export class ObjectStore extends pulumi.ComponentResource {
   private publish(name: string, { namespace, media, certificate, securityHeaders }: ObjectStoreArgs): void {
     const host = mediaHost(media);
     if (host === undefined) return;
+    // The web interface's audio player reads uploads by a script, and a browser lets it only where this allows it.
+    const cors = middleware(this, `${name}-cors`, "media-cors", namespace, {
+      headers: { customResponseHeaders: { "Access-Control-Allow-Origin": "*" } },
+    });
     const prefix = middleware(this, `${name}-prefix`, "media-bucket", namespace, {
       addPrefix: { prefix: `/${bucketOf(media).bucket}` },
     });
@@ -182,11 +186,11 @@ export class ObjectStore extends pulumi.ComponentResource {
         {
           // Reading only: what signs requests speaks to the server itself.
           match: `Host(\`${host}\`) && (Method(\`GET\`) || Method(\`HEAD\`))`,
-          middlewares: [{ name: securityHeaders }, { name: prefix.metadata.name }],
+          middlewares: [{ name: securityHeaders }, { name: cors.metadata.name }, { name: prefix.metadata.name }],
           services: [{ name: "object-store", port }],
         },
       ],
-      [prefix],
+      [cors, prefix],
     );
   }
 }

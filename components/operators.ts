@@ -74,6 +74,14 @@ export function operatorPolicies(
 }
 
 /**
+ * How long cert-manager waits after a certificate that it did not get, doubled each time. Its own hour is longer than an
+ * update waits (15 minutes), so that one mistake in DNS would have made every update of the next hour fail, mended or not.
+ * Tries after 5, 15 and 35 minutes stay below the five failed validations an hour that Let's Encrypt allows a name
+ * (letsencrypt.org/docs/rate-limits).
+ */
+export const orderBackoff = "5m";
+
+/**
  * cert-manager, CloudNativePG and its barman-cloud plugin, each by its own chart.
  *
  * Their custom resource definitions are kept when a release goes: deleting a definition deletes every object of its
@@ -101,6 +109,7 @@ export class Operators extends pulumi.ComponentResource {
       this.release(name, "cert-manager", args, namespace, policies, {
         crds: { enabled: true, keep: true },
         ...image("controller"),
+        config: { certificateRequestMinimumBackoffDuration: orderBackoff },
         resources: resources("10m", "64Mi", "256Mi"),
         webhook: { ...image("webhook"), resources: resources("10m", "32Mi", "128Mi") },
         cainjector: { ...image("cainjector"), resources: resources("10m", "64Mi", "256Mi") },

@@ -12,7 +12,15 @@ import type { Settings, StackName } from "../settings";
 import { keysOf } from "./bucket-keys";
 import { siteFaults } from "./checks";
 import { reason, within } from "./attempt";
-import { conditionalLine, privacyLine, probeBucket, protectionLine, publicLine, rightsLine } from "./doctor/buckets";
+import {
+  conditionalLine,
+  crossOriginLines,
+  privacyLine,
+  probeBucket,
+  protectionLine,
+  publicLine,
+  rightsLine,
+} from "./doctor/buckets";
 import type { BucketProbe, BucketPurpose } from "./doctor/buckets";
 import { capacityLines, needsOf, roomOf, takesPods } from "./doctor/capacity";
 import type { Needs } from "./doctor/capacity";
@@ -364,7 +372,11 @@ function mediaLines(site: Site): Promise<DoctorLine[]> | DoctorLine[] {
     return bucketLines(copies, { bucket: vault, keys, prefix: `${copyPrefix}${prefix}` }, () => []);
   }
   const url = publicUrl(media);
-  return bucketLines(uploads, { bucket: media, keys, prefix, publicUrl: url }, (seen) => [publicLine(seen, url)]);
+  const origin = `https://${site.settings.webHost}`;
+  return bucketLines(uploads, { bucket: media, keys, prefix, publicUrl: url, origin }, (seen) => [
+    publicLine(seen, url),
+    ...crossOriginLines(seen, origin),
+  ]);
 }
 
 type Seen = NonNullable<Awaited<ReturnType<typeof probeBucket>>["seen"]>;
@@ -399,12 +411,22 @@ async function dnsLines(
       const [answer, at, found] = await Promise.all([within(20, addressesOf(name, family, resolvers)), own, reached]);
       if (!answer.addresses.some((address) => at.includes(address))) astray.add(name);
       const served = "fault" in found || found.facts.namespace === "there";
-      return [lines.nameLine(settings, answer, at, served, (await certificate) === "there" ? "apart" : "waits")];
+      const line = lines.nameLine(settings, answer, at, served, (await certificate) === "there" ? "apart" : "waits");
+      return [line, ...(await strayLines(settings, name, resolvers))];
     }),
   );
   const names = (await Promise.all(each)).flat();
   const waits = (await certificate) === "missing" && astray.size > 0;
   return [...names, ...(waits ? [waitingLine(settings, [...astray].sort())] : [])];
+}
+
+/** Addresses of the other family, where the site has none of it; asked only where its own address is known for one. */
+async function strayLines(settings: Settings, name: string, resolvers: readonly string[]): Promise<DoctorLine[]> {
+  const { ingress, network } = settings;
+  const family = net.isIP(ingress.address);
+  const other = family === 4 ? 6 : 4;
+  if (family === 0 || network.families.includes(`IPv${other}`)) return [];
+  return lines.strayLines(await within(20, addressesOf(name, other, resolvers)), other, ingress);
 }
 
 /** Whether the certificate that waits for DNS is there; one that does not counts as there. */

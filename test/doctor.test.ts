@@ -618,6 +618,20 @@ describe("names in DNS", () => {
     expect(lines.nameLine(settings, answer, ["203.0.113.10"], served, certificate).mend).toBe(mend);
   });
 
+  it("are wrong with addresses of a family that the site does not have: who has IPv6 goes there first", () => {
+    const parked = { ...answer, addresses: ["2001:db8::9"] };
+    expect(lines.strayLines(parked, 6, home.ingress)).toEqual([
+      {
+        area: "dns",
+        what: "ramble.moe AAAA",
+        verdict: "fault",
+        says: "2001:db8::9, says ns1.example: half the world goes there and not to 203.0.113.10",
+        mend: "delete the AAAA record of ramble.moe (a cluster that is reached by both: homestead:network.families)",
+      },
+    ]);
+    expect(lines.strayLines({ ...answer, addresses: [] }, 6, home.ingress)).toEqual([]);
+  });
+
   it("are right where they lead to the active site, and wrong where they lead to the standby", () => {
     expect(lines.nameLine(home, answer, ["192.0.2.9"], true)).toMatchObject({ verdict: "ok" });
     const standby = settingsOf("vps");
@@ -990,6 +1004,8 @@ interface Store {
   refuses: Record<string, number>;
   /** Whether everybody reads objects. */
   world: "reads" | "refused";
+  /** What the store tells a browser about pages of other hosts that read; nothing if absent. */
+  allows?: string;
   /** A deletion of a version is answered with 204 and does nothing. */
   locked: boolean;
 }
@@ -1031,7 +1047,10 @@ class FakeStore {
     const refused = this.store.refuses[[method, parameter].filter((part) => part !== "").join(" ")];
     if (request.headers.authorization === undefined) {
       const found = this.newest(key);
-      if (this.store.world === "reads" && found?.body !== undefined) return void end(200, found.body);
+      if (this.store.world === "reads" && found?.body !== undefined) {
+        const { allows } = this.store;
+        return void end(200, found.body, allows === undefined ? {} : { "access-control-allow-origin": allows });
+      }
       return void end(403);
     }
     if (refused !== undefined) return void end(refused, "<Error><Code>AccessDenied</Code></Error>");
@@ -1088,13 +1107,14 @@ class FakeStore {
 
 const keys = { accessKeyId: "id", secretAccessKey: "key" };
 
-async function probe(store: Store) {
+async function probe(store: Store, more: { origin?: string } = {}) {
   const server = new FakeStore(store);
   const endpoint = await server.listen();
   const facts = await buckets.probeBucket({
     bucket: { endpoint, region: "us-east-1", bucket: "vault" },
     keys,
     prefix: "homestead-doctor/",
+    ...more,
   });
   return { facts, left: server.versions };
 }
@@ -1227,6 +1247,24 @@ describe("a bucket", () => {
       verdict: "fault",
       says: "nobody sees an upload: https://media.example gives 403",
     });
+  });
+
+  it.each([
+    ["*", "ok"],
+    ["https://web.example", "ok"],
+    ["https://other.example", "warning"],
+    [undefined, "warning"],
+  ] as const)("that allows scripts of %s to read uploads is %s for the audio player", async (allows, verdict) => {
+    const origin = "https://web.example";
+    const store: Store = { ...protectedStore, world: "reads", ...(allows === undefined ? {} : { allows }) };
+    const { seen } = (await probe(store, { origin })).facts;
+    expect(seen && buckets.crossOriginLines(seen, origin)).toMatchObject([{ area: "media", what: "CORS", verdict }]);
+  });
+
+  it("that nobody reads, or whose pages are not known, is not asked for CORS", async () => {
+    const origin = "https://web.example";
+    for (const { facts } of [await probe(protectedStore, { origin }), await probe({ ...aws, world: "reads" })])
+      expect(facts.seen && buckets.crossOriginLines(facts.seen, origin)).toEqual([]);
   });
 });
 
@@ -1401,7 +1439,7 @@ async function examined(
   options: { store?: Store; disks?: "measure" | "skip"; signal?: AbortSignal; resolvers?: readonly string[] } = {},
 ): Promise<Examined> {
   const cluster = new FakeKube(world);
-  const store = new FakeStore(options.store ?? { ...protectedStore, world: "reads" });
+  const store = new FakeStore(options.store ?? { ...protectedStore, world: "reads", allows: "*" });
   const [server, endpoint] = [await cluster.listen(), await store.listen()];
   const settings = settingsOf("home", {
     cluster: { context: "trial", kubeconfig: kubeconfigFor(server), uid: "11111111-1111-1111-1111-111111111111" },
@@ -1463,6 +1501,7 @@ describe("a site before its first update", () => {
     expect(brief(found, "media")).toEqual([
       "ok: media: its keys put, get, list and delete",
       expect.stringMatching(/^ok: public: everybody reads http:\/\/127\.0\.0\.1:\d+\/media$/),
+      "ok: CORS: pages of https://mastodon.ramble.moe may read it",
       "ok: old versions: kept: the media keys cannot delete one",
     ]);
     expect(inArea(found, "clock").map(({ what, verdict }) => `${verdict}: ${what}`)).toEqual([

@@ -34,6 +34,8 @@ export interface BucketSeen {
   oldVersion: "kept" | "destroyed" | "none";
   /** What the world gets that asks for the object at its public address. */
   world: "reads" | { answer: string };
+  /** Whether a page of `origin` may read it by a script; undefined where none was named, or nobody reads it at all. */
+  crossOrigin?: "allowed" | "refused";
 }
 
 export interface BucketProbe {
@@ -43,12 +45,14 @@ export interface BucketProbe {
   prefix: string;
   /** Where the world reads the bucket; the store's own address if there is none. */
   publicUrl?: string;
+  /** Whose pages show the bucket's objects, such as `https://mastodon.ramble.moe`. */
+  origin?: string;
 }
 
 const patience = { seconds: 10, retries: 1 } as const;
 
 /** @throws Error when the store does not answer */
-export async function probeBucket({ bucket, keys, prefix, publicUrl }: BucketProbe): Promise<BucketFacts> {
+export async function probeBucket({ bucket, keys, prefix, publicUrl, origin }: BucketProbe): Promise<BucketFacts> {
   const key = `${prefix}${crypto.randomUUID()}`;
   const ask: Ask = async (method, options) => {
     const response = await s3Request(bucket, keys, method, { ...patience, ...options });
@@ -72,10 +76,8 @@ export async function probeBucket({ bucket, keys, prefix, publicUrl }: BucketPro
     const listed = await ask("GET", { query: `list-type=2&prefix=${encodeURIComponent(key)}` });
     if (!listed.response.ok) refused.list = answerOf(listed);
     else if (!listing(listed.text, key).keys.some((one) => one.key === key)) refused.list = "what was put is not in it";
-    const world = await asWorld(
-      `${publicUrl ?? `${bucket.endpoint.replace(/\/$/, "")}/${bucket.bucket}`}/${key}`,
-      content,
-    );
+    const address = `${publicUrl ?? `${bucket.endpoint.replace(/\/$/, "")}/${bucket.bucket}`}/${key}`;
+    const seenByWorld = await asWorld(address, content, origin);
     const state = await ask("GET", { query: "versioning" });
     const versioning = state.response.ok ? versioningIn(state.text) : "hidden";
     const version = first.response.headers.get("x-amz-version-id") ?? (await versionsOf(ask, key)).at(-1) ?? "null";
@@ -83,7 +85,7 @@ export async function probeBucket({ bucket, keys, prefix, publicUrl }: BucketPro
     const gone = await ask("DELETE", { key });
     removed = true;
     if (!gone.response.ok) refused.delete = answerOf(gone);
-    return { refused, seen: { conditional, versioning, oldVersion, world } };
+    return { refused, seen: { conditional, versioning, oldVersion, ...seenByWorld } };
   } finally {
     await sweep(ask, key, removed).catch(() => undefined);
   }
@@ -140,15 +142,23 @@ const versioningIn = (xml: string): "Enabled" | "Suspended" | "off" => {
 const answerOf = ({ response, text }: Answer): string =>
   [String(response.status), /<Code>(\w+)<\/Code>/.exec(text)?.[1]].filter((part) => part !== undefined).join(" ");
 
-async function asWorld(url: string, content: string): Promise<BucketSeen["world"]> {
+async function asWorld(
+  url: string,
+  content: string,
+  origin: string | undefined,
+): Promise<Pick<BucketSeen, "world" | "crossOrigin">> {
   try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(patience.seconds * 1000) });
+    const headers = origin === undefined ? {} : { origin };
+    const response = await fetch(url, { headers, signal: AbortSignal.timeout(patience.seconds * 1000) });
     const text = await response.text();
-    if (!response.ok) return { answer: String(response.status) };
-    return text === content ? "reads" : { answer: "something else" };
+    if (!response.ok) return { world: { answer: String(response.status) } };
+    if (text !== content) return { world: { answer: "something else" } };
+    if (origin === undefined) return { world: "reads" };
+    const allowed = response.headers.get("access-control-allow-origin");
+    return { world: "reads", crossOrigin: allowed === "*" || allowed === origin ? "allowed" : "refused" };
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    return { answer: cause instanceof Error ? cause.message : String(cause) };
+    return { world: { answer: cause instanceof Error ? cause.message : String(cause) } };
   }
 }
 
@@ -236,4 +246,22 @@ export function publicLine({ world }: BucketSeen, url: string): DoctorLine {
     `nobody sees an upload: ${url} gives ${world.answer}`,
     "let everybody read the bucket's objects (s3:GetObject for *), and check media.publicUrl",
   );
+}
+
+/**
+ * The line on pages of the web host that read uploads by a script: the audio player does (`crossOrigin` in Mastodon's
+ * features/audio), and a browser lets it only where the bucket says so.
+ */
+export function crossOriginLines({ crossOrigin }: BucketSeen, origin: string): DoctorLine[] {
+  if (crossOrigin === undefined) return [];
+  if (crossOrigin === "allowed") return [ok("media", "CORS", `pages of ${origin} may read it`)];
+  return [
+    judged(
+      "media",
+      "CORS",
+      "warning",
+      `audio does not play in the web interface: no access-control-allow-origin for ${origin}`,
+      `give the bucket a CORS rule: AllowedOrigins ["${origin}"], AllowedMethods ["GET", "HEAD"]`,
+    ),
+  ];
 }

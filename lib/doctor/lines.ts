@@ -147,6 +147,28 @@ export function nameLine(
 }
 
 /**
+ * Addresses of a family that the site is not reached by: a registrar's parking page often leaves an AAAA behind. Who has
+ * IPv6 prefers it, Let's Encrypt and other servers among them (letsencrypt.org/docs/ipv6-support), and lands elsewhere.
+ */
+export function strayLines(
+  { name, addresses, server }: DnsAnswer,
+  family: 4 | 6,
+  { address }: Pick<Settings["ingress"], "address">,
+): DoctorLine[] {
+  if (addresses.length === 0) return [];
+  const type = family === 6 ? "AAAA" : "A";
+  return [
+    judged(
+      "dns",
+      `${name} ${type}`,
+      "fault",
+      `${addresses.join(", ")}, says ${server}: half the world goes there and not to ${address}`,
+      `delete the ${type} record of ${name} (a cluster that is reached by both: homestead:network.families)`,
+    ),
+  ];
+}
+
+/**
  * A port of the ingress, tried from this machine.
  *
  * @param refused why it cannot be connected to; undefined if it can
