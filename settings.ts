@@ -57,7 +57,9 @@ export const requiredSecrets = [
   "mediaSecretAccessKey",
 ] as const;
 /** Secrets a stack may hold. They are not declared in `Pulumi.yaml`: a declared secret is a required one. */
-export const optionalSecrets = ["smtpPassword", "dnsKey"] as const;
+export const optionalSecrets = ["smtpPassword", "dnsKey", "acmeSolverKey"] as const;
+/** The Secret that `acmeSolverKey` becomes, under the key `key`: what a solver's reference names. */
+export const acmeSolverSecret = "acme-solver";
 export type SecretKey = (typeof requiredSecrets)[number] | (typeof optionalSecrets)[number];
 
 // ---------------------------------------------------------------- building blocks
@@ -418,7 +420,11 @@ const schema = {
       .default(["IPv4"]),
     privateEgress: z.array(houseRange, allowed("a list of address ranges")).default([]),
   }).prefault({}),
-  verification: object({ from: oneOf(["here", "cluster"]).default("here") }).prefault({}),
+  verification: object({
+    from: oneOf(["here", "cluster"]).default("here"),
+    // Behind a router that does not turn back to its own address, the world's way in is closed from within.
+    address: ipAddress.optional(),
+  }).prefault({}),
   monitoring: z
     .discriminatedUnion(
       "kind",
@@ -913,6 +919,7 @@ function ruleFaults(
   }
   if (s.media?.kind === "volume") mediaVolumeFaults(site, s, fault);
   if (s.dns?.kind === "rfc2136") rfc2136Faults(site, s, s.dns, secrets, fault);
+  if (s.certificates !== undefined) solverKeyFaults(site, s.certificates, secrets, fault);
   if (s.search?.kind === "elasticsearch" && s.storage?.kind === "nfs") {
     fault("search.kind", s.search.kind, `off, since storage.kind is nfs: ${whyNotOnNfs}`);
   }
@@ -988,6 +995,25 @@ function mediaVolumeFaults(site: StackName, s: Partial<Parsed>, fault: Report): 
 }
 
 type Rfc2136 = Extract<Parsed["dns"], { kind: "rfc2136" }>;
+
+/** A DNS provider's token for the solver dns01, which the program brings along: the namespace is not there before it. */
+function solverKeyFaults(
+  site: StackName,
+  certificates: Parsed["certificates"],
+  secrets: Partial<Record<SecretKey, string>>,
+  fault: Report,
+): void {
+  const solver = certificates.kind === "acme" ? JSON.stringify(certificates.solver ?? {}) : "";
+  const named = solver.includes(`"name":"${acmeSolverSecret}"`);
+  const mend = setCommand(site, "acmeSolverKey", true);
+  if (named && !secrets.acmeSolverKey) {
+    fault("acmeSolverKey", undefined, `a secret, since certificates.solver names the Secret ${acmeSolverSecret}`, mend);
+  }
+  if (!named && secrets.acmeSolverKey) {
+    const reference = `a solver that names it: {dns01: {cloudflare: {apiTokenSecretRef: {name: ${acmeSolverSecret}, key: key}}}}`;
+    fault("certificates.solver", certificates.kind === "acme" ? certificates.solver : undefined, reference);
+  }
+}
 
 /** Rules for DNS by signed updates. */
 function rfc2136Faults(

@@ -3,10 +3,11 @@ import * as pulumi from "@pulumi/pulumi";
 import { digest } from "../lib/digest";
 import { labels } from "../lib/pods";
 import { revisionOf } from "../lib/revision";
+import { acmeSolverSecret } from "../settings";
 import type { Settings } from "../settings";
 import { streamingService, webService } from "./mastodon";
 
-export interface IngressArgs extends Pick<Settings, "apex" | "webHost" | "certificates"> {
+export interface IngressArgs extends Pick<Settings, "apex" | "webHost" | "certificates" | "secrets"> {
   /** Proxies between the client and Traefik. */
   ingress: Pick<Settings["ingress"], "proxies">;
   namespace: pulumi.Input<string>;
@@ -146,7 +147,7 @@ export class Ingress extends pulumi.ComponentResource {
     this.registerOutputs({ authority: this.authority, revision: this.revision });
   }
 
-  private issuer(name: string, { certificates, namespace }: IngressArgs) {
+  private issuer(name: string, { certificates, namespace, secrets }: IngressArgs) {
     const make = (child: string, issuer: string, spec: Record<string, unknown>, dependsOn: pulumi.Resource[] = []) =>
       new k8s.apiextensions.CustomResource(
         `${name}-${child}`,
@@ -170,14 +171,19 @@ export class Ingress extends pulumi.ComponentResource {
         return {
           ref: { name: "acme", kind: "Issuer" },
           dependsOn: [
-            make("acme", "acme", {
-              acme: {
-                email: certificates.email,
-                server: certificates.server,
-                privateKeySecretRef: { name: "acme-account" },
-                solvers: [certificates.solver ?? { http01: { ingress: { ingressClassName: "traefik" } } }],
+            make(
+              "acme",
+              "acme",
+              {
+                acme: {
+                  email: certificates.email,
+                  server: certificates.server,
+                  privateKeySecretRef: { name: "acme-account" },
+                  solvers: [certificates.solver ?? { http01: { ingress: { ingressClassName: "traefik" } } }],
+                },
               },
-            }),
+              this.solverKey(name, namespace, secrets.acmeSolverKey),
+            ),
           ],
         };
       case "selfSigned": {
@@ -208,6 +214,22 @@ export class Ingress extends pulumi.ComponentResource {
         return { ref: { name: "authority", kind: "Issuer" }, dependsOn: [issuer] };
       }
     }
+  }
+
+  /** The DNS provider's token, there before the Issuer that names it: an empty cluster has nobody to make it by hand. */
+  private solverKey(
+    name: string,
+    namespace: pulumi.Input<string>,
+    key: Settings["secrets"]["acmeSolverKey"],
+  ): pulumi.Resource[] {
+    if (key === undefined) return [];
+    return [
+      new k8s.core.v1.Secret(
+        `${name}-solver`,
+        { metadata: { name: acmeSolverSecret, namespace, labels: labels("ingress") }, stringData: { key } },
+        { parent: this },
+      ),
+    ];
   }
 
   private certificateOf(

@@ -48,6 +48,7 @@ import type { Plan } from "./plan";
 import { loadSite } from "./site-secrets";
 import type { Site } from "./site-secrets";
 import { addressesOf, ownAddresses } from "./status/edge";
+import { askedAt } from "./verify/target";
 import { worst } from "./status/lines";
 
 const { judged } = lines;
@@ -445,7 +446,7 @@ async function certificateState(
 
 function portLines(settings: Settings): Promise<DoctorLine[]> {
   const each = [80, 443].map(async (port) =>
-    lines.portLine(settings, port, await refusalOf(settings.ingress.address, port)),
+    lines.portLine(settings, port, await refusalOf(askedAt(settings), port)),
   );
   return Promise.all(each);
 }

@@ -1,8 +1,10 @@
 /** What stands between the world and Mastodon: headers, rate limits, TLS. */
 import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import { rateLimit, rateLimits } from "../components/ingress";
-import { at } from "../lib/plan";
+import { at, planStack } from "../lib/plan";
 import type { JsonObject } from "../lib/plan/mask";
+import { copyProject } from "./support/folders";
 import { named, ofType, plannedStack, stacks } from "./support/planned";
 
 interface Route {
@@ -32,6 +34,28 @@ describe.each(stacks)("the routes of %s", (stack) => {
       contentTypeNosniff: true,
     });
     expect(at(named(plannedStack(stack), "ingress-tls-options").inputs, "spec.minVersion")).toBe("VersionTLS12");
+  });
+});
+
+describe("a solver's key", () => {
+  it("is a Secret, there before the Issuer that names it, and in clear nowhere", async () => {
+    const solver = "{dns01: {cloudflare: {apiTokenSecretRef: {name: acme-solver, key: key}}}}";
+    const folder = copyProject({
+      "Pulumi.home.yaml": (text) => {
+        const { config } = parse(text) as { config: Record<string, { email?: string }> };
+        const certificates = `{kind: acme, email: ${config["homestead:certificates"]?.email ?? ""}, solver: ${solver}}`;
+        const rest = text.replace(/^ {2}homestead:certificates:\n(?: {4}.*\n)+/m, "");
+        const added = `config:\n  homestead:certificates: ${certificates}\n  homestead:acmeSolverKey: {secure: encrypted}\n`;
+        return rest.replace("config:\n", added);
+      },
+    });
+    const plan = await planStack("home", { folder });
+    const secret = named(plan, "ingress-solver");
+    expect(at(secret.inputs, "metadata.name")).toBe("acme-solver");
+    expect(at(secret.inputs, "stringData.key")).toBe("<acmeSolverKey>");
+    expect(named(plan, "ingress-acme").options.dependsOn.some((urn) => urn.endsWith("ingress-solver"))).toBe(true);
+    const holders = plan.resources.filter((resource) => JSON.stringify(resource.inputs).includes("<acmeSolverKey>"));
+    expect(holders.map(({ name }) => name)).toEqual(["ingress-solver"]);
   });
 });
 

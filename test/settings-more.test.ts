@@ -122,6 +122,31 @@ describe("search", () => {
   });
 });
 
+describe("a solver's key", () => {
+  const acme = { kind: "acme", email: "me@ramble.moe" };
+  const token = { apiTokenSecretRef: { name: "acme-solver", key: "key" } };
+  const certificates = { ...acme, solver: { dns01: { cloudflare: token } } };
+  const secret = "pulumi config set --secret 'homestead:acmeSolverKey' --stack home";
+
+  it("goes with a solver that names its Secret", () => {
+    expect(settingsOf({ certificates, acmeSolverKey: "t0ken" }).certificates).toMatchObject(certificates);
+  });
+
+  it("is asked for where a solver names its Secret", () => {
+    const allowed = "a secret, since certificates.solver names the Secret acme-solver";
+    expect(faultsOf({ certificates })).toEqual(one("acmeSolverKey", "(not set)", allowed, secret));
+  });
+
+  it.each([acme, { kind: "selfSigned" }])("is refused where nothing uses it: %j", (without) => {
+    const [fault, ...more] = faultsOf({ certificates: without, acmeSolverKey: "t0ken" });
+    expect(more).toEqual([]);
+    expect(fault).toMatchObject({
+      key: "homestead:certificates.solver",
+      allowed: "a solver that names it: {dns01: {cloudflare: {apiTokenSecretRef: {name: acme-solver, key: key}}}}",
+    });
+  });
+});
+
 describe("dns by rfc2136", () => {
   const dns = { kind: "rfc2136", server: "192.0.2.53", zone: "ramble.moe", keyName: "homestead" };
   const dnsKey = "YSBrZXkgb2YgdGhpcnR5LXR3byBieXRlcywgaGVyZS4=";

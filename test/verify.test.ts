@@ -609,7 +609,13 @@ describe("targetOf", () => {
     owner,
     media: { kind: "bucket" as const, ...media },
     ingress: { address: "192.0.2.1" },
+    verification: {},
   };
+
+  it("asks where the ingress is reached from within, where the world's way is closed from there", () => {
+    const verification = { address: "10.0.0.11" };
+    expect(targetOf({ ...settings, verification, objectStore: "external" }, "").address).toBe("10.0.0.11");
+  });
 
   it("asks an embedded store's media host at the ingress", () => {
     expect(targetOf({ ...settings, objectStore: "embedded" }, "PEM")).toEqual({

@@ -6,6 +6,7 @@ import type { DnsAnswer, StatusLine, Verdict } from "../status/lines";
 import { span } from "../drill/verdicts";
 import { kubectl } from "../kube";
 import type { Fault, Settings } from "../../settings";
+import { askedAt } from "../verify/target";
 
 /** What a line is about, in the order of the report. */
 export const areas = [
@@ -174,20 +175,20 @@ export function strayLines(
  * @param refused why it cannot be connected to; undefined if it can
  */
 export function portLine(
-  { ingress, verification }: Pick<Settings, "ingress" | "verification">,
+  settings: Pick<Settings, "ingress" | "verification">,
   port: number,
   refused: string | undefined,
 ): DoctorLine {
-  const what = `${ingress.address}:${port}`;
+  const what = `${askedAt(settings)}:${port}`;
   if (refused === undefined) return ok("ports", what, "open");
   // Who verifies from inside the cluster says that this machine does not reach the ingress.
-  const verdict = verification.from === "here" ? "fault" : "warning";
+  const verdict = settings.verification.from === "here" ? "fault" : "warning";
   return judged(
     "ports",
     what,
     verdict,
     `cannot be connected to from this machine: ${refused}`,
-    "open it in the firewall and forward it on the router; if only this machine cannot reach it (a router that does not turn back to its own address), set verification.from to cluster",
+    "open it in the firewall and forward it on the router; if only the house cannot reach it (a router that does not turn back to its own address), set verification.address to Traefik's address in the house, and see certificates in README.md",
   );
 }
 

@@ -10,17 +10,22 @@ export type PublicTarget = Omit<VerificationTarget, "media"> & {
 
 type Described = Pick<Settings, "apex" | "webHost" | "owner" | "media" | "objectStore"> & {
   ingress: Pick<Settings["ingress"], "address">;
+  verification: Pick<Settings["verification"], "address">;
 };
+
+/** Where a site's ingress is asked from within: not every router turns back to the address that the world knows. */
+export const askedAt = ({ verification, ingress }: Pick<Described, "verification" | "ingress">): string =>
+  verification.address ?? ingress.address;
 
 /** What a stack's settings ask to have verified. `ca` is the authority of the site's certificates, "" where the world knows it. */
 export function targetOf(settings: Described, ca: string): PublicTarget {
-  const { apex, webHost, owner, ingress, media, objectStore } = settings;
+  const { apex, webHost, owner, media, objectStore } = settings;
   const host = objectStore === "embedded" ? mediaHost(media) : undefined;
   return {
     apex,
     webHost,
     owner,
-    address: ingress.address,
+    address: askedAt(settings),
     ingressHosts: host === undefined ? [] : [host],
     ca,
     ...mediaOf(media, webHost),
