@@ -8,13 +8,26 @@ import { asTheLeaseSays } from "../lib/lease/rules";
 import { readLease } from "../lib/lease/store";
 import { loadSite } from "../lib/site-secrets";
 import type { Site } from "../lib/site-secrets";
+import { findDatabases } from "../lib/database";
 import { configWith } from "../lib/switch/files";
 import { JournalStore } from "../lib/switch/journal";
 import type { Journal, Kind } from "../lib/switch/journal";
 import { oldSite, preflight } from "../lib/switch/preflight";
 import type { Findings } from "../lib/switch/preflight";
+import {
+  decidedAnew,
+  isDemoting,
+  isFollowing,
+  isTaken,
+  onceTaken,
+  resumption,
+  stepAhead,
+  takenBack,
+  tokenInUse,
+  writesAgain,
+} from "../lib/switch/resume";
 import { runSwitch } from "../lib/switch/run";
-import { described, filesAt, nextStep, resumption, standingOf, stepsOf } from "../lib/switch/steps";
+import { described, filesAt, standingOf, stepsOf } from "../lib/switch/steps";
 import { realWorld } from "../lib/switch/world";
 import type { Lease } from "../lib/lease/lease";
 import { UserError } from "../lib/user-error";
@@ -53,7 +66,8 @@ export function switchCommand(): Command {
     });
 }
 
-async function switchTo(target: SiteName, options: Options): Promise<void> {
+/** @throws UserError with the way on */
+export async function switchTo(target: SiteName, options: Options): Promise<void> {
   const from = otherThan(target);
   const wanted: Kind = options.dead === true ? "dead" : options.lost === true ? "lost" : "planned";
   const there = await loadSite(target);
@@ -69,8 +83,7 @@ async function switchTo(target: SiteName, options: Options): Promise<void> {
     open === undefined
       ? await begin(target, from, wanted, there, lease, options)
       : await goOn(open, target, wanted, there, lease, options);
-  if (journal === undefined) return;
-  if (options.dryRun === true) return;
+  if (journal === undefined || options.dryRun === true) return;
 
   keepInterruptsAway();
   const world = realWorld({
@@ -105,14 +118,41 @@ async function theLease({ settings, secrets }: Site): Promise<Lease> {
   return stored.lease;
 }
 
-async function theOld(from: SiteName, kind: Kind): Promise<Site | undefined> {
-  const { old, warning } = await oldSite(from, kind, loadSite);
+async function theOld(
+  from: SiteName,
+  kind: Kind,
+  load: (site: SiteName) => Promise<Site> = loadSite,
+): Promise<Site | undefined> {
+  const { old, warning } = await oldSite(from, kind, load);
   if (warning !== undefined) console.log(`warning: ${warning}`);
   return old;
 }
 
+/**
+ * The token that a site which has taken the lease is to be brought up with.
+ *
+ * @param known by the journal of its switch
+ * @throws UserError where its database may need one that nobody knows
+ */
+async function tokenFor({ settings }: Site, { takeover }: Lease, known?: string): Promise<string | undefined> {
+  const databases = await findDatabases(settings);
+  const { told, token } = tokenInUse(settings, databases?.current, known);
+  if (told || token !== undefined || takeover !== "planned") return token;
+  // One that is not there begins with what is in the vault.
+  if (databases !== undefined && databases.current === undefined) return token;
+  const { site, otherSite = "" } = settings;
+  const why =
+    databases === undefined
+      ? `${site}'s cluster does not say what its database was told`
+      : `its database was not told to take over`;
+  throw new UserError(
+    `the lease is ${site}'s, by a token that nobody here knows, and ${why}; without the token it would begin with a part of the data: pulumi stack output demotionToken --stack ${otherSite}, then: pulumi config set --plaintext homestead:promotionToken <token> --stack ${site}, and the same command again`,
+  );
+}
+
 // ---------------------------------------------------------------- a new switch
 
+/** @param token that the switch before this one made its target the active site with */
 async function begin(
   target: SiteName,
   from: SiteName,
@@ -120,8 +160,15 @@ async function begin(
   there: Site,
   lease: Lease,
   options: Options,
+  token?: string,
 ): Promise<Journal | undefined> {
   const { settings } = there;
+  // A kit names the site that was active when it was made, and it may be the other one that is gone.
+  if (lease.activeSite === target && kind !== "planned") {
+    throw new UserError(
+      `${target} is the active site (epoch ${lease.epoch}), and ${from} its standby: if it is ${target} that is gone: npx homestead switch ${from} --${kind}; if it is ${from}, nothing has to be done`,
+    );
+  }
   if (settings.activeSite !== lease.activeSite || settings.epoch !== lease.epoch) {
     throw new UserError(
       `Pulumi.yaml says ${settings.activeSite} (epoch ${settings.epoch}), the lease says ${lease.activeSite} (epoch ${lease.epoch}): ${asTheLeaseSays(lease)}`,
@@ -139,14 +186,23 @@ async function begin(
     const lost = kind === "planned" ? `\nIf ${from} is gone: npx homestead switch ${target} --lost` : "";
     throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.${lost}`);
   }
-  const journal = journalOf(target, from, kind, lease, findings);
+  // A site that is handed over may still be taking over itself.
+  const kept = old === undefined || kind !== "planned" ? undefined : await tokenFor(old, lease, token);
+  const journal = journalOf(target, from, kind, lease, findings, kept);
   show(journal);
   if (findings.loss !== undefined) console.log(`lost: ${findings.loss}`);
   if (options.dryRun !== true && kind !== "planned") await confirmed(from, options);
   return journal;
 }
 
-function journalOf(target: SiteName, from: SiteName, kind: Kind, lease: Lease, findings: Findings): Journal {
+function journalOf(
+  target: SiteName,
+  from: SiteName,
+  kind: Kind,
+  lease: Lease,
+  findings: Findings,
+  kept: string | undefined,
+): Journal {
   const at = new Date().toISOString();
   return {
     version: 1,
@@ -156,6 +212,7 @@ function journalOf(target: SiteName, from: SiteName, kind: Kind, lease: Lease, f
     epoch: lease.epoch + 1,
     generation: findings.generation,
     ...(findings.database === "missing" ? { missing: true } : {}),
+    ...(kept === undefined ? {} : { kept }),
     steps: stepsOf(kind, findings.database).map((name) => ({ name })),
     startedAt: at,
     updatedAt: at,
@@ -173,49 +230,80 @@ async function goOn(
   lease: Lease,
   options: Options,
 ): Promise<Journal | undefined> {
-  const step = nextStep(open) ?? "verify";
-  const how = resumption(open, lease, { target, kind: wanted });
+  const { settings } = there;
+  const step = stepAhead(open, lease) ?? "verify";
+  const said = `the switch to ${open.target} (epoch ${open.epoch}) that stopped before ${step}`;
+  // The site may have been begun anew meanwhile, by hand: a generation never goes down.
+  const generation = Math.max(open.generation, settings.generations[open.target] ?? 1);
+  const asked = !isTaken(open, lease) && isDemoting(open) && target === open.target;
+  const old = asked ? await loadSite(open.from).catch(() => undefined) : undefined;
+  const writes = asked && (await writesAgain(open, old, there));
+  const how = resumption(open, lease, { target, kind: wanted }, writes);
   if (typeof how === "object") throw new UserError(how.refused);
+  if (how === "history") {
+    console.log(`${said} has taken the lease: it is history`);
+    return begin(target, open.target, wanted, there, lease, options, open.token);
+  }
   if (how === "reopen") {
-    console.log(`the switch to ${open.target} that stopped before ${step} is taken back`);
-    const back: Journal = { ...open, steps: [{ name: "reopen" }] };
+    const dropped = open.token === undefined ? "" : `, and its token dropped: ${open.from} begins to write again`;
+    console.log(`${said} is taken back${dropped}`);
+    const back = takenBack(open, { generation });
     show(back);
     return back;
   }
-  if (how === "decide anew") {
-    console.log(`the ${open.kind} switch that stopped before ${step} goes on as ${wanted}`);
-    const old = await theOld(open.from, wanted);
-    const before = await beforeTaking(open, there);
-    const findings = await preflight({ kind: wanted, from: open.from, target: before, old, lease, stopped: true });
-    for (const warning of findings.warnings) console.log(`warning: ${warning}`);
-    if (findings.faults.length > 0) throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.`);
-    const changed: Journal = {
-      ...open,
-      kind: wanted,
-      generation: Math.max(open.generation, findings.generation),
-      // Once it was so, an update may have stopped before it had made everything.
-      ...(findings.database === "missing" ? { missing: true } : {}),
-      steps: stepsOf(wanted, findings.database).map((name) => ({ name })),
-    };
-    show(changed);
-    if (findings.loss !== undefined) console.log(`lost: ${findings.loss}`);
-    if (options.dryRun !== true) await confirmed(open.from, options);
-    return changed;
-  }
   console.log(`going on with the switch to ${target} that was begun at ${open.startedAt}: next is ${step}`);
-  show(open);
-  return open;
+  if (how === "decide anew") {
+    const stale = open.token === undefined ? "" : ", and the token of its demotion dropped";
+    if (writes) console.log(`${open.from} writes again, or still: it is handed over from the start${stale}`);
+    return decideAnew({ ...open, generation }, wanted, lease, options);
+  }
+  const going: Journal = { ...open, generation };
+  const journal = isTaken(open, lease) ? await taken(going, there, lease) : going;
+  show(journal);
+  return journal;
+}
+
+/** A switch that has taken the lease, by this command or by hand. @throws UserError where nobody knows its token */
+async function taken(open: Journal, { settings, secrets }: Site, lease: Lease): Promise<Journal> {
+  // This clone's files may not know yet that its database has begun anew.
+  const there = { settings: { ...settings, generation: open.generation }, secrets };
+  const promoted = open.steps.some(({ name, done }) => name === "promote" && done !== undefined);
+  return onceTaken(open, lease, promoted ? open.token : await tokenFor(there, lease, open.token));
+}
+
+/** Looks at everything as before a new switch, and asks: what was found and said then may be true no longer. */
+async function decideAnew(open: Journal, wanted: Kind, lease: Lease, options: Options): Promise<Journal> {
+  const { from, target } = open;
+  const back = wanted === "planned" ? `\nTo have ${from} serve on: npx homestead switch ${from}` : "";
+  console.log(`looking at the vault and both sites anew${wanted === open.kind ? "" : `, as ${wanted}`} ...`);
+  const load = (site: SiteName) => beforeTaking(open, site);
+  const old = await theOld(from, wanted, load);
+  const findings = await preflight({
+    kind: wanted,
+    from,
+    target: await load(target),
+    old,
+    lease,
+    stopped: true,
+    catchesUp: isFollowing(open),
+  });
+  for (const warning of findings.warnings) console.log(`warning: ${warning}`);
+  if (findings.faults.length > 0) throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.${back}`);
+  const changed = decidedAnew(open, wanted, findings);
+  show(changed);
+  if (findings.loss !== undefined) console.log(`lost: ${findings.loss}`);
+  if (options.dryRun !== true && wanted !== "planned") await confirmed(from, options);
+  return changed;
 }
 
 /**
- * The target as long as the lease is not its own. The files may name it already, from the demotion on: looked at like
+ * A site as long as the lease is not the target's. The files may name it already, from the demotion on: looked at like
  * that, without the word that is yet to be confirmed, it would be refused as a second one that federates.
  */
-async function beforeTaking(open: Journal, { settings }: Site): Promise<Site> {
-  const generation = Math.max(open.generation, settings.generation);
-  const values = filesAt("reopen", { ...open, generation });
+async function beforeTaking(open: Journal, site: SiteName): Promise<Site> {
+  const values = filesAt("reopen", open);
   const cli = new PulumiCli(projectFolder);
-  return loadSite(open.target, projectFolder, {
+  return loadSite(site, projectFolder, {
     config: async (stack, secrets) => configWith(await cli.config(stack, secrets), open.target, values),
   });
 }

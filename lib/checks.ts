@@ -226,11 +226,12 @@ async function checkLease(
     }
     if ("fault" in token) {
       const { fault } = token;
+      const other = settings.otherSite ?? "";
       report(
         "promotionToken",
         promotionToken,
         `the token of the other site's last demotion: ${fault}`,
-        `pulumi stack output demotionToken --stack ${settings.otherSite ?? ""}, then: pulumi config set --plaintext homestead:promotionToken <token> --stack ${site}`,
+        `npx homestead switch ${site}; by hand: pulumi stack output demotionToken --stack ${other}, then: pulumi config set --plaintext homestead:promotionToken <token> --stack ${site}; if that prints nothing, ${other} writes again: set activeSite and epoch back, and hand it over anew (docs/runbooks/switch-by-hand.md)`,
       );
     }
   }

@@ -16,11 +16,12 @@ export interface DatabaseObject {
   spec: {
     imageName?: string;
     plugins?: { parameters?: { serverName?: string } }[];
-    replica?: { self?: string; primary?: string };
+    replica?: { self?: string; primary?: string; promotionToken?: string };
     bootstrap?: { recovery?: { recoveryTarget?: { targetTime?: string } } };
   };
   status?: {
     demotionToken?: string;
+    switchReplicaClusterStatus?: { inProgress?: boolean };
     timelineID?: number;
     systemID?: string;
     pgDataImageInfo?: { majorVersion?: number };

@@ -492,15 +492,23 @@ describe("an opened kit", () => {
     for (const same of [shared, undefined, "a: [", "name: homestead\n"]) {
       expect([newerThanKit(kit, same), copies(same)]).toEqual([undefined, true]);
     }
-    expect(newerThanKit(kit, epoch)).toBe("epoch 2 (the kit has 1)");
-    expect(newerThanKit(kit, generation)).toBe("generations.home 3 (the kit has 1)");
+    const switched = epoch.replace(/(homestead:activeSite:[^]*?value: )home$/m, "$1vps");
+    expect(newerThanKit(kit, epoch)).toEqual({ words: "epoch 2 (the kit has 1)", activeSite: "home" });
+    expect(newerThanKit(kit, generation)).toEqual({ words: "generations.home 3 (the kit has 1)", activeSite: "home" });
+    expect(newerThanKit(kit, switched)).toEqual({ words: "epoch 2 (the kit has 1)", activeSite: "vps" });
+    // The kit's own files are of a later epoch, and the clone's of a later generation.
+    const mixed = { ...kit, stackFiles: { ...kit.stackFiles, "Pulumi.yaml": epoch } };
+    const begunAnew = generation.replace(/(homestead:activeSite:[^]*?value: )home$/m, "$1vps");
+    expect(newerThanKit(mixed, begunAnew)?.activeSite).toBe("home");
+    const go = (clone: string) => commandsOf(kit, "/k", newerThanKit(kit, clone))[2];
+    expect([go(shared), go(switched)]).toEqual(["npx homestead switch vps --lost", "npx homestead switch home --lost"]);
     expect([copies(epoch), copies(generation)]).toEqual([false, false]);
     const older = { ...kit, stackFiles: { ...kit.stackFiles, "Pulumi.yaml": epoch } };
     expect(newerThanKit(older, shared)).toBeUndefined();
     const readme = filesIn(kit, "/k", newerThanKit(kit, epoch))["README.txt"] ?? "";
     expect(readme).not.toContain("cp '/k'");
     expect(readme).toContain(
-      "The clone that the kit was opened in is newer than the kit, epoch 2 (the kit has 1): its stack files stay as they are.",
+      "The clone that the kit was opened in is newer than the kit, epoch 2 (the kit has 1): its stack files stay as they are, and by them home is active.",
     );
     expect(filesIn(kit, "/k")["README.txt"]).toContain("cp '/k'/Pulumi*.yaml .");
   });

@@ -351,8 +351,10 @@ describe("the lease", () => {
   it("tells of a switch that stopped, and how it goes on", () => {
     expect(journalLine(journal, stored, now)).toMatchObject({
       verdict: "warning",
-      says: "to home (planned, epoch 3) is at demote, for 5 min; if nobody runs it: npx homestead switch home goes on",
+      says: "to home (planned, epoch 3) is at demote, for 5 min; if nobody runs it: npx homestead switch home goes on, npx homestead switch vps leads back",
     });
+    const taken = { lease: { ...stored.lease, activeSite: journal.target, epoch: journal.epoch } };
+    expect(journalLine(journal, taken, now).says).toMatch(/^to home \(planned, epoch 3\) is at promote, /);
     expect(journalLine({ ...journal, finished: true }, stored, now).says).toBe("none under way");
     expect(journalLine({ ...journal, epoch: 2 }, stored, now).says).toBe("none under way");
     expect(journalLine(undefined, undefined, now).says).toBe("none under way");
@@ -824,7 +826,7 @@ describe("two sites", () => {
     store.put(journalKey, JSON.stringify(going));
     expect(lineOf((await statusOf(["home"])).server, "switch")).toMatchObject({
       verdict: "warning",
-      says: "to vps (planned, epoch 2) is at demote, for 5 min; if nobody runs it: npx homestead switch vps goes on",
+      says: "to vps (planned, epoch 2) is at demote, for 5 min; if nobody runs it: npx homestead switch vps goes on, npx homestead switch home leads back",
     });
     store.put(journalKey, "{}");
     const { server } = await statusOf(["home"]);

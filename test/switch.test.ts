@@ -4,6 +4,7 @@ import type { V1CronJob } from "@kubernetes/client-node";
 import { describe, expect, test } from "vitest";
 import { bytesOf, leftAt, segmentsBehind } from "../lib/archive";
 import { clockFault } from "../lib/switch/clocks";
+import { demotionOf, untilSteady } from "../lib/switch/demotion";
 import { configWith, writeFiles } from "../lib/switch/files";
 import { copyMedia, lastCopy } from "../lib/switch/media";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
@@ -11,7 +12,8 @@ import type { Journal, Kind, StepName } from "../lib/switch/journal";
 import { generationFor, notThatKind, oldSite, preflight, sameImage, stateOf } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
-import { filesAt, nextStep, resumption, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
+import { decidedAnew, isPast, onceTaken, resumption, stepAhead, takenBack, tokenInUse } from "../lib/switch/resume";
+import { filesAt, nextStep, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
 import { whyUpFailed } from "../lib/switch/world";
 import { firstLease } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
@@ -74,7 +76,8 @@ describe("the steps of a switch", () => {
 
   test("the word takes the token's place when the old site is gone", () => {
     expect(filesAt("promote", journalOf("dead", ["promote"])).promotionToken).toBe("dead");
-    expect(() => filesAt("promote", planned())).toThrow("the journal has no token");
+    // Taken by hand, and over: without a token nobody takes the lease.
+    expect(filesAt("promote", planned()).promotionToken).toBeUndefined();
   });
 
   test("a journal is open as long as the lease stands where the switch left it", () => {
@@ -96,18 +99,30 @@ describe("the steps of a switch", () => {
   const toVps = (kind: Kind) => ({ target: "vps", kind }) as const;
   const toHome = { target: "home", kind: "planned" } as const;
 
-  test("a planned switch can be taken back until the demotion has begun, and goes on otherwise", () => {
-    expect(resumption(planned(), before, toHome)).toBe("reopen");
-    expect(resumption(planned(), before, toVps("planned"))).toBe("go on");
-    expect(resumption(begun(planned(), "stop-web", "demote"), before, toHome)).toEqual({
-      refused:
-        "a switch to vps (epoch 2) stopped before its step stop-web, and cannot be taken back any more: npx homestead switch vps goes on; then switch to home",
+  test("a switch is taken back until the lease is taken, and its token dropped; from then on it is history", () => {
+    for (const journal of [planned(), begun(planned(), "stop-web", "demote"), { ...planned(), token: "abc" }])
+      expect(resumption(journal, before, toHome)).toBe("reopen");
+    expect(takenBack({ ...planned(), token: "abc" }, { generation: 3 })).toEqual({
+      ...planned(),
+      generation: 3,
+      steps: [{ name: "reopen" }],
     });
+    for (const kind of ["planned", "lost", "dead"] as const)
+      expect(resumption({ ...planned(), token: "abc" }, after, { target: "home", kind })).toBe("history");
+  });
+
+  test("what was done before the demotion may be undone by now: everything is looked at anew", () => {
+    expect(resumption(planned(), before, toVps("planned"))).toBe("decide anew");
+    expect(resumption(begun(planned(), "stop-web", "stop-workers"), before, toVps("planned"))).toBe("decide anew");
+    expect(resumption(begun(planned(), "demote"), before, toVps("planned"))).toBe("go on");
+    expect(resumption(begun(planned(), "demote"), before, toVps("planned"), true)).toBe("decide anew");
   });
 
   test("a planned switch whose old site is lost on the way is decided anew, but for one that has its token", () => {
     expect(resumption(planned(), before, toVps("lost"))).toBe("decide anew");
     expect(resumption({ ...planned(), token: "abc" }, before, toVps("dead"))).toBe("go on");
+    for (const kind of ["planned", "lost", "dead"] as const)
+      expect(resumption({ ...planned(), token: "abc" }, before, toVps(kind), true)).toBe("decide anew");
   });
 
   test("a word about the old site is asked for again until the lease is taken by it: the site may be there by now", () => {
@@ -121,12 +136,116 @@ describe("the steps of a switch", () => {
     expect(resumption(dead, before, toHome)).toBe("reopen");
   });
 
-  test("once the lease is taken, the switch goes on with whatever word", () => {
+  test("once the lease is taken, the switch goes on with whatever word, or is history", () => {
     const dead = begun(journalOf("dead", ["promote", "clear-token", "verify"]), "promote");
     for (const kind of ["planned", "lost", "dead"] as const) expect(resumption(dead, after, toVps(kind))).toBe("go on");
-    expect(resumption(dead, after, toHome)).toMatchObject({
-      refused: expect.stringContaining("cannot be taken back") as unknown,
+    expect(resumption(dead, after, toHome)).toBe("history");
+  });
+
+  test("once the lease is taken, nothing of what comes before is left", () => {
+    const stopped = { ...begun(planned(), "stop-web", "drain"), missing: true };
+    expect(stepAhead(stopped, { ...before, takeover: "first" })).toBe("stop-web");
+    expect(stepAhead(stopped, undefined)).toBe("stop-web");
+    expect(stepAhead(stopped, { ...after, takeover: "planned" })).toBe("promote");
+    const left = onceTaken(stopped, { takeover: "planned" }, "abc");
+    expect(left).toEqual({ ...stopped, token: "abc", steps: stepsOf("lost", "follows").map((name) => ({ name })) });
+    expect(onceTaken({ ...stopped, token: "abc" }, { takeover: "dead" }, undefined)).toEqual({
+      ...left,
+      kind: "dead",
+      token: undefined,
     });
+    const done = journalOf("planned", ["follow", "promote", "clear-token", "verify"], { missing: true });
+    done.steps = done.steps.map((step, i) => (i < 2 ? { ...step, done: at } : step));
+    expect(stepAhead(done, { ...after, takeover: "planned" })).toBe("clear-token");
+    expect(onceTaken(done, { takeover: "planned" }, "abc").missing).toBeUndefined();
+  });
+
+  test("a switch that is decided anew has each step before it, and no token; what begins anew is waited for", () => {
+    const found = { database: "follows", generation: 1 } as const;
+    const demoted = { ...begun(planned(), "stop-web", "demote"), token: "abc", generation: 2 };
+    expect(decidedAnew(demoted, "planned", found)).toEqual({ ...planned(), generation: 2 });
+    expect(decidedAnew(demoted, "lost", found).steps.map(({ name }) => name)).toEqual(stepsOf("lost", "follows"));
+    const missing = begun(journalOf("planned", stepsOf("planned", "missing"), { missing: true }), "follow");
+    expect(decidedAnew(missing, "planned", found)).toMatchObject({
+      missing: true,
+      steps: stepsOf("planned", "missing").map((name) => ({ name })),
+    });
+    missing.steps = missing.steps.map((step) => (step.name === "follow" ? { ...step, done: at } : step));
+    expect(decidedAnew(missing, "planned", found)).toEqual(planned());
+  });
+
+  test("a site that has the lease is brought up with the token that its database was told", () => {
+    const database = (primary: string, promotionToken?: string) => ({
+      metadata: { name: "x" },
+      spec: { replica: { primary, promotionToken } },
+    });
+    const vps = (promotionToken?: string) => ({ site: "vps", promotionToken }) as const;
+    expect(tokenInUse(vps("file"), database("vps", "told"), "known")).toEqual({ told: true, token: "told" });
+    expect(tokenInUse(vps("file"), database("vps"), "known")).toEqual({ told: true, token: undefined });
+    expect(tokenInUse(vps("file"), database("home"), "known")).toEqual({ told: false, token: "file" });
+    expect(tokenInUse(vps("lost"), undefined, "known")).toEqual({ told: false, token: "known" });
+    expect(tokenInUse(vps(), undefined, undefined)).toEqual({ told: false, token: undefined });
+  });
+
+  test("a token is past once its site has archived on a later timeline", () => {
+    const made = Buffer.from('{"latestCheckpointTimelineID":"2","databaseSystemIdentifier":"7"}').toString("base64");
+    expect(isPast(made, "000000020000000000000009.gz")).toBe(false);
+    expect(isPast(made, "000000030000000000000009.gz")).toBe(true);
+    expect(isPast(made, undefined)).toBe(false);
+    expect(isPast(undefined, "000000030000000000000009.gz")).toBe(false);
+  });
+});
+
+describe("a database that was to give up writing", () => {
+  const database = (primary: string | undefined, fence?: string, status: object = {}) => ({
+    metadata: {
+      name: "postgres-g1",
+      ...(fence === undefined ? {} : { annotations: { "cnpg.io/fencedInstances": fence } }),
+    },
+    spec: { replica: { primary }, plugins: [{ parameters: { serverName: "home-g1" } }] },
+    status,
+  });
+
+  test.each([
+    [database("home"), { is: "steady" }],
+    [database(undefined), { is: "steady" }],
+    [undefined, { is: "steady" }],
+    [database("home", "[]"), { is: "steady" }],
+    [database("home", '["*"]'), { is: "fenced", name: "postgres-g1" }],
+    [database("vps"), { is: "turning", begun: false }],
+    [database("vps", '["*"]'), { is: "turning", begun: true }],
+    [database("vps", undefined, { switchReplicaClusterStatus: { inProgress: true } }), { is: "turning", begun: true }],
+    [database("vps", '["*"]', { demotionToken: "abc" }), { is: "turning", begun: true }],
+    [database("vps", undefined, { demotionToken: "abc", switchReplicaClusterStatus: {} }), { is: "steady" }],
+  ])("%j: %j", (found, is) => expect(demotionOf(found, "home")).toEqual(is));
+
+  async function until(answers: object[]) {
+    let asked = 0;
+    const others = {
+      "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({
+        items: [answers[Math.min(asked++, answers.length - 1)]],
+      }),
+    };
+    const { kubeconfig, changes } = await fakeCluster({ others });
+    const settings = parseSettings(configurationOf("home", { cluster: { context: "trial", kubeconfig } }));
+    const lines: string[] = [];
+    await untilSteady(settings, (line) => lines.push(line), 0.01);
+    expect(changes).toEqual([]);
+    return { asked, lines };
+  }
+
+  test("is waited for: CloudNativePG lets nobody turn back in the middle", async () => {
+    const turning = database("vps", '["*"]');
+    expect(await until([turning, turning, database("vps", undefined, { demotionToken: "abc" })])).toEqual({
+      asked: 3,
+      lines: ["      home's database is giving up writing; this cannot be turned back before it is over"],
+    });
+  });
+
+  test("and is still fenced: said with the command that lifts it, and nothing is lifted", async () => {
+    await expect(until([database("home", '["*"]')])).rejects.toThrow(
+      /^home's database 'postgres-g1' is fenced, and does not run; .* If nobody wants it so: kubectl --kubeconfig \S+ --context trial -n homestead annotate clusters\.postgresql\.cnpg\.io postgres-g1 cnpg\.io\/fencedInstances-$/,
+    );
   });
 });
 
@@ -167,6 +286,18 @@ config:
     expect(read(folder, "Pulumi.home.yaml")).toBe(stack);
   });
 
+  test("the token that the old site may still wait for stays in its file, as long as it is the active one", () => {
+    const files = { "Pulumi.yaml": project, "Pulumi.home.yaml": `${stack}  homestead:promotionToken: abc=\n` };
+    const folder = folderWith(files);
+    const journal = { ...planned(), kept: "abc=" };
+    for (const step of ["follow", "stop-web", "drain", "stop-workers", "reopen"] as const) {
+      writeFiles(folder, journal, filesAt(step, journal));
+      expect(read(folder, "Pulumi.home.yaml")).toContain("homestead:promotionToken: abc=");
+    }
+    writeFiles(folder, journal, filesAt("demote", journal));
+    expect(read(folder, "Pulumi.home.yaml")).toBe(stack);
+  });
+
   test("the same again changes nothing, and what was transient is gone afterwards", () => {
     const folder = folderWith({ "Pulumi.yaml": project, "Pulumi.home.yaml": stack, "Pulumi.vps.yaml": stack });
     const sites = { target: "vps", from: "home" } as const;
@@ -202,6 +333,9 @@ function fakeWorld(
       if (options.breakAt === calls.at(-1)) return Promise.reject(new Error("the disk is full"));
       return Promise.resolve({ demotionToken: options.token ?? "abc" });
     },
+    // Told of where it says no alone.
+    steady: (site) =>
+      options.breakAt === `steady ${site}` ? Promise.reject(new Error("it is fenced")) : Promise.resolve(),
     lagging: (site) => {
       calls.push(`lagging ${site}`);
       const segments = behind.length > 1 ? behind.shift() : behind[0];
@@ -285,10 +419,26 @@ describe("a run", () => {
   test("a step that fails is not done, says why, and is the next one", async () => {
     const { world, saved } = fakeWorld({ breakAt: "up vps" });
     await expect(runSwitch(planned(), world)).rejects.toThrow(
-      "promote failed: the disk is full\nNothing is lost; the same command goes on with this step.",
+      "promote failed: the disk is full\nNothing is lost; the same command goes on with this step. Back: npx homestead switch home",
     );
     expect(nextStep(saved.at(-1) ?? planned())).toBe("promote");
     expect(saved.at(-1)?.token).toBe("abc");
+  });
+
+  test.each(["lost", "dead"] as const)(
+    "one of a %s site's successor does not say that nothing is lost",
+    async (kind) => {
+      const { world } = fakeWorld({ breakAt: "up vps" });
+      await expect(runSwitch(journalOf(kind, stepsOf(kind, "follows")), world)).rejects.toThrow(
+        /^promote failed: the disk is full\nThe same command goes on with this step\.$/,
+      );
+    },
+  );
+
+  test.each(["stop-web", "reopen"] as const)("%s waits for a demotion that was begun before", async (step) => {
+    const { world, calls } = fakeWorld({ breakAt: "steady home" });
+    await expect(runSwitch(journalOf("planned", [step]), world)).rejects.toThrow(`${step} failed: it is fenced`);
+    expect(calls).not.toContain("up home");
   });
 
   test("a demotion without a token is a failure: the target would be promoted with a part of the data", async () => {
@@ -336,7 +486,7 @@ describe("a run", () => {
   test("one that never catches up ends the step, and nothing was changed on the active site", async () => {
     const { world, calls } = fakeWorld({ behind: [900] });
     await expect(runSwitch(journalOf("planned", stepsOf("planned", "parted")), world)).rejects.toThrow(
-      "follow failed: after 3 hours still: vps's database is 900 segments behind home-g1; nothing was changed on home\nNothing is lost; the same command goes on with this step.",
+      "follow failed: after 3 hours still: vps's database is 900 segments behind home-g1; nothing was changed on home\nNothing is lost; the same command goes on with this step. Back: npx homestead switch home",
     );
     expect(calls).not.toContain("up home");
   });

@@ -3,6 +3,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { parseDocument } from "yaml";
 import { siteNames } from "../../settings";
+import type { SiteName } from "../../settings";
 import { oldestNode } from "../supported-node";
 import { UserError } from "../user-error";
 import type { Kit } from "./kit";
@@ -13,7 +14,7 @@ import type { Kit } from "./kit";
  * @param newer what {@link newerThanKit} says of the clone that it is opened in
  * @throws UserError if there is something of that name already
  */
-export function writeKitFolder(kit: Kit, folder: string, newer?: string): void {
+export function writeKitFolder(kit: Kit, folder: string, newer?: NewerClone): void {
   refuseExisting(folder);
   const files = filesIn(kit, path.resolve(folder), newer);
   const unfinished = `${folder}.new-${process.pid}`;
@@ -49,17 +50,31 @@ export function refuseExisting(name: string): void {
   }
 }
 
+/** A clone that is newer than the kit. */
+export interface NewerClone {
+  /** What was counted on since, in words. */
+  words: string;
+  /** The active one by the files that are used. */
+  activeSite: SiteName;
+}
+
 /**
- * What a clone's `Pulumi.yaml` has that was counted on since the kit was made, in words: old files over it would name a
- * site or a database that is history. Undefined if it is not newer, or says nothing. Pure.
+ * What a clone's `Pulumi.yaml` has that was counted on since the kit was made: old files over it would name a site or a
+ * database that is history. Undefined if it is not newer, or says nothing. Pure.
  */
-export function newerThanKit({ stackFiles }: Kit, clone: string | undefined): string | undefined {
+export function newerThanKit({ stackFiles, activeSite }: Kit, clone: string | undefined): NewerClone | undefined {
   const ours = countersIn(stackFiles["Pulumi.yaml"]);
-  const words = Object.entries(countersIn(clone)).flatMap(([name, count]) => {
+  const theirs = countersIn(clone);
+  const [words] = Object.entries(theirs).flatMap(([name, count]) => {
     const old = ours[name] ?? count;
     return count > old ? [`${name} ${count} (the kit has ${old})`] : [];
   });
-  return words[0];
+  if (words === undefined) return undefined;
+  const said: unknown = parseDocument(clone ?? "").getIn(["config", "homestead:activeSite", "value"]);
+  const site = siteNames.find((name) => name === said);
+  // The one who counted on is the one who knows.
+  const knows = (theirs["epoch"] ?? 0) >= (ours["epoch"] ?? 0);
+  return { words, activeSite: knows && site !== undefined ? site : activeSite };
 }
 
 /** The numbers of a `Pulumi.yaml` that only rise. */
@@ -75,7 +90,7 @@ function countersIn(text = ""): Record<string, number> {
 }
 
 /** Everything in the folder, by name. Pure. */
-export function filesIn(kit: Kit, folder: string, newer?: string): Record<string, string> {
+export function filesIn(kit: Kit, folder: string, newer?: NewerClone): Record<string, string> {
   return {
     "README.txt": readme(kit, folder, newer),
     env: environmentFile(kit, folder),
@@ -107,10 +122,11 @@ function environmentFile({ environment, files, kubeconfigs }: Kit, folder: strin
 export function commandsOf(
   { git, sites, activeSite, kubeconfigs }: Kit,
   folder: string,
-  newer?: string,
+  newer?: NewerClone,
 ): [string, string, string] {
   const clone = git.remote === undefined ? "<where your copy of the repository is>" : quoted(git.remote);
-  const fallback = sites.find((site) => site !== activeSite);
+  const active = newer?.activeSite ?? activeSite;
+  const fallback = sites.find((site) => site !== active);
   const copies = [
     ...(git.current || newer !== undefined ? [] : [`cp ${quoted(folder)}/Pulumi*.yaml .`]),
     ...kubeconfigs.flatMap(({ name, place }) =>
@@ -124,15 +140,15 @@ export function commandsOf(
   return [
     `git clone ${clone} homestead && cd homestead && npm ci`,
     [`. ${quoted(path.join(folder, "env"))}`, ...copies].join(" && "),
-    fallback === undefined ? `npx homestead status ${activeSite}` : `npx homestead switch ${fallback} --lost`,
+    fallback === undefined ? `npx homestead status ${active}` : `npx homestead switch ${fallback} --lost`,
   ];
 }
 
 /** Why the kit's stack files are not copied. */
-export const staysNewer = (newer: string): string =>
-  `The clone that the kit was opened in is newer than the kit, ${newer}: its stack files stay as they are.`;
+export const staysNewer = ({ words, activeSite }: NewerClone): string =>
+  `The clone that the kit was opened in is newer than the kit, ${words}: its stack files stay as they are, and by them ${activeSite} is active.`;
 
-function readme(kit: Kit, folder: string, newer: string | undefined): string {
+function readme(kit: Kit, folder: string, newer: NewerClone | undefined): string {
   const { madeAt, activeSite, git, warnings, environment, files, sites } = kit;
   const [clone, prepare, go] = commandsOf(kit, folder, newer);
   const lines = [

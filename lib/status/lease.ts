@@ -7,7 +7,8 @@ import type { Verdict as GateVerdict } from "../lease/gate";
 import type { StoredLease } from "../lease/lease";
 import { asTheLeaseSays, asTheVaultSays } from "../lease/rules";
 import type { Journal } from "../switch/journal";
-import { nextStep, standingOf } from "../switch/steps";
+import { stepAhead } from "../switch/resume";
+import { standingOf } from "../switch/steps";
 import { archiveName, siteNames } from "../../settings";
 import type { Settings } from "../../settings";
 import { byLimit, line } from "./lines";
@@ -85,13 +86,13 @@ export function journalLine(
 ): StatusLine {
   const open = stored === undefined ? journal?.finished === false : standingOf(journal, stored.lease) === "open";
   if (journal === undefined || !open) return line("lease", "switch", "ok", "none under way");
-  const { target, kind, epoch, updatedAt } = journal;
+  const { target, from, kind, epoch, updatedAt } = journal;
   const age = span(Math.max(0, now - Date.parse(updatedAt) / 1000));
   return line(
     "lease",
     "switch",
     "warning",
-    `to ${target} (${kind}, epoch ${epoch}) is at ${nextStep(journal) ?? "its end"}, for ${age}; if nobody runs it: npx homestead switch ${target} goes on`,
+    `to ${target} (${kind}, epoch ${epoch}) is at ${stepAhead(journal, stored?.lease) ?? "its end"}, for ${age}; if nobody runs it: npx homestead switch ${target} goes on, npx homestead switch ${from} leads back`,
   );
 }
 

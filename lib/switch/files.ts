@@ -14,7 +14,7 @@ import type { FileValues } from "./steps";
 export function writeFiles(
   folder: string,
   { target, from }: { target: SiteName; from: SiteName },
-  { shared, maintenance, promotionToken }: FileValues,
+  { shared, maintenance, promotionToken, kept }: FileValues,
 ): string[] {
   const project = ["config"];
   const edits: [file: string, where: string[], value: unknown][] = [
@@ -24,7 +24,7 @@ export function writeFiles(
     [`Pulumi.${from}.yaml`, ["config", "homestead:maintenance"], maintenance],
     // A maintenance on the target would keep it from serving.
     [`Pulumi.${target}.yaml`, ["config", "homestead:maintenance"], undefined],
-    [`Pulumi.${from}.yaml`, ["config", "homestead:promotionToken"], undefined],
+    [`Pulumi.${from}.yaml`, ["config", "homestead:promotionToken"], kept],
     [`Pulumi.${target}.yaml`, ["config", "homestead:promotionToken"], promotionToken],
   ];
   const files = [...new Set(edits.map(([file]) => file))];
@@ -47,11 +47,11 @@ export function writeFiles(
   });
 }
 
-/** The target's configuration, as the CLI shows it, with what the files would say; nothing is written. Pure. */
+/** A site's configuration, as the CLI shows it, with what the files would say of `target`; nothing is written. Pure. */
 export function configWith(
   shown: Record<string, ConfigEntry>,
   target: SiteName,
-  { shared, promotionToken }: Omit<FileValues, "maintenance">,
+  { shared, promotionToken }: Omit<FileValues, "maintenance" | "kept">,
 ): Record<string, ConfigEntry> {
   const generations = JSON.parse(shown["homestead:generations"]?.value ?? "{}") as Record<string, number>;
   const said: Record<string, string | undefined> = {

@@ -43,6 +43,11 @@ const shape = z.strictObject({
   missing: z.boolean().optional(),
   /** What lets the target take over; known once the old site is demoted. */
   token: z.string().optional(),
+  /**
+   * The token that the old site itself took over with, where it may not have come so far yet: while the file has it,
+   * its database waits for what is missing, and without it begins with a part.
+   */
+  kept: z.string().optional(),
   steps: z.array(z.strictObject({ name: z.enum(stepNames), begun: moment.optional(), done: moment.optional() })),
   startedAt: moment,
   updatedAt: moment,

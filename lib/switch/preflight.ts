@@ -58,6 +58,8 @@ export interface Question {
   lease: Lease;
   /** Whether a switch to the target was begun already, and stopped on its way. */
   stopped?: boolean;
+  /** Whether the target's database begins anew for this switch, which waits until it has caught up. */
+  catchesUp?: boolean;
 }
 
 /**
@@ -81,7 +83,7 @@ export async function oldSite(
 
 /** Never throws for what is wrong with the sites: that is what the faults are for. */
 export async function preflight(question: Question): Promise<Findings> {
-  const { kind, from, target, old, lease, stopped = false } = question;
+  const { kind, from, target, old, lease, stopped = false, catchesUp = false } = question;
   const { settings } = target;
   const [faultsThere, faultsHere, reach, databases] = await Promise.all([
     siteFaults(settings, keysOf(target), { purpose: "switch", then: "active" }),
@@ -119,7 +121,7 @@ export async function preflight(question: Question): Promise<Findings> {
     const found = await part.catch((error: unknown) => ({ fault: reason(error) }));
     if ("fault" in found) (kind === "planned" ? faults : warnings).push(found.fault);
     if ("awaited" in found)
-      (kind === "planned" ? faults : warnings).push(`${found.awaited}: wait until it has caught up`);
+      (kind === "planned" && !catchesUp ? faults : warnings).push(`${found.awaited}: wait until it has caught up`);
     // Nor may a lost site be taken over with it: it would bring back what was undone.
     if ("always" in found) faults.push(found.always);
     if ("warning" in found) warnings.push(found.warning);

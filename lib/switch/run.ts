@@ -13,6 +13,8 @@ export interface World {
   up(site: SiteName, state?: StateUse): Promise<Record<string, unknown>>;
   /** Why the site's database could not take over soon; undefined once it could. @throws UserError when waiting would not help */
   lagging(site: SiteName): Promise<string | undefined>;
+  /** Returns once the site's database can be told to write. @throws UserError when it cannot */
+  steady(site: SiteName): Promise<void>;
   /** Brings what nobody has copied yet of media on a volume to the vault. Of media in a bucket there is nothing to bring. */
   copyMedia(site: SiteName): Promise<void>;
   /** Jobs that wait to be worked on. */
@@ -43,7 +45,7 @@ export async function runSwitch(journal: Journal, world: World): Promise<Journal
       current = { ...current, ...(await take(step, current, world)) };
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      throw new UserError(`${step} failed: ${why}\nNothing is lost; the same command goes on with this step.`);
+      throw new UserError(`${step} failed: ${why}\n${afterFailure(step, current)}`);
     }
     current = await mark(current, step, "done", world);
     world.say(`done  ${step} (${seconds(began, world.now())} s)`);
@@ -51,6 +53,13 @@ export async function runSwitch(journal: Journal, world: World): Promise<Journal
   current = { ...current, finished: true };
   await world.save({ ...current, updatedAt: world.now().toISOString() });
   return current;
+}
+
+/** What a failed step means. A site that is gone has taken something along already. Pure. */
+export function afterFailure(step: StepName, { kind, from }: Pick<Journal, "kind" | "from">): string {
+  if (kind !== "planned") return "The same command goes on with this step.";
+  const on = "Nothing is lost; the same command goes on with this step";
+  return step === "reopen" ? `${on}.` : `${on}. Back: npx homestead switch ${from}`;
 }
 
 async function mark(journal: Journal, step: StepName, what: "begun" | "done", world: World): Promise<Journal> {
@@ -74,6 +83,8 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
       return {};
     case "stop-web":
     case "reopen":
+      // A switch that stopped before may have begun to demote it.
+      await world.steady(from);
       await world.up(from);
       return {};
     case "stop-workers":

@@ -23,11 +23,13 @@ export const described: Record<StepName, (journal: Journal) => string> = {
   reopen: ({ from }) => `pulumi up on ${from}: it serves again`,
 };
 
+/** The steps from the taking of the lease on. */
+export const taking: readonly StepName[] = ["promote", "clear-token", "verify"];
+
 /** The steps of a switch, in their order. */
 export function stepsOf(kind: Kind, database: TargetDatabase): StepName[] {
-  const taking: StepName[] = ["promote", "clear-token", "verify"];
   // A lost site's successor that has no database at all begins with what is in the vault, at once.
-  if (kind !== "planned") return database === "parted" ? ["follow", ...taking] : taking;
+  if (kind !== "planned") return database === "parted" ? ["follow", ...taking] : [...taking];
   const handing: StepName[] = ["stop-web", "drain", "stop-workers", "demote"];
   return [...(database === "follows" ? [] : (["follow"] as const)), ...handing, ...taking];
 }
@@ -39,32 +41,28 @@ export interface FileValues {
   maintenance: "web" | "all" | undefined;
   /** `promotionToken` of the target. */
   promotionToken: string | undefined;
+  /** `promotionToken` of the old site. */
+  kept?: string | undefined;
 }
 
-/**
- * What the files say while a step runs: all of it, so that a clone that never saw the steps before gets them right.
- *
- * @throws Error where a token is needed that the journal does not have
- */
-export function filesAt(step: StepName, { target, from, epoch, generation, kind, token }: Journal): FileValues {
+/** What the files say while a step runs: all of it, so that a clone that never saw the steps before gets them right. */
+export function filesAt(step: StepName, { target, from, epoch, generation, kind, token, kept }: Journal): FileValues {
   const before = { activeSite: from, epoch: epoch - 1, generation };
   const after = { activeSite: target, epoch, generation };
   switch (step) {
     case "follow":
     case "reopen":
-      return { shared: before, maintenance: undefined, promotionToken: undefined };
+      return { shared: before, maintenance: undefined, promotionToken: undefined, kept };
     case "stop-web":
     case "drain":
-      return { shared: before, maintenance: "web", promotionToken: undefined };
+      return { shared: before, maintenance: "web", promotionToken: undefined, kept };
     case "stop-workers":
-      return { shared: before, maintenance: "all", promotionToken: undefined };
+      return { shared: before, maintenance: "all", promotionToken: undefined, kept };
     case "demote":
       return { shared: after, maintenance: undefined, promotionToken: undefined };
-    case "promote": {
-      const promotionToken = kind === "planned" ? token : kind;
-      if (promotionToken === undefined) throw new Error("the journal has no token");
-      return { shared: after, maintenance: undefined, promotionToken };
-    }
+    case "promote":
+      // None where the lease was taken by hand, and the token has done its work; without one the lease is taken by nobody.
+      return { shared: after, maintenance: undefined, promotionToken: kind === "planned" ? token : kind };
     case "clear-token":
     case "verify":
       return { shared: after, maintenance: undefined, promotionToken: undefined };
@@ -102,44 +100,4 @@ export function standingOf(journal: Journal | undefined, lease: { activeSite: Si
   const before = lease.epoch === epoch - 1 && lease.activeSite === from;
   const taken = lease.epoch === epoch && lease.activeSite === target;
   return before || taken ? "open" : "overtaken";
-}
-
-/** How a switch that was interrupted is gone on with. */
-export type Resumption =
-  /** With its next step. */
-  | "go on"
-  /** The old site serves on as if nothing had been. */
-  | "reopen"
-  /** From the start, after everything was looked at and asked anew: the old site is given up in the middle, or by another word. */
-  | "decide anew"
-  /** Not that way; the text says what is possible. */
-  | { refused: string };
-
-/**
- * A word about the old site is as old as its day. As long as the lease was not taken by it, it is asked for again: the site
- * may be there by now, and two would federate. Once the lease is taken, it is the lease that holds the old site back.
- */
-export function resumption(
-  open: Journal,
-  lease: { activeSite: SiteName; epoch: number },
-  wanted: { target: SiteName; kind: Kind },
-): Resumption {
-  const { target, from, kind, epoch, steps, token } = open;
-  const step = nextStep(open) ?? "verify";
-  const taken = lease.activeSite === target && lease.epoch === epoch;
-  const demoting = steps.some(({ name, begun }) => name === "demote" && begun !== undefined);
-  const said = `a switch to ${target} (epoch ${epoch}) stopped before its step ${step}`;
-  if (wanted.target !== target) {
-    if (!taken && !demoting) return "reopen";
-    return {
-      refused: `${said}, and cannot be taken back any more: npx homestead switch ${target} goes on; then switch to ${wanted.target}`,
-    };
-  }
-  // With its token nothing is lost, whatever became of the old site.
-  if (taken || token !== undefined) return "go on";
-  if (wanted.kind !== "planned") return "decide anew";
-  if (kind === "planned") return "go on";
-  return {
-    refused: `${said}, for which ${from} was said to be ${kind}: say again what is so (npx homestead switch ${target} --lost, or --dead), or, if ${from} is there after all, take it back: npx homestead switch ${from}`,
-  };
 }

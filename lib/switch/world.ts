@@ -14,6 +14,7 @@ import { failureLines, verify } from "../verify";
 import type { VerificationTarget } from "../verify";
 import { archiveName } from "../../settings";
 import type { SiteName } from "../../settings";
+import { untilSteady } from "./demotion";
 import { writeFiles } from "./files";
 import { copyMedia } from "./media";
 import { standby, stateOf } from "./preflight";
@@ -57,6 +58,10 @@ export function realWorld(options: WorldOptions): World {
       if ("fault" in found && kind === "planned") throw new UserError(found.fault);
       if ("always" in found) throw new UserError(found.always);
       return undefined;
+    },
+    async steady(site) {
+      const { settings } = await load(site);
+      await untilSteady(settings, (line) => console.log(line));
     },
     async copyMedia(site) {
       const { settings } = await load(site);

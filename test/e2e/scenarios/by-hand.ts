@@ -1,4 +1,7 @@
-/** The same switch with the Pulumi CLI alone, by the commands of its runbook (issue 5: "By hand"). */
+/**
+ * The same switch with the Pulumi CLI alone, by the commands of its runbook (issue 5: "By hand"). The command has begun
+ * it and was stopped, which is when somebody does it by hand.
+ */
 import * as assert from "node:assert/strict";
 import * as path from "node:path";
 import { parse } from "yaml";
@@ -8,13 +11,14 @@ import { run, tail } from "../support/processes";
 import { succeeded } from "../support/project";
 import type { Site } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
+import { untilLine } from "./interrupted";
 import { followStillWorks, plannedSwitch } from "./two-sites";
 
 const runbook = "docs/runbooks/switch-by-hand.md";
 
 export const byHand: Scenario = {
   name: "by-hand",
-  what: "a planned switch with the Pulumi CLI alone, by the commands of the runbook",
+  what: "a planned switch that the command began, finished with the Pulumi CLI alone, by the commands of the runbook",
   sites: "both",
   minutes: 4,
   limit: 45,
@@ -23,11 +27,21 @@ export const byHand: Scenario = {
     const pair = await takePair(context);
     const peer = await pair.meetPeer();
     const { activeSite } = await pair.lease();
-    await plannedSwitch(context, pair, peer, (to) => followRunbook(context, pair, activeSite, to));
-    await report.check("the command takes what was done by hand for done", async () => {
+    await plannedSwitch(context, pair, peer, async (to) => {
+      await report.check("begun by the command, and killed after stop-web", async () => {
+        const log = path.join(context.logs, "switch-begun.log");
+        await untilLine(pair, pair.project.folder, pair.switchArguments(to), /^done {2}stop-web /m, log);
+      });
+      await followRunbook(context, pair, activeSite, to);
+    });
+    await report.check("the command takes what was done by hand for done, and ends its journal", async () => {
       const now = (await pair.lease()).activeSite;
       const { output } = succeeded(await pair.switchTo(now), "homestead switch");
-      assert.match(output, new RegExp(`${now} is the active site already`));
+      assert.match(output, new RegExp(`going on with the switch to ${now} .*: next is promote$`, "m"));
+      assert.equal((await pair.journal())?.finished, true);
+      const again = succeeded(await pair.switchTo(now), "homestead switch");
+      assert.match(again.output, new RegExp(`${now} is the active site already`));
+      await pair.mustBeSettled();
     });
     await followStillWorks(context, pair, peer);
     handOn(pair);

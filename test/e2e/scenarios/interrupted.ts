@@ -1,9 +1,10 @@
 /**
  * A switch whose command is killed after some of its steps, and run again, once by somebody else's laptop: the end is
- * that of an undisturbed one (issue 5, "Done means" 5).
+ * that of an undisturbed one (issue 5, "Done means" 5). Before, one that is killed after the demotion is taken back.
  */
 import * as assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import * as crypto from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { chance, draw, seedOf } from "../support/chance";
@@ -19,7 +20,7 @@ export const interrupted: Scenario = {
   name: "interrupted",
   what: "a switch killed after some of its steps, drawn at random, and run again: the same end",
   sites: "both",
-  minutes: 4,
+  minutes: 6,
   limit: 60,
   async run(context) {
     const { report, extent } = context;
@@ -29,6 +30,7 @@ export const interrupted: Scenario = {
     const random = chance(seed);
     let kills: string[] = [];
     await plannedSwitch(context, pair, peer, async (to) => {
+      await takenBack(context, pair, to);
       const steps = await stepsAhead(pair, to);
       kills = extent === "full" ? steps : drawSome(random, steps, 3);
       console.log(`      killed after: ${kills.join(", ")} (E2E_SEED=${seed})`);
@@ -51,6 +53,28 @@ export const interrupted: Scenario = {
     handOn(pair);
   },
 };
+
+/**
+ * The new site might have died before it took the lease: the old one, which is demoted, serves again, and its token is
+ * dropped. What follows is a switch like any other, from the database's next timeline on.
+ */
+async function takenBack({ report, logs }: Context, pair: Pair, to: Site): Promise<void> {
+  const { activeSite: from, epoch } = await pair.lease();
+  await report.check(
+    "killed after demote, and taken back: the old site serves again, and nothing was lost",
+    async () => {
+      const log = path.join(logs, "switch-taken-back.log");
+      await untilLine(pair, pair.project.folder, pair.switchArguments(to), /^done {2}demote /m, log);
+      const { output } = succeeded(await pair.switchTo(from), `homestead switch ${from}`);
+      assert.match(output, /is taken back, and its token dropped/);
+      await pair.mustBe(from, epoch);
+      assert.equal(await pair.clusters[from].sql("SELECT pg_is_in_recovery()"), "f", "its database does not write");
+      assert.equal((await pair.journal())?.finished, true);
+      await pair.followName();
+      await pair.owner.post(`taken back ${crypto.randomUUID()}`);
+    },
+  );
+}
 
 /** The steps that a switch will take, as `--dry-run` lists them. */
 async function stepsAhead(pair: Pair, to: Site): Promise<string[]> {
@@ -108,7 +132,13 @@ async function lastRun({ report }: Context, pair: Pair, to: Site): Promise<void>
  * Runs the command until it has printed a line, and kills it with everything that it started.
  * @returns what it had said. @throws Error when it ends by itself, or takes longer than a quarter of an hour
  */
-async function untilLine(pair: Pair, folder: string, args: string[], line: RegExp, log: string): Promise<string> {
+export async function untilLine(
+  pair: Pair,
+  folder: string,
+  args: string[],
+  line: RegExp,
+  log: string,
+): Promise<string> {
   const { project } = pair;
   const child = spawn("node", [path.join(folder, "cli", "homestead.mjs"), ...args], {
     cwd: folder,

@@ -1,0 +1,401 @@
+/** `homestead switch` with a vault, two clusters and the project's files; only the updates are played. */
+import { afterAll, describe, expect, test, vi } from "vitest";
+import { switchTo } from "../cli/switch";
+import { firstLease, formatLease, leaseKey } from "../lib/lease/lease";
+import type { Lease, Takeover } from "../lib/lease/lease";
+import { journalKey } from "../lib/switch/journal";
+import type { Journal, Kind, StepName } from "../lib/switch/journal";
+import type { Findings, Question } from "../lib/switch/preflight";
+import type { World } from "../lib/switch/run";
+import { stepsOf } from "../lib/switch/steps";
+import type { FileValues } from "../lib/switch/steps";
+import type { WorldOptions } from "../lib/switch/world";
+import { optionalSecrets, parseSettings, requiredSecrets } from "../settings";
+import type { SiteName } from "../settings";
+import { configurationOf } from "./support/configuration";
+import { fakeCluster } from "./support/fake-cluster";
+import { fakeStore } from "./support/fake-store";
+
+/** What is behind the modules that are played. */
+const played = vi.hoisted(() => ({
+  config: (_stack: string): unknown => ({}),
+  preflight: (_question: Question): unknown => undefined,
+  world: (_options: WorldOptions): unknown => undefined,
+}));
+
+// Test files of a worker share their modules.
+vi.hoisted(() => vi.resetModules());
+afterAll(() => void vi.resetModules());
+vi.mock("../lib/pulumi-cli", async (original) => ({
+  ...(await original<typeof import("../lib/pulumi-cli")>()),
+  PulumiCli: class {
+    config = (stack: string) => Promise.resolve(played.config(stack));
+  },
+}));
+vi.mock("../lib/switch/preflight", async (original) => ({
+  ...(await original<typeof import("../lib/switch/preflight")>()),
+  preflight: (question: Question) => Promise.resolve(played.preflight(question)),
+}));
+vi.mock("../lib/switch/world", () => ({ realWorld: (options: WorldOptions) => played.world(options) }));
+
+const at = "2026-11-23T08:00:00.000Z";
+const secrets: readonly string[] = [...requiredSecrets, ...optionalSecrets];
+/** A token as CloudNativePG makes it. */
+const token = Buffer.from(JSON.stringify({ latestCheckpointTimelineID: "1", databaseSystemIdentifier: "7" })).toString(
+  "base64",
+);
+
+/** A switch to the VPS that stopped before a step. */
+function stopped(before: StepName, more: Partial<Journal> = {}): Journal {
+  const steps = stepsOf("planned", "follows");
+  const passed = steps.slice(0, steps.indexOf(before));
+  return {
+    version: 1,
+    target: "vps",
+    from: "home",
+    kind: "planned",
+    epoch: 2,
+    generation: 1,
+    ...(passed.includes("demote") ? { token } : {}),
+    steps: steps.map((name) =>
+      passed.includes(name) ? { name, begun: at, done: at } : name === before ? { name, begun: at } : { name },
+    ),
+    startedAt: at,
+    updatedAt: at,
+    finished: false,
+    ...more,
+  };
+}
+
+interface Case {
+  lease: { activeSite: SiteName; epoch: number; takeover?: Takeover };
+  journal?: Journal;
+  /** The project's values, where the files differ from the lease. */
+  shared?: { activeSite: SiteName; epoch: number };
+  generations?: { home: number; vps: number };
+  /** Transient keys of the stack files. */
+  files?: Partial<Record<SiteName, Record<string, string>>>;
+  /** Whom each database has as its primary, and the token that it was told; a site without one does not answer. */
+  databases?: Partial<Record<SiteName, { primary: SiteName; promotionToken?: string }>>;
+  findings?: Partial<Findings>;
+  /** The update that fails: `up vps`. */
+  breakAt?: string;
+}
+
+/** Runs the command. */
+async function run(
+  { lease, journal, shared, generations = { home: 1, vps: 1 }, files = {}, databases = {}, ...rest }: Case,
+  site: SiteName,
+  kind: Kind = "planned",
+) {
+  const store = await fakeStore();
+  const kubeconfigs = {} as Record<SiteName, string>;
+  for (const name of ["home", "vps"] as const) {
+    const replica = databases[name];
+    const object = (archive: string) => ({
+      metadata: { name: `postgres-g${generations[name]}` },
+      spec: { replica, plugins: [{ parameters: { serverName: archive } }] },
+      status: {},
+    });
+    const items = [object(`${name}-g${generations[name]}`)];
+    const others = { "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({ items }) };
+    const { kubeconfig } = await fakeCluster({ others });
+    kubeconfigs[name] = replica === undefined ? "/nowhere" : kubeconfig;
+  }
+  const said = { ...(shared ?? { activeSite: lease.activeSite, epoch: lease.epoch }), generations };
+  const own: Record<SiteName, Record<string, string>> = { home: files.home ?? {}, vps: files.vps ?? {} };
+  const raw = (name: SiteName) =>
+    configurationOf(name, {
+      cluster: { context: "trial", kubeconfig: kubeconfigs[name] },
+      vault: { endpoint: store.vault.endpoint, bucket: store.vault.bucket },
+      ...said,
+      ...own[name],
+    }).config;
+  const { fingerprint } = parseSettings(configurationOf("home"));
+  const stored: Lease = { ...firstLease({ site: "home", epoch: 1, fingerprint }, 600, "w"), ...lease };
+  store.put(leaseKey, formatLease(stored));
+  if (journal !== undefined) store.put(journalKey, JSON.stringify(journal));
+
+  const did: string[] = [];
+  const asked: Question[] = [];
+  played.config = (name) =>
+    Object.fromEntries(
+      Object.entries(raw(name as SiteName)).map(([key, value]) => [
+        key,
+        { value, secret: secrets.includes(key.replace(/^homestead:/, "")) },
+      ]),
+    );
+  played.preflight = (question) => {
+    asked.push(question);
+    const { generation } = question.target.settings;
+    return { faults: [], warnings: [], database: "follows", generation, ...rest.findings } satisfies Findings;
+  };
+  played.world = ({ from, target, journal: kept }): World => ({
+    files: ({ shared: now, maintenance, promotionToken, kept: olds }: FileValues) => {
+      const words = [maintenance, promotionToken && `token ${promotionToken}`, olds && `kept ${olds}`];
+      did.push([`files ${now.activeSite} ${now.epoch} g${now.generation}`, ...words.filter(Boolean)].join(" "));
+      Object.assign(said, { activeSite: now.activeSite, epoch: now.epoch });
+      own[from] = {};
+      own[target] = promotionToken === undefined ? {} : { promotionToken };
+    },
+    up: (name) => {
+      did.push(`up ${name}`);
+      if (rest.breakAt === did.at(-1)) return Promise.reject(new Error("it does not answer"));
+      return Promise.resolve({ demotionToken: "new" });
+    },
+    steady: (name) => Promise.resolve(void did.push(`steady ${name}`)),
+    lagging: () => Promise.resolve(undefined),
+    copyMedia: () => Promise.resolve(),
+    queued: () => Promise.resolve(0),
+    verify: (name) => Promise.resolve((did.push(`verify ${name}`), [])),
+    save: (state) => kept.write(state),
+    say: () => undefined,
+    now: () => new Date(),
+    pause: () => Promise.resolve(),
+  });
+  const lines: string[] = [];
+  const spy = vi.spyOn(console, "log").mockImplementation((line: string) => void lines.push(line));
+  const listeners = process.listeners("SIGINT");
+  let error: string | undefined;
+  try {
+    await switchTo(site, { yes: true, ...(kind === "planned" ? {} : { [kind]: true }) });
+  } catch (caught) {
+    error = (caught as Error).message;
+  } finally {
+    spy.mockRestore();
+    for (const one of process.listeners("SIGINT")) if (!listeners.includes(one)) process.off("SIGINT", one);
+  }
+  const written = store.text(journalKey);
+  return {
+    error,
+    did,
+    asked: asked.map(({ kind: as, from, target, stopped: again, old }) => ({
+      kind: as,
+      from,
+      target: target.settings.site,
+      again: again === true,
+      /** As whom the files have the two, while they are looked at. */
+      active: [target.settings.activeSite, old?.settings.activeSite],
+      generation: target.settings.generation,
+    })),
+    lines: lines.join("\n"),
+    journal: written === undefined ? undefined : (JSON.parse(written) as Journal),
+  };
+}
+
+const atHome = { activeSite: "home", epoch: 1 } as const;
+const atVps = { activeSite: "vps", epoch: 2, takeover: "planned" } as const;
+const whole = [
+  ...["files home 1 g1 web", "steady home", "up home", "files home 1 g1 web", "files home 1 g1 all", "up home"],
+  ...["files vps 2 g1", "up home", "files vps 2 g1 token new", "up vps", "files vps 2 g1", "up vps"],
+  ...["files vps 2 g1", "verify vps"],
+];
+const demoted = { home: { primary: "vps" }, vps: { primary: "home" } } as const;
+const serving = { home: { primary: "home" }, vps: { primary: "home" } } as const;
+const taken = { home: { primary: "vps" }, vps: { primary: "vps" } } as const;
+
+describe("a switch", () => {
+  test("from nothing: everything is looked at, then each step", async () => {
+    const { error, did, asked, journal } = await run({ lease: atHome, databases: serving }, "vps");
+    expect(error).toBeUndefined();
+    expect(asked).toHaveLength(1);
+    expect(did).toEqual(whole);
+    expect(journal).toMatchObject({ target: "vps", epoch: 2, finished: true });
+  });
+
+  test.each(["lost", "dead"] as const)(
+    "to the site that is active, whose other one is said to be %s, is the wrong way round",
+    async (kind) => {
+      const { error, did } = await run({ lease: atVps, shared: atHome, databases: taken }, "vps", kind);
+      expect(error).toBe(
+        `vps is the active site (epoch 2), and home its standby: if it is vps that is gone: npx homestead switch home --${kind}; if it is home, nothing has to be done`,
+      );
+      expect(did).toEqual([]);
+    },
+  );
+
+  test("to the site that is active, planned, has nothing to do", async () => {
+    const { error, lines } = await run({ lease: atVps, databases: taken }, "vps");
+    expect([error, lines]).toEqual([undefined, "vps is the active site already (epoch 2): nothing to do"]);
+  });
+});
+
+describe("the new site dies on the way", () => {
+  test.each(["promote", "clear-token", "verify"] as const)(
+    "with the lease, before %s was over: the way home is a switch like any other, and its journal a new one",
+    async (step) => {
+      const { error, did, asked, journal } = await run(
+        { lease: atVps, journal: stopped(step), databases: { home: { primary: "vps" } } },
+        "home",
+        "lost",
+      );
+      expect(error).toBeUndefined();
+      expect(asked).toMatchObject([{ kind: "lost", from: "vps", target: "home" }]);
+      expect(did.slice(0, 2)).toEqual(["files home 3 g1 token lost", "up home"]);
+      expect(journal).toMatchObject({ target: "home", from: "vps", epoch: 3, finished: true });
+      expect(journal?.token).toBeUndefined();
+    },
+  );
+
+  test("or lives, and is never verified through public DNS: the planned way home is open", async () => {
+    const { error, did, asked } = await run({ lease: atVps, journal: stopped("verify"), databases: taken }, "home");
+    expect(error).toBeUndefined();
+    expect(asked).toMatchObject([{ kind: "planned", from: "vps", target: "home" }]);
+    expect(did.filter((line) => line.startsWith("up"))).toEqual(["up vps", "up vps", "up vps", "up home", "up home"]);
+  });
+
+  test("a site that has not come so far as its token is handed back with it: without, it would begin with a part", async () => {
+    const databases = { home: { primary: "vps" }, vps: { primary: "vps", promotionToken: token } } as const;
+    const { error, did } = await run({ lease: atVps, journal: stopped("promote"), databases }, "home");
+    expect(error).toBeUndefined();
+    const before = did.slice(0, did.indexOf("files home 3 g1"));
+    expect(before.filter((line) => line.startsWith("files"))).toEqual(
+      ["web", "web", "all"].map((maintenance) => `files vps 2 g1 ${maintenance} kept ${token}`),
+    );
+    expect(did.slice(before.length).join()).not.toContain("kept");
+  });
+
+  test("before it takes the lease: the demoted site is opened again, and its token dropped", async () => {
+    const { error, did, lines, journal } = await run(
+      { lease: atHome, journal: stopped("promote"), shared: { activeSite: "vps", epoch: 2 }, databases: demoted },
+      "home",
+    );
+    expect(error).toBeUndefined();
+    expect(did).toEqual(["files home 1 g1", "steady home", "up home"]);
+    expect(lines).toContain("is taken back, and its token dropped: home begins to write again");
+    expect(journal?.token).toBeUndefined();
+    expect(journal?.finished).toBe(true);
+  });
+
+  test("in the middle of the demotion: the old site is opened again, once CloudNativePG allows it", async () => {
+    const { error, did } = await run(
+      { lease: atHome, journal: stopped("demote"), shared: { activeSite: "vps", epoch: 2 }, databases: demoted },
+      "home",
+    );
+    expect([error, did]).toEqual([undefined, ["files home 1 g1", "steady home", "up home"]]);
+  });
+
+  test("and one that was opened half-way is handed over from the start", async () => {
+    const journal = stopped("promote", { token: undefined, steps: [{ name: "reopen", begun: at }] });
+    const { error, did, asked } = await run({ lease: atHome, journal, databases: demoted }, "vps");
+    expect([error, asked.length, did]).toEqual([undefined, 1, whole]);
+  });
+});
+
+describe("a journal that somebody else has gone on without", () => {
+  test.each(["stop-web", "drain", "stop-workers", "demote"] as const)(
+    "finished by hand, after the command stopped before %s: what is left is done, with the files as they are",
+    async (step) => {
+      const { error, did, journal } = await run({ lease: atVps, journal: stopped(step), databases: taken }, "vps");
+      expect(error).toBeUndefined();
+      expect(did).toEqual(["files vps 2 g1", "up vps", "files vps 2 g1", "up vps", "files vps 2 g1", "verify vps"]);
+      expect(journal?.finished).toBe(true);
+    },
+  );
+
+  test("the token that was set by hand stays while the database waits for it", async () => {
+    const telling = { home: { primary: "vps" }, vps: { primary: "vps", promotionToken: token } } as const;
+    const told = await run({ lease: atVps, journal: stopped("drain"), databases: telling }, "vps");
+    expect(told.did[0]).toBe(`files vps 2 g1 token ${token}`);
+    const inFile = await run(
+      { lease: atVps, journal: stopped("drain"), databases: demoted, files: { vps: { promotionToken: token } } },
+      "vps",
+    );
+    expect(inFile.did[0]).toBe(`files vps 2 g1 token ${token}`);
+  });
+
+  test("a token that the database was not told, and nobody knows, is asked for", async () => {
+    const { error, did } = await run({ lease: atVps, journal: stopped("drain"), databases: demoted }, "vps");
+    expect(error).toBe(
+      "the lease is vps's, by a token that nobody here knows, and its database was not told to take over; without the token it would begin with a part of the data: pulumi stack output demotionToken --stack home, then: pulumi config set --plaintext homestead:promotionToken <token> --stack vps, and the same command again",
+    );
+    expect(did).toEqual([]);
+    const silent = await run(
+      { lease: atVps, journal: stopped("drain"), databases: { home: { primary: "vps" } } },
+      "vps",
+    );
+    expect(silent.error).toContain("and vps's cluster does not say what its database was told; ");
+  });
+
+  test("taken by the word, by hand: it goes on as that", async () => {
+    const lease = { ...atVps, takeover: "lost" } as const;
+    const { error, did, journal } = await run({ lease, journal: stopped("drain"), databases: demoted }, "vps");
+    expect([error, did[0], journal?.kind]).toEqual([undefined, "files vps 2 g1 token lost", "lost"]);
+  });
+
+  test("begun weeks ago, and taken back by hand: everything is looked at again, and each step taken", async () => {
+    for (const step of ["drain", "demote"] as const) {
+      const journal = stopped(step);
+      const { error, did, asked } = await run({ lease: atHome, journal, databases: serving }, "vps");
+      expect([error, did]).toEqual([undefined, whole]);
+      expect(asked).toMatchObject([{ kind: "planned", active: ["home", "home"] }]);
+    }
+    const findings = { faults: ["vps's database volume is 95 % full"] };
+    const full = await run({ lease: atHome, journal: stopped("drain"), databases: serving, findings }, "vps");
+    expect(full.error).toBe(
+      "vps's database volume is 95 % full\nNothing was changed.\nTo have home serve on: npx homestead switch home",
+    );
+    expect(full.did).toEqual([]);
+  });
+
+  test("the target was begun anew meanwhile: its generation does not go down, whichever way it goes", async () => {
+    const generations = { home: 1, vps: 3 };
+    const open = { lease: atHome, journal: stopped("drain"), generations, databases: serving };
+    expect((await run(open, "vps")).did[0]).toBe("files home 1 g3 web");
+    expect((await run(open, "home")).did[0]).toBe("files home 1 g3");
+    const journal = stopped("promote");
+    expect((await run({ lease: atHome, journal, generations, databases: demoted }, "vps")).did[0]).toBe(
+      `files vps 2 g3 token ${token}`,
+    );
+    expect((await run({ lease: atVps, journal, generations, databases: taken }, "vps")).did[0]).toBe("files vps 2 g3");
+  });
+
+  test("a database that begins anew for the switch is waited for as before", async () => {
+    const steps = stepsOf("planned", "parted").map((name) => (name === "follow" ? { name, begun: at } : { name }));
+    const { error, did } = await run(
+      { lease: atHome, journal: stopped("stop-web", { steps }), databases: serving },
+      "vps",
+    );
+    expect([error, did.slice(0, 3)]).toEqual([undefined, ["files home 1 g1", "up vps", "files home 1 g1 web"]]);
+  });
+});
+
+describe("a token in the journal", () => {
+  const files = { activeSite: "vps", epoch: 2 } as const;
+
+  test("is used while the old site is demoted, whatever became of it", async () => {
+    for (const databases of [demoted, { vps: { primary: "home" } } as const]) {
+      for (const kind of ["planned", "lost", "dead"] as const) {
+        const { error, did, asked } = await run(
+          { lease: atHome, journal: stopped("promote"), shared: files, databases },
+          "vps",
+          kind,
+        );
+        expect([error, did.slice(0, 2), asked]).toEqual([undefined, [`files vps 2 g1 token ${token}`, "up vps"], []]);
+      }
+    }
+  });
+
+  test("is dropped once the old site serves again: it is handed over anew, whatever the files say by now", async () => {
+    const { error, did, asked, lines, journal } = await run(
+      { lease: atHome, journal: stopped("promote"), shared: files, databases: serving },
+      "vps",
+    );
+    expect([error, did]).toEqual([undefined, whole]);
+    expect(asked).toMatchObject([{ kind: "planned", active: ["home", "home"] }]);
+    expect(lines).toContain(
+      "home writes again, or still: it is handed over from the start, and the token of its demotion dropped",
+    );
+    expect(journal?.token).toBe("new");
+  });
+
+  test("and given up by its word, if that is so", async () => {
+    const { error, did, asked } = await run(
+      { lease: atHome, journal: stopped("promote"), shared: files, databases: serving },
+      "vps",
+      "lost",
+    );
+    expect([error, did[0]]).toEqual([undefined, "files vps 2 g1 token lost"]);
+    expect(asked).toMatchObject([{ kind: "lost", again: true }]);
+  });
+});
