@@ -709,6 +709,18 @@ async function checkArchives(
       return;
     }
     if (beginning.kind !== "recovery") return;
+    const before = newestGeneration(site, archives);
+    // A word in a token's place continues the other site's archive. Without a lease it says no more than that nobody else runs.
+    if (step.kind === "create" && settings.restore.from === undefined && beginning.site !== site && before > 0) {
+      const newest = archiveName(site, before);
+      report(
+        "restore.from",
+        undefined,
+        `the archive of the site that was active last: there is no lease to say which that was, ${beginning.archive} is the other site's, and ${newest} is this site's own newest`,
+        `pulumi config set --path homestead:restore.from ${newest} --stack ${site} (or ${beginning.archive}, if ${beginning.site} was active last), and when the server is back: pulumi config rm homestead:restore --stack ${site}`,
+      );
+      return;
+    }
     if ((await newestBaseBackup(vault, keys.vault, beginning.archive)) !== undefined) {
       return await checkMoment(settings, keys, report);
     }

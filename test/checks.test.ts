@@ -313,6 +313,30 @@ describe("an upgrade", () => {
   });
 });
 
+describe("a database that is yet to be made, by a vault that has lost its lease", () => {
+  const dead = { ...raised, promotionToken: "dead" };
+  const vault = [base("home-g1"), base("vps-g1")];
+
+  it("does not begin from the other site's archive without a word: its own may be newer, and nobody says who was active", async () => {
+    expect(await check({ lease: "none", vault }, dead)).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        "  homestead:restore.from: (not set)",
+        "    allowed: the archive of the site that was active last: there is no lease to say which that was, vps-g1 is the other site's, and home-g1 is this site's own newest",
+        "    mend:    pulumi config set --path homestead:restore.from home-g1 --stack home (or vps-g1, if vps was active last), and when the server is back: pulumi config rm homestead:restore --stack home",
+      ].join("\n"),
+    );
+  });
+
+  it.each(["home-g1", "vps-g1"])("begins from %s when that is named", async (from) => {
+    expect(await check({ lease: "none", vault }, { ...dead, restore: { from } })).toBe("missing");
+  });
+
+  it("begins from the other site's where there is none of its own", async () => {
+    expect(await check({ lease: "none", vault: [base("vps-g1")] }, dead)).toBe("missing");
+  });
+});
+
 describe("search", () => {
   it("is refused on a class that is NFS, whatever the profile says", async () => {
     const said = await check(
