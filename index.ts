@@ -25,7 +25,7 @@ export = async () => {
   const settings = readSettings();
   const found = await checkSite(settings, bucketKeys());
 
-  const { apex, webHost, site, role, epoch, generation, images, search: wanted } = settings;
+  const { apex, webHost, site, role, epoch, generation, images, fingerprint, search: wanted } = settings;
   const embedded = settings.objectStore === "embedded";
   const otherHosts = embedded ? [mediaHost(settings.media)].filter((host) => host !== undefined) : [];
   const { provider, kept } = providers(settings);
@@ -47,32 +47,32 @@ export = async () => {
   const search = wanted.kind === "off" ? undefined : new Search("search", { ...within, ...wanted }, { provider });
   const parts = { namespace, settings, postgres, valkey, media, search };
   const needed = [postgres, valkey, media, ...(search ? [search] : [])];
-  const mastodon = new Mastodon("mastodon", { ...parts, kept }, { provider, dependsOn: needed });
+  const mastodon = new Mastodon("mastodon", { ...parts, ...found, kept }, { provider, dependsOn: needed });
   new Monitoring("monitoring", { ...found, namespace, settings }, { provider });
 
   const records = dnsRecords(settings, otherHosts);
   if (role === "active" && settings.maintenance === "off") {
-    const seen = [ingress, webfinger, blog, media, mastodon];
+    const seen = [ingress, webfinger, blog, media];
+    const revisions = [...seen, mastodon].map((part) => part.revision);
     const verification = new Verification(
       "verification",
       {
         ...within,
         target: ingress.authority.apply((authority) => targetOf(settings, authority)),
-        triggers: [...seen.map((part) => part.revision), images.postgres, `epoch ${epoch}, generation ${generation}`],
+        triggers: [...revisions, images.postgres, `epoch ${epoch}, generation ${generation}`],
       },
-      { provider, dependsOn: seen },
+      { provider, dependsOn: [...seen, ...mastodon.serving] },
     );
     new Dns("dns", { ...settings, records }, { dependsOn: [verification] });
   }
   if (role === "active") {
     // A site that took over without the other's queues and feeds has to make its feeds anew.
     if (settings.beginning.kind === "recovery" || settings.epoch > 1) {
-      new Feeds("feeds", parts, { provider, dependsOn: [mastodon] });
+      new Feeds("feeds", parts, { provider, dependsOn: mastodon.serving });
     }
-    if (search) new SearchIndex("search-index", { ...parts, search }, { provider, dependsOn: [mastodon] });
+    if (search) new SearchIndex("search-index", { ...parts, search }, { provider, dependsOn: mastodon.serving });
   }
   const addresses = { handle: `@${settings.owner}@${apex}`, web: `https://${webHost}`, blog: `https://${apex}` };
-  const { fingerprint } = settings;
   const ran = role === "active" ? { images: mastodon.images } : {};
   const outputs = { ...addresses, site, role, records, authority: ingress.authority, fingerprint, ...ran };
   return { ...outputs, demotionToken: postgres.demotionToken };

@@ -2,7 +2,8 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import { chartArgs } from "../lib/charts";
+import { chartArgs, describedBy } from "../lib/charts";
+import type { Found } from "../lib/checks";
 import { digest, secretsDigest } from "../lib/digest";
 import { imageParts, labels, resources, restrictedContainer, restrictedPod, tagAlone } from "../lib/pods";
 import { reportFailedJobs } from "../lib/failed-jobs";
@@ -13,7 +14,7 @@ import type { SearchServer } from "./search";
 import { archiver, database } from "./postgres";
 import { PulledImages } from "./pulled-images";
 
-export interface MastodonArgs {
+export interface MastodonArgs extends Pick<Found, "installed" | "killed"> {
   namespace: pulumi.Input<string>;
   /** Decisions, as `settings.ts` made them. */
   settings: Pick<
@@ -66,7 +67,7 @@ const user = 991;
  */
 export const queues = ["default,8", "push,6", "ingress,4", "mailers,2", "pull", "scheduler", "fasp"];
 
-type ValueArgs = Omit<MastodonArgs, "namespace" | "settings" | "valkey" | "kept" | "postgres"> & {
+type ValueArgs = Pick<MastodonArgs, "media" | "search"> & {
   settings: Omit<MastodonArgs["settings"], "secrets" | "charts" | "cluster" | "promotionToken">;
   postgres: Omit<MastodonArgs["postgres"], "cluster">;
   valkey: Omit<MastodonArgs["valkey"], "password">;
@@ -298,6 +299,8 @@ export class Mastodon extends pulumi.ComponentResource {
   public readonly revision: pulumi.Output<string>;
   /** What the database's schema and files are of since the release is there: to be known when nothing runs any more. */
   public readonly images: pulumi.Output<{ mastodon: string; postgres: string }>;
+  /** What must be there before it serves. */
+  public readonly serving: pulumi.Resource[];
 
   constructor(name: string, args: MastodonArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:Mastodon", name, {}, opts);
@@ -305,9 +308,12 @@ export class Mastodon extends pulumi.ComponentResource {
     // A takeover waits for nothing that it can do without; the update after it makes up for this.
     const { role, promotionToken } = args.settings;
     const backup = role === "active" && promotionToken === undefined ? [this.backup(name, args)] : [];
-    const release = this.release(name, args, [...secrets, ...this.accounts(name, args), ...backup]);
-    if (args.settings.role === "active") this.owner(name, args, release);
-    else if (args.settings.standby === "warm") {
+    // Nor does a restore: what the database was is in the archive that it has come from, and on a slow line hours would pass
+    // before anything is served. The backup is made all the same, and the update ends with it.
+    const before = args.installed === "there" ? backup : [];
+    const release = this.release(name, args, [...secrets, ...this.accounts(name, args), ...before]);
+    this.serving = args.settings.role === "active" ? [release, this.owner(name, args, release)] : [release];
+    if (args.settings.role === "standby" && args.settings.standby === "warm") {
       new PulledImages(`${name}-images`, { ...args.settings, namespace: args.namespace }, { parent: this });
     }
     this.revision = release.status.apply((status) => String(status.revision));
@@ -358,8 +364,8 @@ export class Mastodon extends pulumi.ComponentResource {
   }
 
   /**
-   * A base backup before each version of Mastodon touches the schema; before the first one too, so that there is
-   * something to restore from the start. Done before the release is even looked at.
+   * A base backup before each version of Mastodon touches the schema, done before the release is even looked at; with the
+   * first one too, so that there is something to restore from the start.
    */
   private backup(name: string, { namespace, settings, postgres, kept }: MastodonArgs) {
     const version = tagAlone(imageParts(settings.images.mastodon).tag).toLowerCase();
@@ -388,6 +394,7 @@ export class Mastodon extends pulumi.ComponentResource {
     const { settings } = args;
     const { secrets } = settings;
     const { smtp } = settings;
+    const { described, ignoreChanges } = describedBy(args.killed, releaseName);
     const ofSecrets = secretsDigest(
       secrets.secretKeyBase,
       secrets.vapidPrivateKey,
@@ -407,6 +414,7 @@ export class Mastodon extends pulumi.ComponentResource {
       `${name}-release`,
       {
         ...chartArgs("mastodon", settings.charts.mastodon),
+        ...described,
         name: releaseName,
         namespace: args.namespace,
         values: mastodonValues({ ...args, secretsDigest: ofSecrets }),
@@ -418,13 +426,14 @@ export class Mastodon extends pulumi.ComponentResource {
       {
         parent: this,
         dependsOn,
+        ignoreChanges,
         hooks: { onError: [reportFailedJobs(settings.cluster, args.namespace, chartJobs)] },
       },
     );
   }
 
   /** Idempotent, and never changes the password of an account that is there: not bound to a first install. */
-  private owner(name: string, args: MastodonArgs, release: k8s.helm.v3.Release): void {
+  private owner(name: string, args: MastodonArgs, release: k8s.helm.v3.Release): k8s.batch.v1.Job {
     const { namespace, settings } = args;
     const script = fs.readFileSync(path.join(__dirname, "owner-account.rb"), "utf8");
     const meta = { name: "mastodon-owner", namespace, labels: labels("mastodon-owner") };
@@ -433,7 +442,7 @@ export class Mastodon extends pulumi.ComponentResource {
       { metadata: meta, data: { "owner-account.rb": script } },
       { parent: this },
     );
-    new k8s.batch.v1.Job(
+    return new k8s.batch.v1.Job(
       `${name}-owner-account`,
       {
         // One that failed is made anew by the next update, and not waited for again.

@@ -1,6 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import { chartArgs } from "../lib/charts";
+import { chartArgs, describedBy } from "../lib/charts";
+import type { Found } from "../lib/checks";
 import { imageParts, labels, resources } from "../lib/pods";
 import type { Settings } from "../settings";
 import { anywhereOf, defaultDeny, dns, inNamespace, outsideOf, portOf, postgres, tcp } from "./isolation";
@@ -10,7 +11,8 @@ import type { IsolationArgs, Policy } from "./isolation";
 export interface OperatorsArgs
   extends
     Pick<Settings, "operators" | "charts" | "images" | "network" | "monitoring" | "certificates">,
-    Pick<IsolationArgs, "apiServerPorts"> {
+    Pick<IsolationArgs, "apiServerPorts">,
+    Pick<Found, "killed"> {
   ingress: Pick<Settings["ingress"], "namespace" | "labels">;
 }
 
@@ -182,10 +184,12 @@ export class Operators extends pulumi.ComponentResource {
     dependsOn: pulumi.Resource[],
     values: Record<string, unknown>,
   ) {
+    const { described, ignoreChanges } = describedBy(args.killed, chart);
     return new k8s.helm.v3.Release(
       `${name}-${chart === "cloudnative-pg" ? "cloudnative-pg-release" : chart === "cert-manager" ? "cert-manager-release" : chart}`,
       {
         ...chartArgs(chart, args.charts[chart]),
+        ...described,
         name: chart,
         namespace,
         values,
@@ -193,7 +197,7 @@ export class Operators extends pulumi.ComponentResource {
         timeout: 600,
         maxHistory: 3,
       },
-      { parent: this, dependsOn },
+      { parent: this, dependsOn, ignoreChanges },
     );
   }
 }

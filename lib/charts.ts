@@ -1,5 +1,6 @@
 /** From a chart reference (versions.ts) to the arguments of a `helm.v3.Release`. */
 import * as path from "node:path";
+import type { Releases } from "./helm-records";
 import type { ChartReference } from "../versions";
 
 /** A folder is taken relative to the project, so that a stack file reads the same on every machine. */
@@ -7,4 +8,16 @@ export function chartArgs(name: string, chart: ChartReference) {
   return "path" in chart
     ? { chart: path.isAbsolute(chart.path) ? chart.path : `./${path.normalize(chart.path)}` }
     : { chart: name, version: chart.version, repositoryOpts: { repo: chart.repository } };
+}
+
+/**
+ * The description by which an attempt is made that nothing else asks for: Pulumi compares a release with its state, and
+ * the state knows nothing of an attempt that was killed. Whatever stands there by then is left alone.
+ */
+export function describedBy(killed: Releases["killed"], release: string) {
+  const description = killed[release];
+  return {
+    described: description === undefined ? {} : { description },
+    ignoreChanges: description === undefined ? ["description"] : [],
+  };
 }

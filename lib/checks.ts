@@ -23,7 +23,8 @@ import { issuerOf } from "./doctor/issuer";
 import { mendOfInstalled, operatorMarks } from "./doctor/operators";
 import type { OperatorName } from "./doctor/operators";
 import { addressesOf, missingRanges, serversOf } from "./egress";
-import { forgetUnfinished } from "./helm-records";
+import { readReleases } from "./helm-records";
+import type { Releases } from "./helm-records";
 import { KubeconfigFault, apiServerSlices, kubeClient, kubeconfigName, kubectl, statusOf } from "./kube";
 import { firstLease, nextLease } from "./lease/lease";
 import type { StoredLease } from "./lease/lease";
@@ -70,6 +71,10 @@ export interface Found {
   primary?: string;
   /** The moment that the database goes back to, or went back to when it was made. */
   restoredTo?: string;
+  /** Whether there is a Mastodon with its database, which an upgrade could hurt. */
+  installed: "there" | "missing";
+  /** For each Helm release whose last attempt was killed, what the attempt that makes up for it is described by. */
+  killed: Releases["killed"];
 }
 
 /** @throws SettingsError with all faults at once. */
@@ -85,6 +90,8 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
       databaseName,
       former: [],
       restoredTo: moment,
+      installed: "there",
+      killed: {},
     };
   }
   const { faults, databases, lease, podMonitors, apiServerPorts } = await lookAround(settings, keys, {
@@ -93,10 +100,9 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
   if (databases?.current !== undefined) warnOfRestore(settings);
   await takeLease(settings, keys, lease);
-  if (!pulumi.runtime.isDryRun()) {
-    for (const release of await forgetUnfinished(settings)) {
-      void pulumi.log.info(`release ${release}: an attempt that was killed is forgotten, this update makes it anew`);
-    }
+  const { mastodon, killed } = await readReleases(settings, pulumi.runtime.isDryRun() ? "look" : "forget");
+  for (const release of Object.keys(killed)) {
+    void pulumi.log.info(`release ${release}: its last attempt was killed, and the update makes it anew`);
   }
   return {
     podMonitors,
@@ -108,6 +114,8 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
       ? { primary: databases.current.spec.replica.primary }
       : {}),
     restoredTo: restoredTo(databases?.current, settings),
+    installed: databases?.current === undefined ? "missing" : mastodon,
+    killed,
   };
 }
 
@@ -702,6 +710,18 @@ async function checkArchives(
       return;
     }
     if (beginning.kind !== "recovery") return;
+    const before = newestGeneration(site, archives);
+    // A word in a token's place continues the other site's archive. Without a lease it says no more than that nobody else runs.
+    if (step.kind === "create" && settings.restore.from === undefined && beginning.site !== site && before > 0) {
+      const newest = archiveName(site, before);
+      report(
+        "restore.from",
+        undefined,
+        `the archive of the site that was active last: there is no lease to say which that was, ${beginning.archive} is the other site's, and ${newest} is this site's own newest`,
+        `pulumi config set --path homestead:restore.from ${newest} --stack ${site} (or ${beginning.archive}, if ${beginning.site} was active last), and when the server is back: pulumi config rm homestead:restore --stack ${site}`,
+      );
+      return;
+    }
     if ((await newestBaseBackup(vault, keys.vault, beginning.archive)) !== undefined) {
       return await checkMoment(settings, keys, report);
     }

@@ -13,7 +13,6 @@ import * as manifests from "./drill/manifests";
 import type { DrillArgs } from "./drill/manifests";
 import { lostSinceBackup, missingFromRestored, parseReport } from "./drill/verdicts";
 import type { MastodonReport, RowCounts } from "./drill/verdicts";
-import { addressesOf } from "./egress";
 import { kubeClient, kubectl, statusOf } from "./kube";
 import { copiedAt } from "./media-copied";
 import { projectFolder } from "./plan";
@@ -121,7 +120,6 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
     );
   result.backup = { id: backup.id, endedAt: backup.endedAt.toISOString() };
 
-  const { endpoint } = settings.vault;
   const environment = await cluster.siteEnvironment(settings.site, settings.namespace);
   progress("counting rows of the live database, and waiting for its WAL in the archive");
   await countLive(cluster, settings, result);
@@ -131,7 +129,6 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
     settings,
     archive: result.archive,
     backup: backup.id,
-    vault: manifests.vaultEndpoint(endpoint, await addressesOf(new URL(endpoint).hostname)),
     apiServer: await cluster.apiServer(),
     environment,
     secrets,

@@ -5,6 +5,7 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { Command } from "commander";
+import { chartDrift } from "./chart-drift";
 import { readFolder } from "./plan/golden";
 import { readPreview, refuseSecrets, renderComment, renderDrift } from "./preview-comment";
 import type { Cluster, Preview } from "./preview-comment";
@@ -24,6 +25,8 @@ interface DriftOptions {
   site: string;
   refresh: string;
   preview: string;
+  release: string;
+  deployments: string;
 }
 
 const program = new Command("preview-comment").description(
@@ -59,10 +62,19 @@ program
     "what `pulumi refresh --preview-only --json` gave: files stdout, stderr and code",
   )
   .requiredOption("--preview <folder>", "what `pulumi preview --json` gave")
+  .requiredOption("--release <file>", "Mastodon's release, as `homestead plan` wrote it")
+  .requiredOption("--deployments <folder>", "what `kubectl get deployments -o json` gave for the chart's label")
   .action((options: DriftOptions) => {
+    const { site, release } = options;
+    if (!fs.existsSync(release)) throw new UserError(`--release: ${release} does not exist`);
     const [refresh, preview] = [readOutput(options.refresh), readOutput(options.preview)];
-    const text = renderDrift({ site: options.site, refresh: previewOf(refresh), preview: previewOf(preview) });
-    print(text, [refresh.stdout, refresh.stderr, preview.stdout, preview.stderr]);
+    const deployments = readOutput(options.deployments);
+    const chart = chartDrift(fs.readFileSync(release, "utf8"), deployments);
+    const text = renderDrift({ site, refresh: previewOf(refresh), preview: previewOf(preview), chart });
+    print(
+      text,
+      [refresh, preview, deployments].flatMap(({ stdout, stderr }) => [stdout, stderr]),
+    );
   });
 
 function cluster(options: CommentOptions, output: Output | undefined): Cluster {

@@ -124,14 +124,17 @@ export interface Drift {
   refresh: Preview;
   /** The program against the state: `pulumi preview`. */
   preview: Preview;
+  /** What Mastodon's chart has made against the program, which neither of the two sees. */
+  chart: Preview;
 }
 
 /** The report, within the comment's limit; "" if the site is what its stack says. */
-export function renderDrift({ site: given, refresh, preview }: Drift): string {
+export function renderDrift({ site: given, refresh, preview, chart }: Drift): string {
   const site = siteName(given);
-  const parts: [what: string, preview: Preview][] = [
-    ["The cluster is not what the state says (`pulumi refresh --preview-only`)", refresh],
-    ["The state is not what the program says (`pulumi preview`)", preview],
+  const parts: [what: string, preview: Preview, room: number][] = [
+    ["The cluster is not what the state says (`pulumi refresh --preview-only`)", refresh, stepRoom],
+    ["What Mastodon's chart has made is not what the program says (`kubectl get deployments`)", chart, listRoom],
+    ["The state is not what the program says (`pulumi preview`)", preview, stepRoom],
   ];
   const found = parts.filter(([, { steps, errors }]) => steps.length > 0 || errors.length > 0);
   if (found.length === 0) return "";
@@ -142,10 +145,10 @@ export function renderDrift({ site: given, refresh, preview }: Drift): string {
       refresh.steps.filter(({ op }) => op === "delete").flatMap(dataName),
     ),
     ...dataAlert("An update would replace or delete what holds data", preview.steps.flatMap(dataLoss)),
-    ...found.flatMap(([what, { steps, errors }]) => [
+    ...found.flatMap(([what, { steps, errors }, room]) => [
       `### ${what}`,
       ...failure("It failed.", errors),
-      ...details(changes(steps.length), stepLines(steps), "text", stepRoom),
+      ...details(changes(steps.length), stepLines(steps), "text", room),
     ]),
   ];
   return `${shown.join("\n\n")}\n`;

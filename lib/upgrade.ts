@@ -13,10 +13,16 @@ export function versionOf(image: string): Version | undefined {
 }
 
 /**
+ * The last minor version of each major one, once the next major one is out (github.com/mastodon/mastodon/releases): by
+ * its number alone nobody can tell whether another one came after it. Of v4 it is not known yet.
+ */
+const lastMinors: ReadonlyMap<number, number> = new Map([[3, 5]]);
+
+/**
  * Why `wanted` may not follow `running`, and what may; nothing when it may. Images without a version are the
  * operator's own affair.
  */
-export function upgradeFault(running: string, wanted: string): string | undefined {
+export function upgradeFault(running: string, wanted: string, lastMinor = lastMinors): string | undefined {
   const from = versionOf(running);
   const to = versionOf(wanted);
   if (!from || !to) return undefined;
@@ -29,6 +35,15 @@ export function upgradeFault(running: string, wanted: string): string | undefine
   }
   if (to.major > from.major && (to.major > from.major + 1 || to.minor > 0)) {
     return `the last release of v${from.major} and then one of v${from.major + 1}.0 first: ${shown} runs, and no minor version may be skipped`;
+  }
+  if (to.major > from.major) {
+    const last = lastMinor.get(from.major);
+    if (last === undefined) {
+      return `a release of v${from.major}, until it is known here which minor version of it is the last: ${shown} runs, and none may be skipped. If the release notes of v${to.major}.0 let v${from.major}.${from.minor} come before it, write [${from.major}, ${from.minor}] into lastMinors in lib/upgrade.ts`;
+    }
+    if (from.minor < last) {
+      return `a release of v${from.major}.${from.minor + 1} first${from.minor + 1 < last ? `, and so on to v${from.major}.${last}` : ""}: ${shown} runs, and no minor version may be skipped`;
+    }
   }
   return undefined;
 }

@@ -58,11 +58,14 @@ interface World {
   namespaces?: Record<string, Record<string, string>>;
   /** Names of ClusterIssuers and Issuers. */
   issuers?: string[];
+  /** Whether Helm has installed Mastodon to the end. */
+  installed?: boolean;
 }
 
 /** Where the world is changed, the test sees it here. */
 interface Seen {
   lease?: Lease;
+  installed?: string;
   podMonitors?: string;
   apiServerPorts?: number[];
 }
@@ -78,7 +81,8 @@ const leaseOfHome = (fingerprint: string, changes: Partial<Lease> = {}): Lease =
 async function serve(world: World, seen: Seen): Promise<string> {
   const { databases = {}, vault = [], marker, definitions = [], unfinished = false, silentBelow, operatorIn } = world;
   const { apiServer = { address: "192.0.2.1", port: 6443 }, cilium } = world;
-  const { deployments = [], namespaces = {}, issuers = [] } = world;
+  const { deployments = [], namespaces = {}, issuers = [], installed = false } = world;
+  const records = installed ? [{ metadata: { name: "v1", labels: { status: "deployed", version: "1" } } }] : [];
   const definition = (name: string) => ({
     metadata: { name },
     spec: { group: "x", names: { kind: "X", plural: "x" }, scope: "Namespaced", versions: [] },
@@ -172,7 +176,9 @@ async function serve(world: World, seen: Seen): Promise<string> {
       return void response.end(`status=${status}\n`);
     }
     if (pathname === databasesPath && databases === "not said") return void response.writeHead(500).end("{}");
-    const answer = pathname.endsWith("/secrets") ? { items: [] } : answers[pathname];
+    const answer = pathname.endsWith("/secrets")
+      ? { items: pathname.includes("/homestead/") ? records : [] }
+      : answers[pathname];
     response.writeHead(answer === undefined ? 404 : 200, { "content-type": "application/json" });
     response.end(JSON.stringify(answer ?? { kind: "Status", code: 404 }));
   });
@@ -185,8 +191,8 @@ async function serve(world: World, seen: Seen): Promise<string> {
 async function check(world: World, changes: Record<string, unknown> = {}, seen: Seen = {}): Promise<string> {
   const { settings, keys } = await prepare(world, changes, seen);
   return checkSite(settings, keys).then(
-    ({ database, podMonitors, apiServerPorts }) => {
-      Object.assign(seen, { podMonitors, apiServerPorts });
+    ({ database, podMonitors, apiServerPorts, installed }) => {
+      Object.assign(seen, { podMonitors, apiServerPorts, installed });
       return database;
     },
     (error: unknown) => (error as Error).message.replace(/--kubeconfig \S+/g, "--kubeconfig <file>"),
@@ -224,6 +230,7 @@ async function prepare(world: World, changes: Record<string, unknown>, seen: See
   };
 }
 
+const raised = { generations: { home: 2, vps: 1 } };
 const base = (archive: string) => `pg/${archive}/base/20261122T230302/backup.info`;
 
 describe("a database that is yet to be made", () => {
@@ -288,6 +295,45 @@ describe("a database that is yet to be made", () => {
     expect(await check({ vault }, { generations: { home: 2, vps: 1 } })).toContain(
       "allowed: an archive with a base backup: home-g1, which this database would begin from, has none in bucket 'vault'",
     );
+  });
+});
+
+describe("an upgrade", () => {
+  const databases = { "postgres-g1": { archive: "home-g1", image } };
+  it.each([
+    ["Mastodon and its database are there", { installed: true, databases, marker: "home" }, {}, "there"],
+    // As after a restore whose first update ended before it came to Mastodon.
+    ["only the database is", { databases, marker: "home" }, {}, "missing"],
+    ["only Mastodon is", { installed: true, vault: [base("home-g1")], marker: "home" }, raised, "missing"],
+    ["nothing is", { lease: "none" as const }, {}, "missing"],
+  ])("waits for a base backup where there is something to lose: %s", async (_what, world, changes, installed) => {
+    const seen: Seen = {};
+    await check(world, changes, seen);
+    expect(seen.installed).toBe(installed);
+  });
+});
+
+describe("a database that is yet to be made, by a vault that has lost its lease", () => {
+  const dead = { ...raised, promotionToken: "dead" };
+  const vault = [base("home-g1"), base("vps-g1")];
+
+  it("does not begin from the other site's archive without a word: its own may be newer, and nobody says who was active", async () => {
+    expect(await check({ lease: "none", vault }, dead)).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        "  homestead:restore.from: (not set)",
+        "    allowed: the archive of the site that was active last: there is no lease to say which that was, vps-g1 is the other site's, and home-g1 is this site's own newest",
+        "    mend:    pulumi config set --path homestead:restore.from home-g1 --stack home (or vps-g1, if vps was active last), and when the server is back: pulumi config rm homestead:restore --stack home",
+      ].join("\n"),
+    );
+  });
+
+  it.each(["home-g1", "vps-g1"])("begins from %s when that is named", async (from) => {
+    expect(await check({ lease: "none", vault }, { ...dead, restore: { from } })).toBe("missing");
+  });
+
+  it("begins from the other site's where there is none of its own", async () => {
+    expect(await check({ lease: "none", vault: [base("vps-g1")] }, dead)).toBe("missing");
   });
 });
 

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { interruptible, render } from "../cli/drill";
 import { endOf, listing, newestOf, newestSegment } from "../lib/archive";
+import { outsideOf, portOf } from "../components/isolation";
 import { filesPrefix } from "../components/media-copy";
 import { compareFingerprint, drill, fetchMedia } from "../lib/drill";
 import { firstLease, formatLease } from "../lib/lease/lease";
@@ -19,7 +20,6 @@ const args: DrillArgs = {
   settings: parseSettings(configurationOf("home")),
   archive: "home-g1",
   backup: "20261122T230302",
-  vault: { addresses: ["192.0.2.9"], port: 9000 },
   apiServer: [{ addresses: ["10.43.0.1"], port: 443 }],
   environment: { LOCAL_DOMAIN: "ramble.moe", DB_HOST: "postgres-rw", REDIS_HOST: "valkey", CACHE_REDIS_HOST: "c" },
   secrets: { databasePassword: "p", secretKeyBase: "k" },
@@ -122,7 +122,10 @@ describe("the throwaway namespace", () => {
     expect(one("NetworkPolicy", "default-deny").spec).toEqual({ podSelector: {}, policyTypes: ["Ingress", "Egress"] });
     expect(one("NetworkPolicy", "databases").spec.egress).toEqual([
       expect.objectContaining({ ports: [8000, 5432].map((port) => ({ protocol: "TCP", port })) }),
-      { to: [{ ipBlock: { cidr: "192.0.2.9/32" } }], ports: [{ protocol: "TCP", port: 9000 }] },
+      {
+        to: outsideOf(args.settings.network),
+        ports: [{ protocol: "TCP", port: portOf(args.settings.vault.endpoint) }],
+      },
       { to: [{ ipBlock: { cidr: "10.43.0.1/32" } }], ports: [{ protocol: "TCP", port: 443 }] },
     ]);
     expect(JSON.stringify(one("NetworkPolicy", "mastodon").spec)).not.toContain("ipBlock");
@@ -139,13 +142,19 @@ describe("the throwaway namespace", () => {
     expect(JSON.stringify(all())).not.toContain("cnpg-system");
   });
 
-  it("knows a vault by its address, and one in the internet by its port alone", () => {
-    expect(manifests.vaultEndpoint("http://10.0.0.5:9000", [])).toEqual({ addresses: ["10.0.0.5"], port: 9000 });
-    expect(manifests.vaultEndpoint("https://minio.lan", ["192.168.1.4"])).toEqual({
-      addresses: ["192.168.1.4"],
-      port: 443,
-    });
-    expect(manifests.vaultEndpoint("https://s3.example.net", ["198.51.100.7"])).toEqual({ addresses: [], port: 443 });
+  it("reaches the vault where the site does: by IPv6, and at the private addresses that the stack names", () => {
+    const network = { families: ["IPv4" as const, "IPv6" as const], privateEgress: ["192.168.1.0/24"] };
+    const settings = {
+      ...args.settings,
+      network,
+      vault: { ...args.settings.vault, endpoint: "https://s3.house.example" },
+    };
+    const objects = manifests.namespaceObjects({ ...args, settings }) as unknown as Manifest[];
+    const policy = objects.find(({ metadata }) => metadata.name === "databases");
+    const [, vault] = (policy?.spec.egress ?? []) as { to: unknown[]; ports: unknown }[];
+    expect(vault?.to).toEqual(outsideOf(network));
+    expect(vault?.to).toHaveLength(3);
+    expect(vault?.ports).toEqual([{ protocol: "TCP", port: 443 }]);
   });
 
   it("restores the newest moment and the base backup as it is, and archives neither", () => {

@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { mastodonValues, queues, smtpValues } from "../components/mastodon";
+import { planStack } from "../lib/plan";
 import { images } from "../versions";
+import { copyProject } from "./support/folders";
 import { named, plannedStack } from "./support/planned";
 
 type Args = Parameters<typeof mastodonValues>[0];
@@ -122,6 +124,20 @@ describe("an upgrade of Mastodon", () => {
     expect(standby).toContain("mastodon-release");
     expect(standby).not.toContain("mastodon-backup");
   });
+
+  it("is not waited for where nothing is there yet: a restore serves before its first base backup is uploaded", async () => {
+    const edit = (text: string) => text.replace('installed: "there",', 'installed: "missing",');
+    const folder = copyProject({ "lib/checks.ts": edit });
+    const plan = await planStack("home", { folder });
+    const backup = named(plan, "mastodon-backup");
+    // Made as ever, so that the next update finds nothing to change.
+    expect(backup.inputs).toEqual(named(plannedStack("home"), "mastodon-backup").inputs);
+    const waiting = plan.resources.filter(({ options }) => options.dependsOn.includes(backup.urn));
+    expect(waiting.map(({ name }) => name)).toEqual([]);
+    const verification = named(plan, "verification-command").options.dependsOn;
+    const serves = ["mastodon-release", "mastodon-owner-account"].map((name) => named(plan, name).urn);
+    expect([...verification, ...named(plan, "verification").options.dependsOn]).toEqual(expect.arrayContaining(serves));
+  }, 120_000);
 });
 
 describe("smtpValues", () => {

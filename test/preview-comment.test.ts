@@ -4,10 +4,14 @@ import * as path from "node:path";
 import * as fc from "fast-check";
 import { fromMarkdown } from "mdast-util-from-markdown";
 import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import { projectFolder } from "../lib/plan";
 import { commentLimit, readPreview, refuseSecrets, renderComment, renderDrift } from "../lib/preview-comment";
 import type { Cluster, Comment, Preview, Step } from "../lib/preview-comment";
 import { temporaryFolder } from "./support/folders";
+
+/** Of Mastodon's release, what the drift report looks at. */
+type Values = Record<"web" | "streaming", { image: { repository: string; tag: string } }>;
 
 const base = "a".repeat(40);
 const head = "b".repeat(40);
@@ -421,7 +425,12 @@ Commit \`bbbbbbbbbb\` against \`aaaaaaaaaa\`.
           ),
         );
         harmless(
-          renderDrift({ site: "home", refresh: preview(...steps), preview: { steps, unchanged: 0, errors: [c] } }),
+          renderDrift({
+            site: "home",
+            refresh: preview(...steps),
+            chart: preview(...steps),
+            preview: { steps, unchanged: 0, errors: [c] },
+          }),
         );
       }),
       { numRuns: 150 },
@@ -446,15 +455,14 @@ Commit \`bbbbbbbbbb\` against \`aaaaaaaaaa\`.
         { manifests: { base: many, head: new Map() } },
       ),
     );
-    harmless(
-      renderDrift({ site: "home", refresh: { steps, unchanged: 0, errors }, preview: { steps, unchanged: 0, errors } }),
-    );
+    const whole: Preview = { steps, unchanged: 0, errors };
+    harmless(renderDrift({ site: "home", refresh: whole, chart: whole, preview: whole }));
   });
 });
 
 describe("renderDrift", () => {
   it("says nothing about a site that is what its stack says", () => {
-    expect(renderDrift({ site: "home", refresh: preview(), preview: preview() })).toBe("");
+    expect(renderDrift({ site: "home", refresh: preview(), chart: preview(), preview: preview() })).toBe("");
   });
 
   it("tells what changed in the cluster from what was never applied", () => {
@@ -464,6 +472,7 @@ describe("renderDrift", () => {
         step("delete", claim, "data", { kept: true }),
         step("update", "kubernetes:core/v1:ConfigMap", "config", { changes: ['~ data.a: "1" => "drift"'] }),
       ),
+      chart: preview(step("update", deployment, "mastodon-web", { changes: ["~ replicas: 1 => 0"] })),
       preview: preview(step("create", deployment, "blog")),
     });
     expect(text).toBe(`<!-- homestead-drift:home -->
@@ -484,6 +493,17 @@ describe("renderDrift", () => {
 
 </details>
 
+### What Mastodon's chart has made is not what the program says (\`kubectl get deployments\`)
+
+<details><summary>1 change</summary>
+
+\`\`\`text
+~ kubernetes:apps/v1:Deployment mastodon-web
+    ~ replicas: 1 => 0
+\`\`\`
+
+</details>
+
 ### The state is not what the program says (\`pulumi preview\`)
 
 <details><summary>1 change</summary>
@@ -498,7 +518,7 @@ describe("renderDrift", () => {
 
   it("does not take a comparison that failed for no drift", () => {
     const failed: Preview = { steps: [], unchanged: 0, errors: ["error: the cluster is unreachable"] };
-    expect(renderDrift({ site: "home", refresh: failed, preview: preview() })).toContain(
+    expect(renderDrift({ site: "home", refresh: failed, chart: preview(), preview: preview() })).toContain(
       "**It failed.**\n\n```text\nerror: the cluster is unreachable",
     );
   });
@@ -635,10 +655,27 @@ describe("preview-comment-cli", () => {
   it("reports drift, and prints nothing where there is none", () => {
     const { output } = folders();
     const [quiet, loud] = [output("quiet", JSON.stringify({ steps: [] })), output("loud", changed)];
-    expect(cli(["drift", "--site", "home", "--refresh", quiet, "--preview", loud]).stdout).toContain(
-      "+ kubernetes:apps/v1:Deployment blog",
-    );
-    expect(cli(["drift", "--site", "home", "--refresh", quiet, "--preview", quiet])).toMatchObject({
+    const release = path.join(projectFolder, "test", "golden", "home", "release-mastodon.yaml");
+    const { mastodon } = (parse(fs.readFileSync(release, "utf8")) as { values: { mastodon: Values } }).values;
+    const made = (name: string, part: "web" | "streaming", replicas = 1) => {
+      const { repository, tag } = mastodon[part].image;
+      const containers = [{ image: `${repository}:${tag}` }];
+      return { metadata: { name, namespace: "homestead" }, spec: { replicas, template: { spec: { containers } } } };
+    };
+    const chart = (replicas: number) => {
+      const others = [made("mastodon-streaming", "streaming"), made("mastodon-sidekiq-all-queues", "web")];
+      return output(`chart-${replicas}`, JSON.stringify({ items: [made("mastodon-web", "web", replicas), ...others] }));
+    };
+    const drift = (preview: string, deployments: string) =>
+      cli(
+        ["drift", "--site", "home", "--refresh", quiet, "--preview", preview, "--release", release].concat(
+          "--deployments",
+          deployments,
+        ),
+      );
+    expect(drift(loud, chart(1)).stdout).toContain("+ kubernetes:apps/v1:Deployment blog");
+    expect(drift(quiet, chart(0)).stdout).toContain("~ replicas: 1 => 0");
+    expect(drift(quiet, chart(1))).toMatchObject({
       stdout: "",
       stderr: "",
       status: 0,

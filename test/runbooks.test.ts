@@ -60,6 +60,7 @@ const known: Record<string, Record<string, readonly string[]>> = {
     exec: ["-c", "-it"],
     create: ["-f"],
     "create job": ["--from"],
+    label: [],
     delete: ["-f", "-l", "--ignore-not-found", "--wait"],
     wait: ["--for", "--timeout", "-l"],
     scale: ["--replicas"],

@@ -27,7 +27,6 @@ describe("upgradeFault", () => {
     // A patch back is a rollback that needs no other schema.
     ["v4.6.3", "v4.6.2"],
     ["v4.6.2", "v4.7.0"],
-    ["v4.9.1", "v5.0.0"],
     ["nightly", "v4.6.2"],
     ["v4.6.2", "edge"],
   ])("lets %s be followed by %s", (running, wanted) => {
@@ -44,6 +43,21 @@ describe("upgradeFault", () => {
     expect(upgradeFault(image("v4.7.0"), image("v4.6.2"))).toBe(
       "v4.7.x or newer: v4.7.0 runs, and its schema does not go back (docs/runbooks/rollback.md)",
     );
+  });
+
+  it("refuses a new major version until its owner has read which minor version it may follow", () => {
+    expect(upgradeFault(image("v4.9.1"), image("v5.0.0"))).toBe(
+      "a release of v4, until it is known here which minor version of it is the last: v4.9.1 runs, and none may be skipped. If the release notes of v5.0 let v4.9 come before it, write [4, 9] into lastMinors in lib/upgrade.ts",
+    );
+    const known = new Map([[4, 9]]);
+    expect(upgradeFault(image("v4.9.1"), image("v5.0.0"), known)).toBeUndefined();
+    expect(upgradeFault(image("v4.8.2"), image("v5.0.0"), known)).toBe(
+      "a release of v4.9 first: v4.8.2 runs, and no minor version may be skipped",
+    );
+    expect(upgradeFault(image("v4.6.2"), image("v5.0.0"), known)).toBe(
+      "a release of v4.7 first, and so on to v4.9: v4.6.2 runs, and no minor version may be skipped",
+    );
+    expect(upgradeFault(image("v3.5.19"), image("v4.0.2"))).toBeUndefined();
   });
 
   it.each(["v5.1.0", "v6.0.0"])("refuses to skip into %s", (wanted) => {

@@ -345,15 +345,20 @@ describe("the steps of a preview", () => {
   });
   const previewStep = named("preview.yml", "preview", "Preview");
   const commentStep = named("preview.yml", "preview", "Comment");
+  /** A path in the stack file would win over $KUBECONFIG, and lead to no file here. */
+  const ownKubeconfig = "pulumi config rm --path homestead:cluster.kubeconfig --stack home";
   const pulumi = (code: number) => ({
-    pulumi: `echo '{"steps": [{"op": "create", "urn": "urn:pulumi:home::homestead::kubernetes:core/v1:Service::blog"}], "diagnostics": [${code === 0 ? "" : '{"severity": "error", "message": "error: bad"}'}]}'; exit ${code}`,
+    pulumi: `if [ "$1" = config ]; then exit; fi; echo '{"steps": [{"op": "create", "urn": "urn:pulumi:home::homestead::kubernetes:core/v1:Service::blog"}], "diagnostics": [${code === 0 ? "" : '{"severity": "error", "message": "error: bad"}'}]}'; exit ${code}`,
   });
 
   it("keep what pulumi said, hand the comment on whole, and pass its exit code on", () => {
     for (const code of [0, 255]) {
       const folder = checkout();
       const preview = runStep(previewStep, { folder, programs: pulumi(code), env: env(folder) });
-      expect(preview.calls).toEqual(["pulumi preview --stack home --policy-pack policy --json --non-interactive"]);
+      expect(preview.calls).toEqual([
+        ownKubeconfig,
+        "pulumi preview --stack home --policy-pack policy --json --non-interactive",
+      ]);
       expect(preview.status).toBe(0);
       const comment = runStep(commentStep, { folder, programs: commits, env: env(folder, { UNREACHABLE: "" }) });
       expect([comment.stderr, comment.status]).toEqual(["", 0]);
@@ -366,6 +371,14 @@ describe("the steps of a preview", () => {
       const last = named("preview.yml", "preview", "A failed preview is a failed check");
       expect(runStep(last, { folder }).status).toBe(code);
     }
+  });
+
+  it("say why where the stack file cannot be read", () => {
+    const folder = checkout();
+    const programs = { pulumi: "echo 'error: could not decrypt' >&2; exit 255" };
+    expect(runStep(previewStep, { folder, programs, env: env(folder) }).calls).toEqual([ownKubeconfig]);
+    runStep(commentStep, { folder, programs: commits, env: env(folder, { UNREACHABLE: "" }) });
+    expect(fs.readFileSync(path.join(folder, "summary"), "utf8")).toContain("error: could not decrypt");
   });
 
   it("show the plan where the cluster cannot be reached", () => {
@@ -404,16 +417,24 @@ describe("the steps of a preview", () => {
 
   it("compare cluster, state and program for drift", () => {
     const folder = checkout();
-    const compare = runStep(named("drift.yml", "drift", "Compare"), { folder, programs: pulumi(0), env: env(folder) });
+    const release = path.join(folder, "out", "home", "release-mastodon.yaml");
+    fs.copyFileSync(path.join(projectFolder, "test", "golden", "home", "release-mastodon.yaml"), release);
+    const programs = { ...pulumi(0), kubectl: `echo '{"items": []}'` };
+    const compare = runStep(named("drift.yml", "drift", "Compare"), { folder, programs, env: env(folder) });
     expect(compare.calls).toEqual([
+      ownKubeconfig,
       "pulumi refresh --preview-only --run-program --stack home --json --non-interactive",
+      ownKubeconfig,
       "pulumi preview --stack home --json --non-interactive",
+      "kubectl get deployments --all-namespaces --selector app.kubernetes.io/name=mastodon,app.kubernetes.io/managed-by=Helm --output json",
     ]);
     expect(runStep(named("drift.yml", "drift", "Report"), { folder, env: env(folder) })).toMatchObject({
       status: 0,
       stderr: "",
     });
-    expect(fs.readFileSync(path.join(folder, "drift.md"), "utf8")).toContain("+ kubernetes:core/v1:Service blog");
+    const text = fs.readFileSync(path.join(folder, "drift.md"), "utf8");
+    expect(text).toContain("+ kubernetes:core/v1:Service blog");
+    expect(text).toContain("- kubernetes:apps/v1:Deployment mastodon-web");
   });
 });
 

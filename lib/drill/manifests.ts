@@ -1,7 +1,7 @@
 /** What a drill puts into its throwaway namespace. Pure. */
 import * as net from "node:net";
 import type * as k8s from "@kubernetes/client-node";
-import { defaultDeny, dns, portOf, postgres as databases, privateRanges, tcp } from "../../components/isolation";
+import { defaultDeny, dns, outsideOf, portOf, postgres as databases, tcp } from "../../components/isolation";
 import { database, objectStoreSpec } from "../../components/postgres";
 import { labels, operatorPods, resources, restrictedContainer, restrictedPod } from "../pods";
 import type { Settings } from "../../settings";
@@ -18,18 +18,17 @@ type KubernetesObject = k8s.KubernetesObject & { spec?: object; data?: object; s
 
 /** An address and a port that pods may talk to. */
 export interface Endpoint {
-  /** IP addresses; none means all of the internet, since a store's name stands for other addresses every minute. */
+  /** IP addresses. */
   addresses: string[];
   port: number;
 }
 
 export interface DrillArgs {
-  settings: Pick<Settings, "site" | "vault" | "storage" | "sizes" | "images">;
+  settings: Pick<Settings, "site" | "vault" | "network" | "storage" | "sizes" | "images">;
   /** The archive restored from, such as `home-g1`. */
   archive: string;
   /** Id of its newest base backup. */
   backup: string;
-  vault: Endpoint;
   apiServer: Endpoint[];
   /** Environment that Mastodon's pods have on the site. */
   environment: Record<string, string>;
@@ -49,33 +48,10 @@ const meta = (name: string, extra: Record<string, string> = {}) => ({
 const role = (name: string) => ({ "homestead/drill-role": name });
 const range = (address: string) => ({ ipBlock: { cidr: `${address}/${net.isIPv6(address) ? 128 : 32}` } });
 
-/** Where the vault is, for a policy. Private addresses stand still; a name in the internet does not. */
-export function vaultEndpoint(endpoint: string, resolved: string[]): Endpoint {
-  const url = new URL(endpoint);
-  const port = portOf(endpoint);
-  const host = url.hostname.replace(/^\[|\]$/g, "");
-  if (net.isIP(host)) return { addresses: [host], port };
-  const privateOnly = resolved.length > 0 && resolved.every(isPrivate);
-  return { addresses: privateOnly ? resolved : [], port };
-}
-
-const isPrivate = (address: string): boolean => {
-  const list = new net.BlockList();
-  for (const cidr of privateRanges) {
-    const [base = "", bits = "32"] = cidr.split("/");
-    list.addSubnet(base, Number(bits));
-  }
-  list.addSubnet("fc00::", 7, "ipv6");
-  return list.check(address, net.isIPv6(address) ? "ipv6" : "ipv4");
-};
-
-const egressTo = ({ addresses, port }: Endpoint) => ({
-  to: addresses.length > 0 ? addresses.map(range) : [{ ipBlock: { cidr: "0.0.0.0/0", except: privateRanges } }],
-  ports: tcp(port),
-});
+const egressTo = ({ addresses, port }: Endpoint) => ({ to: addresses.map(range), ports: tcp(port) });
 
 /** The namespace, closed before anything is in it. */
-export function namespaceObjects(args: Pick<DrillArgs, "settings" | "vault" | "apiServer">): KubernetesObject[] {
+export function namespaceObjects(args: Pick<DrillArgs, "settings" | "apiServer">): KubernetesObject[] {
   const policy = (name: string, spec: object): KubernetesObject => ({
     apiVersion: "networking.k8s.io/v1",
     kind: "NetworkPolicy",
@@ -104,7 +80,8 @@ export function namespaceObjects(args: Pick<DrillArgs, "settings" | "vault" | "a
       ],
       egress: [
         { to: [databases], ports: tcp(8000, 5432) },
-        egressTo(args.vault),
+        // As the site's own databases reach it: a drill that reached less would fail where a restore would not.
+        { to: outsideOf(args.settings.network), ports: tcp(portOf(args.settings.vault.endpoint)) },
         ...args.apiServer.map((server) => egressTo(server)),
       ],
     }),

@@ -208,9 +208,17 @@ async function toAnEarlierMoment(server: Server, client: SiteClient): Promise<vo
   const probe = async () => assert.deepEqual(await rows(), [kept]);
   await report.control("before that, the deleted post is there", probe, /Expected values|deep/i);
 
+  // As docs/runbooks/lost-disk.md has it.
+  const file = await cluster.kubectl(["get", "secrets", "-n", namespace, "-l", ofCertManager, "-o", "yaml"]);
+  const certificates = await certificatesOf(cluster);
   await report.step("the last WAL is in the vault; the namespace with all its data is deleted", async () => {
     await archived(cluster);
     await cluster.kubectl(["delete", "namespace", namespace, "--timeout=300s"], { seconds: 320 });
+  });
+  await report.step("the certificate that was kept is put back", async () => {
+    await cluster.kubectl(["create", "namespace", namespace]);
+    await cluster.kubectl(["label", "namespace", namespace, "homestead/site=home"]);
+    await cluster.kubectl(["create", "-f", "-"], { input: file });
   });
   const archive = await objectsOf(s3, "pg/home-g2/");
   // By the CLI, as the runbook has it: it quotes what YAML would take for a timestamp.
@@ -224,6 +232,15 @@ async function toAnEarlierMoment(server: Server, client: SiteClient): Promise<vo
   );
   await report.check("the deleted post is there, and one from after that moment is not", probe);
   await archiveIsUntouched(server, archive, "home-g2", "home-g3");
+  await report.check("no certificate was ordered: the ones that were put back are in use", async () => {
+    assert.ok(certificates.size > 0, "there was none before");
+    assert.deepEqual(await certificatesOf(cluster), certificates);
+    const orders = await cluster.list("certificaterequests.cert-manager.io", namespace);
+    assert.deepEqual(
+      orders.map(({ metadata }) => metadata.name),
+      [],
+    );
+  });
   project.set("home", "restore", undefined);
   await report.check("taking restore.to away again changes nothing", async () => {
     succeeded(await project.preview("home", ["--expect-no-changes"]), "preview --expect-no-changes");
@@ -232,6 +249,18 @@ async function toAnEarlierMoment(server: Server, client: SiteClient): Promise<vo
 }
 
 // ---------------------------------------------------------------- looking
+
+/** What cert-manager knows for its own Secrets. */
+const ofCertManager = "controller.cert-manager.io/fao=true";
+
+/** Name -> certificate, of every Secret that cert-manager has made. */
+async function certificatesOf(cluster: Cluster): Promise<Map<string, unknown>> {
+  const secrets = (await cluster.list("secrets", namespace, ofCertManager)) as {
+    metadata: { name: string };
+    data?: object;
+  }[];
+  return new Map(secrets.map(({ metadata, data }) => [metadata.name, (data as Record<string, unknown>)["tls.crt"]]));
+}
 
 const seconds = (start: number): number => Math.round((Date.now() - start) / 1000);
 
