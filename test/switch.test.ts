@@ -48,9 +48,10 @@ describe("the steps of a switch", () => {
     expect(stepsOf("planned", "missing")).toEqual(["follow", ...handing]);
   });
 
-  test("a lost site's successor takes over at once, from the vault if it has no database", () => {
+  test("a lost site's successor takes over once its database has all that there is, from the vault if it has none", () => {
     const taking = ["promote", "clear-token", "verify"];
-    expect(stepsOf("dead", "follows")).toEqual(taking);
+    expect(stepsOf("dead", "follows")).toEqual(["catch-up", ...taking]);
+    expect(stepsOf("lost", "follows")).toEqual(["catch-up", ...taking]);
     expect(stepsOf("lost", "missing")).toEqual(taking);
     expect(stepsOf("lost", "parted")).toEqual(["follow", ...taking]);
   });
@@ -70,6 +71,14 @@ describe("the steps of a switch", () => {
       ["clear-token", "vps", 2, undefined, undefined],
       ["verify", "vps", 2, undefined, undefined],
     ]);
+  });
+
+  test("while a lost site's successor catches up, the files name the lost one", () => {
+    expect(filesAt("catch-up", journalOf("lost", ["catch-up", "promote"]))).toEqual({
+      shared: { activeSite: "home", epoch: 1, generation: 1 },
+      maintenance: undefined,
+      promotionToken: undefined,
+    });
   });
 
   test("the word takes the token's place when the old site is gone", () => {
@@ -339,6 +348,23 @@ describe("a run", () => {
       "follow failed: after 3 hours still: vps's database is 900 segments behind home-g1; nothing was changed on home\nNothing is lost; the same command goes on with this step.",
     );
     expect(calls).not.toContain("up home");
+  });
+
+  const lost = () => journalOf("lost", stepsOf("lost", "follows"));
+
+  test("a lost site's successor is promoted when it has caught up, and waited for as long as it gets on", async () => {
+    const { world, calls } = fakeWorld({ behind: [...Array.from({ length: 9000 }, (_, i) => 9000 - i), 0] });
+    await runSwitch(lost(), world);
+    expect(calls.indexOf("up vps")).toBeGreaterThan(calls.lastIndexOf("lagging vps"));
+    expect(calls.filter((call) => call === "lagging vps")).toHaveLength(9001);
+  });
+
+  test("one that gets no further is not promoted: what it has not replayed would be lost", async () => {
+    const { world, calls } = fakeWorld({ behind: [7, 6, 7, 6] });
+    await expect(runSwitch(lost(), world)).rejects.toThrow(
+      "catch-up failed: for 10 minutes now: vps's database is 6 segments behind home-g1; npx homestead status vps, and docs/runbooks/alerts.md (ReplicaLag) for why it gets no further; to take over with what it has, and lose the rest: docs/runbooks/switch-by-hand.md\nNothing is lost; the same command goes on with this step.",
+    );
+    expect(calls).not.toContain("up vps");
   });
 });
 
@@ -653,8 +679,11 @@ describe("before a switch", () => {
 
   test("the distance between two places in the WAL is counted in segments", () => {
     expect(segmentsBehind("000000010000000000000005", "0/4FFFFFF")).toBe(1);
-    expect(segmentsBehind("0000000200000001000000FF", "1/FE000000")).toBe(1);
-    expect(segmentsBehind("000000010000000100000000", "0/FF000000")).toBe(1);
+    expect(segmentsBehind("0000000200000001000000FF", "1/FE000001")).toBe(1);
+    expect(segmentsBehind("000000010000000100000000", "0/FF000001")).toBe(1);
+    // At the end of the one before: the whole of it is not replayed.
+    expect(segmentsBehind("0000000200000001000000FF", "1/FF000000")).toBe(1);
+    expect(segmentsBehind("0000000200000001000000FF", "1/FE000000")).toBe(2);
     expect(segmentsBehind("000000010000000000000003.gz", "0/5000000")).toBe(0);
   });
 

@@ -3,10 +3,12 @@ import * as k8s from "@kubernetes/client-node";
 import {
   archivesIn,
   cannotFollow,
+  gapBehind,
   newestBaseBackup,
   newestGeneration,
   newestSegment,
   partedAt,
+  removed,
   segmentsBehind,
   timelineQuery,
 } from "../archive";
@@ -30,8 +32,11 @@ import { clockFault, readClocks } from "./clocks";
 import type { Kind } from "./journal";
 import type { TargetDatabase } from "./steps";
 
-/** Segments that a standby may be behind before a planned switch: the old site would be stopped while it catches up. */
-const mostBehind = 40;
+/**
+ * Segments that a standby may be behind: before a planned switch, since the old site would be stopped while it catches up,
+ * and the token holds it back until it has; without a token, none: what it has not replayed by then is lost.
+ */
+const mostBehind: Record<Kind, number> = { planned: 40, lost: 0, dead: 0 };
 /** A base backup is made every night. */
 const oldBackupSeconds = 36 * 3600;
 /** Per cent of the database's volume. */
@@ -108,18 +113,23 @@ export async function preflight(question: Question): Promise<Findings> {
     faults.push(`the vault does not say which archives there are: ${reason(error)}`);
     return [];
   });
-  const parts = [
+  const asked = state === "follows" ? standby(target, source, databases?.current, { kind }) : undefined;
+  const standing = asked?.catch((error: unknown): Standing => ({ finding: { fault: reason(error) } }));
+  const parts: Promise<Finding>[] = [
     backup(target, source, state === "follows" ? "follows" : "begins"),
-    ...(state === "follows" ? [standby(target, source, databases?.current)] : []),
+    ...(standing === undefined ? [] : [standing.then(({ finding }) => finding)]),
     certificates(settings, kind, state),
     images(settings),
     clocks(target, kind === "planned" ? old : undefined),
   ];
-  for (const part of parts) {
-    const found = await part.catch((error: unknown) => ({ fault: reason(error) }));
+  // Caught where they begin: one that fails while another is awaited would end the command.
+  const caught = parts.map((part) => part.catch((error: unknown): Finding => ({ fault: reason(error) })));
+  for (const found of await Promise.all(caught)) {
     if ("fault" in found) (kind === "planned" ? faults : warnings).push(found.fault);
-    if ("awaited" in found)
-      (kind === "planned" ? faults : warnings).push(`${found.awaited}: wait until it has caught up`);
+    if ("awaited" in found) {
+      if (kind === "planned") faults.push(`${found.awaited}: wait until it has caught up`);
+      else warnings.push(`${found.awaited}: the switch waits until it has caught up`);
+    }
     // Nor may a lost site be taken over with it: it would bring back what was undone.
     if ("always" in found) faults.push(found.always);
     if ("warning" in found) warnings.push(found.warning);
@@ -130,7 +140,7 @@ export async function preflight(question: Question): Promise<Findings> {
     warnings,
     database: state,
     generation: generationFor(state, settings, archives),
-    ...(kind === "planned" ? {} : { loss: await lossOf(target, from, source) }),
+    ...(kind === "planned" ? {} : { loss: await lossOf(target, from, source, state, (await standing)?.reached) }),
   };
 }
 
@@ -220,36 +230,80 @@ async function backup(target: Site, archive: string, use: "follows" | "begins"):
   return age > oldBackupSeconds ? { warning: `the newest base backup in ${archive} is ${span(age)} old` } : {};
 }
 
-/** Whether a standby could take over, and soon. @throws Error when the site or the vault does not say */
+/** `reached`: where the standby says so. */
+interface Standing {
+  finding: Finding;
+  reached?: Reached;
+}
+
+/** How far a standby has come. */
+interface Reached {
+  lsn: string;
+  /** When its last transaction was committed; undefined if it has not seen any since it was started. */
+  at?: Date;
+  /** Segments that are archived and not replayed. */
+  behind: number;
+  /** A segment that it needs next, which nobody has. */
+  lacks?: string;
+}
+
+/**
+ * Whether a standby could take over, and soon.
+ *
+ * @param goal the segment that it must have replayed; the newest in the archive, if not given
+ * @throws Error when the site or the vault does not say
+ */
 export async function standby(
   { settings, ...site }: Site,
   archive: string,
   database: DatabaseObject | undefined,
-): Promise<Finding> {
+  { kind, goal }: { kind: Kind; goal?: string | undefined },
+): Promise<Standing> {
   const target = { settings, ...site };
   const why = readiness(database);
   if (database === undefined || why !== undefined)
-    return { awaited: `${settings.site}'s database is not ready (${why ?? ""})` };
-  const [{ replayed, used }, segment] = await Promise.all([
+    return { finding: { awaited: `${settings.site}'s database is not ready (${why ?? ""})` } };
+  const { vault } = settings;
+  const keys = keysOf(target).vault;
+  const [{ replayed, at, used }, segment] = await Promise.all([
     askStandby(settings, database.metadata.name),
-    newestSegment(settings.vault, keysOf(target).vault, archive),
+    newestSegment(vault, keys, archive),
   ]);
-  const parted = await partedAt(settings.vault, keysOf(target).vault, archive, replayed);
-  if (parted !== undefined) return { always: `${settings.site}'s database ${cannotFollow(archive, parted, settings)}` };
-  if (used >= fullAt) return { fault: `${settings.site}'s database volume is ${used} % full` };
-  const behind = segment === undefined ? 0 : segmentsBehind(segment.name, replayed.lsn);
-  if (behind > mostBehind) {
-    return {
-      awaited: `${settings.site}'s database is ${behind} segments behind ${archive}`,
-    };
+  const parted = await partedAt(vault, keys, archive, replayed);
+  const never = (says: string): Standing => ({
+    finding: { always: `${settings.site}'s database ${cannotFollow(archive, says, settings)}` },
+  });
+  if (parted !== undefined) return never(parted);
+  const full: Finding = used >= fullAt ? { fault: `${settings.site}'s database volume is ${used} % full` } : {};
+  if ("fault" in full && kind === "planned") return { finding: full };
+  const behind = segment === undefined ? 0 : segmentsBehind(goal ?? segment.name, replayed.lsn);
+  const gap = behind === 0 ? undefined : await gapBehind(vault, keys, archive, replayed);
+  if (gap?.bridged === true) return never(removed(archive, gap));
+  const reached: Reached = {
+    lsn: replayed.lsn,
+    behind,
+    ...(at === undefined ? {} : { at }),
+    ...(gap === undefined ? {} : { lacks: gap.segment }),
+  };
+  if (gap !== undefined) {
+    const lacks = `${archive} lacks the segment ${gap.segment}, which ${settings.site}'s database needs next, and has later ones`;
+    // While the site that writes it lives it may be on its way still; afterwards nobody has it, whoever begins anew.
+    if (kind !== "planned")
+      return { reached, finding: { warning: `${lacks}: what was written from there on is lost` } };
+    const past = "if it does not come, a base backup goes past it: docs/runbooks/alerts.md, BackupOld";
+    return { reached, finding: { awaited: `${lacks} (${past})` } };
   }
-  return {};
+  if (behind > mostBehind[kind]) {
+    const segments = behind === 1 ? "1 segment" : `${behind} segments`;
+    return { reached, finding: { awaited: `${settings.site}'s database is ${segments} behind ${archive}` } };
+  }
+  return { reached, finding: full };
 }
 
 async function askStandby(
   { cluster, namespace }: Settings,
   name: string,
-): Promise<{ replayed: Position; used: number }> {
+): Promise<{ replayed: Position; at?: Date; used: number }> {
   const config = kubeClient(cluster);
   const labelSelector = `cnpg.io/cluster=${name},cnpg.io/instanceRole=primary`;
   const { items } = await within(
@@ -258,7 +312,7 @@ async function askStandby(
   );
   const pod = items[0]?.metadata?.name;
   if (pod === undefined) throw new Error(`the database '${name}' has no pod`);
-  const script = `psql -XAtqc "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0'), ${timelineQuery}" && df -P /var/lib/postgresql/data | tail -n 1`;
+  const script = `psql -XAtqc "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0'), ${timelineQuery}, extract(epoch from pg_last_xact_replay_timestamp())" && df -P /var/lib/postgresql/data | tail -n 1`;
   const text = await execInPod(config, {
     namespace,
     pod,
@@ -267,8 +321,12 @@ async function askStandby(
     seconds: 20,
   });
   const [position = "", disk = ""] = text.trim().split("\n");
-  const [lsn = "0/0", timeline] = position.split("|");
-  return { replayed: { lsn, timeline: Number(timeline) }, used: Number(/(\d+)%/.exec(disk)?.[1] ?? "0") };
+  const [lsn = "0/0", timeline, seconds = ""] = position.split("|");
+  return {
+    replayed: { lsn, timeline: Number(timeline) },
+    ...(seconds === "" ? {} : { at: new Date(Number(seconds) * 1000) }),
+    used: Number(/(\d+)%/.exec(disk)?.[1] ?? "0"),
+  };
 }
 
 /** Of this machine, the vault and the sites that are asked for anything. */
@@ -336,11 +394,31 @@ export function sameImage(a: string, b: string): boolean {
   return normal(a) === normal(b);
 }
 
-async function lossOf(target: Site, from: string, archive: string): Promise<string> {
-  const { vault, archiveInterval, media } = target.settings;
+async function lossOf(
+  target: Site,
+  from: string,
+  archive: string,
+  state: TargetDatabase,
+  reached: Reached | undefined,
+): Promise<string> {
+  const { vault, archiveInterval, media, site } = target.settings;
   const uploads = media.kind === "volume" ? "; of media, the uploads of the last 16 minutes" : "";
   const segment = await newestSegment(vault, keysOf(target).vault, archive).catch(() => undefined);
   if (segment === undefined) return `everything that ${from} wrote: the vault has no WAL of it`;
-  const age = span((Date.now() - segment.archivedAt.getTime()) / 1000);
-  return `what ${from} wrote after ${segment.archivedAt.toISOString()} (${age} ago), the newest in the vault: usually at most ${archiveInterval} s of posts; jobs that were queued are lost, home feeds are rebuilt${uploads}`;
+  const jobs = `jobs that were queued are lost, home feeds are rebuilt${uploads}`;
+  const moment = (at: Date) => `${at.toISOString()} (${span((Date.now() - at.getTime()) / 1000)} ago)`;
+  const last =
+    reached === undefined ? "" : `${reached.lsn}${reached.at === undefined ? "" : `, of ${moment(reached.at)}`}`;
+  if (reached?.lacks !== undefined) {
+    return `what ${from} wrote after ${last}: the vault lacks the segment ${reached.lacks}, which comes next, and nobody can replay the ${reached.behind - 1} behind it; ${jobs}`;
+  }
+  const waits =
+    state !== "follows"
+      ? ""
+      : reached === undefined
+        ? `; ${site}'s database does not say how much of it it has, and the switch waits until it has it all`
+        : reached.behind > 0
+          ? `; ${site}'s database has replayed ${last}, and the switch waits for the rest`
+          : "";
+  return `what ${from} wrote after ${moment(segment.archivedAt)}, the newest in the vault: at most ${archiveInterval} s of posts, if ${from} archived until it was gone${waits}; ${jobs}`;
 }
