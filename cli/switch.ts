@@ -15,6 +15,7 @@ import { oldSite, preflight } from "../lib/switch/preflight";
 import type { Findings } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import { described, filesAt, nextStep, resumption, standingOf, stepsOf } from "../lib/switch/steps";
+import { ranBy } from "../lib/switch/versions";
 import { realWorld } from "../lib/switch/world";
 import type { Lease } from "../lib/lease/lease";
 import { UserError } from "../lib/user-error";
@@ -111,6 +112,9 @@ async function theOld(from: SiteName, kind: Kind): Promise<Site | undefined> {
   return old;
 }
 
+const ranOn = async (from: SiteName, kind: Kind) =>
+  kind === "planned" ? undefined : ranBy(from, new PulumiCli(projectFolder));
+
 // ---------------------------------------------------------------- a new switch
 
 async function begin(
@@ -133,7 +137,7 @@ async function begin(
   }
   const old = await theOld(from, kind);
   console.log("looking at the vault and both sites ...");
-  const findings = await preflight({ kind, from, target: there, old, lease });
+  const findings = await preflight({ kind, from, target: there, old, lease, ran: await ranOn(from, kind) });
   for (const warning of findings.warnings) console.log(`warning: ${warning}`);
   if (findings.faults.length > 0) {
     const lost = kind === "planned" ? `\nIf ${from} is gone: npx homestead switch ${target} --lost` : "";
@@ -186,7 +190,8 @@ async function goOn(
     console.log(`the ${open.kind} switch that stopped before ${step} goes on as ${wanted}`);
     const old = await theOld(open.from, wanted);
     const before = await beforeTaking(open, there);
-    const findings = await preflight({ kind: wanted, from: open.from, target: before, old, lease, stopped: true });
+    const ran = await ranOn(open.from, wanted);
+    const findings = await preflight({ kind: wanted, from: open.from, target: before, old, lease, ran, stopped: true });
     for (const warning of findings.warnings) console.log(`warning: ${warning}`);
     if (findings.faults.length > 0) throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.`);
     const changed: Journal = {

@@ -8,10 +8,11 @@ import { configWith, writeFiles } from "../lib/switch/files";
 import { copyMedia, lastCopy } from "../lib/switch/media";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
-import { generationFor, notThatKind, oldSite, preflight, sameImage, stateOf } from "../lib/switch/preflight";
+import { generationFor, notThatKind, oldSite, preflight, stateOf } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
 import { filesAt, nextStep, resumption, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
+import { differences, ranBy, sameImage, takeoverDifferences } from "../lib/switch/versions";
 import { whyUpFailed } from "../lib/switch/world";
 import { firstLease } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
@@ -705,6 +706,54 @@ describe("before a switch", () => {
     await expect(oldSite("home", "planned", broken)).rejects.toThrow("incorrect passphrase");
     const site = {} as Site;
     expect(await oldSite("home", "lost", () => Promise.resolve(site))).toEqual({ old: site });
+  });
+
+  describe("versions", () => {
+    const named = (site: "home" | "vps", changes: Partial<Record<keyof typeof images, string>> = {}) => ({
+      site,
+      images: { ...images, ...changes },
+    });
+    const [older, newer] = ["ghcr.io/mastodon/mastodon:v4.5.9", "ghcr.io/mastodon/mastodon:v4.6.9"];
+
+    test("that are the same may be switched between", () => {
+      expect(differences(named("home"), named("vps"))).toEqual([]);
+      const sameMajor = { postgres: images.postgres.replace(/:(\d+)[^@]*@.*/, ":$1.99") };
+      expect(differences(named("home"), named("vps", sameMajor))).toEqual([]);
+    });
+
+    test("of two stacks that differ are no switch: each is named with how to mend it", () => {
+      const changes = { mastodon: newer, "mastodon-streaming": newer, postgres: "ghcr.io/x/postgresql:99.1" };
+      const found = differences(named("home", { mastodon: older }), named("vps", changes));
+      expect(found[0]).toBe(
+        `images.mastodon is ${older} on home and ${newer} on vps, and a switch is no upgrade: upgrade home first (docs/runbooks/upgrade.md), or give both the same: pulumi config set --path homestead:images.mastodon ${older} --stack vps`,
+      );
+      expect(found[1]).toContain("images.mastodon-streaming is ");
+      expect(found[2]).toMatch(
+        /^images\.postgres is of version \d+ on home and 99 on vps, .* homestead:images\.postgres /,
+      );
+      expect(found).toHaveLength(3);
+    });
+
+    test("of a lost site are known by its stack's outputs, and none other takes over", async () => {
+      const outputs = { images: { mastodon: older, postgres: "ghcr.io/x/postgresql:16.1" }, web: "https://x" };
+      const ran = await ranBy("home", { run: () => Promise.resolve(JSON.stringify(outputs)) });
+      expect(ran).toEqual(outputs.images);
+      const found = takeoverDifferences("home", ran ?? outputs.images, named("vps", { mastodon: newer }));
+      expect(found[0]).toBe(
+        `home ran ${older}, and vps would take over with ${newer}, which is no way to upgrade: pulumi config set --path homestead:images.mastodon ${older} --stack vps, and mastodon-streaming of the same release; take them out again afterwards, to upgrade`,
+      );
+      expect(found[1]).toMatch(/^home's database is of Postgres 16, and vps would take over with \d+: /);
+      expect(takeoverDifferences("home", images, named("vps"))).toEqual([]);
+      expect(await ranBy("home", { run: () => Promise.resolve("{}") })).toBeUndefined();
+      expect(await ranBy("home", { run: () => Promise.reject(new Error("no stack")) })).toBeUndefined();
+    });
+
+    test("of a lost site that nobody knows are a warning", async () => {
+      const { warnings } = await lookedAt("lost", {});
+      expect(warnings.join("\n")).toContain(
+        "the stack home does not say which images it ran, and vps takes over with ",
+      );
+    });
   });
 
   test("an image is the same with another way to write it", () => {

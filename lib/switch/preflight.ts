@@ -31,6 +31,8 @@ import type { Settings, SiteName } from "../../settings";
 import { clockFault, readClocks } from "./clocks";
 import type { Kind } from "./journal";
 import type { TargetDatabase } from "./steps";
+import { differences, sameImage, takeoverDifferences } from "./versions";
+import type { Ran } from "./versions";
 
 /**
  * Segments that a standby may be behind: before a planned switch, since the old site would be stopped while it catches up,
@@ -61,6 +63,8 @@ export interface Question {
   /** The old site, where its stack can be read. A planned switch needs it. */
   old: Site | undefined;
   lease: Lease;
+  /** What the old site ran last, where its stack says so: for a takeover, which cannot ask it. */
+  ran?: Ran | undefined;
   /** Whether a switch to the target was begun already, and stopped on its way. */
   stopped?: boolean;
 }
@@ -86,7 +90,7 @@ export async function oldSite(
 
 /** Never throws for what is wrong with the sites: that is what the faults are for. */
 export async function preflight(question: Question): Promise<Findings> {
-  const { kind, from, target, old, lease, stopped = false } = question;
+  const { kind, from, target, old, lease, ran, stopped = false } = question;
   const { settings } = target;
   const [faultsThere, faultsHere, reach, databases] = await Promise.all([
     siteFaults(settings, keysOf(target), { purpose: "switch", then: "active" }),
@@ -106,9 +110,17 @@ export async function preflight(question: Question): Promise<Findings> {
       `the two stacks have different identities (${from}: ${old.settings.fingerprint}, ${settings.site}: ${fingerprint}): npx homestead identity verify`,
     );
   }
+  if (kind === "planned") {
+    if (old !== undefined) faults.push(...differences(old.settings, settings));
+  } else if (ran !== undefined) faults.push(...takeoverDifferences(from, ran, settings));
   const source = archiveName(from, settings.generations[from] ?? 1);
   const state = stateOf(databases, settings.site);
   const warnings = "warning" in there ? [there.warning] : [];
+  if (kind !== "planned" && ran === undefined) {
+    warnings.push(
+      `the stack ${from} does not say which images it ran, and ${settings.site} takes over with ${settings.images.mastodon}: an upgrade in passing, or a way back, is not noticed (docs/runbooks/lost-home.md)`,
+    );
+  }
   const archives = await archivesIn(settings.vault, keysOf(target).vault).catch((error: unknown) => {
     faults.push(`the vault does not say which archives there are: ${reason(error)}`);
     return [];
@@ -300,10 +312,26 @@ export async function standby(
   return { reached, finding: full };
 }
 
-async function askStandby(
-  { cluster, namespace }: Settings,
-  name: string,
-): Promise<{ replayed: Position; at?: Date; used: number }> {
+async function askStandby(settings: Settings, name: string): Promise<{ replayed: Position; at?: Date; used: number }> {
+  const script = `psql -XAtqc "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0'), ${timelineQuery}, extract(epoch from pg_last_xact_replay_timestamp())" && ${diskScript}`;
+  const [position = "", disk = ""] = (await inDatabase(settings, name, script)).split("\n");
+  const [lsn = "0/0", timeline, seconds = ""] = position.split("|");
+  return {
+    replayed: { lsn, timeline: Number(timeline) },
+    ...(seconds === "" ? {} : { at: new Date(Number(seconds) * 1000) }),
+    used: diskOf(disk).used,
+  };
+}
+
+/** A line of `df`: device, size, used, free in KB, per cent. */
+const diskScript = "df -Pk /var/lib/postgresql/data | tail -n 1";
+
+function diskOf(line: string): { size: number; free: number; used: number } {
+  const [, size = "0", , free = "0", used = "0"] = line.trim().split(/\s+/);
+  return { size: Number(size) * 1024, free: Number(free) * 1024, used: parseInt(used, 10) };
+}
+
+async function inDatabase({ cluster, namespace }: Settings, name: string, script: string): Promise<string> {
   const config = kubeClient(cluster);
   const labelSelector = `cnpg.io/cluster=${name},cnpg.io/instanceRole=primary`;
   const { items } = await within(
@@ -312,21 +340,8 @@ async function askStandby(
   );
   const pod = items[0]?.metadata?.name;
   if (pod === undefined) throw new Error(`the database '${name}' has no pod`);
-  const script = `psql -XAtqc "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0'), ${timelineQuery}, extract(epoch from pg_last_xact_replay_timestamp())" && df -P /var/lib/postgresql/data | tail -n 1`;
-  const text = await execInPod(config, {
-    namespace,
-    pod,
-    container: "postgres",
-    command: ["sh", "-c", script],
-    seconds: 20,
-  });
-  const [position = "", disk = ""] = text.trim().split("\n");
-  const [lsn = "0/0", timeline, seconds = ""] = position.split("|");
-  return {
-    replayed: { lsn, timeline: Number(timeline) },
-    ...(seconds === "" ? {} : { at: new Date(Number(seconds) * 1000) }),
-    used: Number(/(\d+)%/.exec(disk)?.[1] ?? "0"),
-  };
+  const command = ["sh", "-c", script];
+  return (await execInPod(config, { namespace, pod, container: "postgres", command, seconds: 20 })).trim();
 }
 
 /** Of this machine, the vault and the sites that are asked for anything. */
@@ -383,15 +398,6 @@ async function images({ cluster, site, images: wanted }: Settings): Promise<Find
   const missing = needed.filter((image) => !there.some((name) => sameImage(name, image)));
   if (missing.length === 0) return {};
   return { warning: `${site} seems not to have pulled ${missing.join(", ")} yet: the switch will take longer` };
-}
-
-/** Whether two references name one image: by digest where there is one, and `docker.io/` may be left out. Pure. */
-export function sameImage(a: string, b: string): boolean {
-  const normal = (reference: string) => {
-    const [name = "", digest] = reference.replace(/^docker\.io\/(library\/)?/, "").split("@");
-    return digest === undefined ? name : `${name.replace(/:[^/:]*$/, "")}@${digest}`;
-  };
-  return normal(a) === normal(b);
 }
 
 async function lossOf(
