@@ -9,6 +9,7 @@ import { execInPod } from "../lib/pod-exec";
 import type { Kind } from "../lib/switch/journal";
 import { preflight, standby } from "../lib/switch/preflight";
 import { parseSettings } from "../settings";
+import { images } from "../versions";
 import { configurationOf } from "./support/configuration";
 import { fakeCluster } from "./support/fake-cluster";
 import { fakeStore } from "./support/fake-store";
@@ -18,7 +19,10 @@ import { temporaryFolder } from "./support/folders";
 vi.hoisted(() => vi.resetModules());
 afterAll(() => void vi.resetModules());
 vi.mock("../lib/pod-exec");
-beforeEach(() => void vi.mocked(execInPod).mockReset());
+beforeEach(() => {
+  vi.mocked(execInPod).mockReset();
+  parted = false;
+});
 
 /** A database that is ready, and follows home. */
 const database: DatabaseObject & { status: object } = {
@@ -26,6 +30,8 @@ const database: DatabaseObject & { status: object } = {
   spec: { replica: { self: "vps", primary: "home" }, plugins: [{ parameters: { serverName: "vps-g1" } }] },
   status: { ...{ conditions: [{ type: "Ready", status: "True" }] } },
 };
+/** Whether it wrote by itself last. */
+let parted = false;
 const at = Date.UTC(2026, 9, 20, 8) / 1000;
 
 /** What of home's archive is in the vault: numbers of segments, and the one that the newest base backup begins with. */
@@ -57,7 +63,11 @@ async function vps({ segments, later = [], base = 3 }: Archive, said: string | E
   );
   const { kubeconfig } = await fakeCluster({
     others: {
-      "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({ items: [database] }),
+      "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({
+        items: [
+          parted ? { ...database, spec: { ...database.spec, replica: { self: "vps", primary: "vps" } } } : database,
+        ],
+      }),
       "/api/v1/namespaces/homestead/pods": () => ({ items: [{ metadata: { name: "postgres-g1-1" } }] }),
     },
   });
@@ -138,6 +148,100 @@ describe("a standby", () => {
       finding: { warning: `${lacks}: what was written from there on is lost` },
       reached: { lacks: segment(5) },
     });
+  });
+});
+
+describe("before a planned switch the old site", () => {
+  /** A home that runs this image, and whose database says this. */
+  async function home({ running, archiver = {}, disk = "10%" }: { running: string; archiver?: object; disk?: string }) {
+    const target = await vps({ segments: [3, 4] });
+    const { vault, charts } = target.settings;
+    const { kubeconfig } = await fakeCluster({
+      others: {
+        "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({ items: [homes] }),
+        "/api/v1/namespaces/homestead/pods": () => ({ items: [{ metadata: { name: "home-1" } }] }),
+        "/apis/apps/v1/namespaces/homestead/deployments/mastodon-web": () => ({
+          spec: { replicas: 1, template: { spec: { containers: [{ name: "mastodon-web", image: running }] } } },
+        }),
+      },
+    });
+    const settings = parseSettings(
+      configurationOf("home", {
+        cluster: { context: "trial", kubeconfig },
+        charts,
+        vault: { endpoint: vault.endpoint, bucket: vault.bucket },
+      }),
+    );
+    const idle = { now: 1000, lastArchived: 990, lastArchivedWal: segment(4), lastFailed: null, waiting: 0 };
+    const follows = vi.mocked(execInPod).getMockImplementation();
+    vi.mocked(execInPod).mockImplementation((config, what) => {
+      if (what.pod !== "home-1") return follows?.(config, what) ?? Promise.reject(new Error("nobody"));
+      const text = what.command.join(" ");
+      if (text.includes("pg_stat_archiver")) {
+        return Promise.resolve(JSON.stringify({ ...idle, insertLsn: "0/5000028", ...archiver }));
+      }
+      return Promise.resolve(`/dev/x 1000 100 900 ${disk} /var/lib/postgresql/data\n`);
+    });
+    const old = { settings, secrets: target.secrets };
+    const lease = firstLease({ site: "home", epoch: 1, fingerprint: settings.fingerprint }, 600, "w");
+    const { faults } = await preflight({ kind: "planned", from: "home", target, old, lease });
+    return faults.join("\n");
+  }
+  const homes = {
+    metadata: { name: "postgres-g1" },
+    spec: { replica: { self: "home", primary: "home" }, plugins: [{ parameters: { serverName: "home-g1" } }] },
+    status: database.status,
+  };
+  const ours = images.mastodon;
+  const silent = /does not get into the vault|database volume is|images\.mastodon/;
+
+  test("has nothing said against it where it archives and runs what its stack says", async () => {
+    expect(await home({ running: ours })).not.toMatch(silent);
+  });
+
+  test("is asked whether it archives: nothing else would notice, before it has stopped without a token", async () => {
+    const failing = { lastFailed: 995, waiting: 3 };
+    expect(await home({ running: ours, archiver: failing })).toContain(
+      "home does not get into the vault what it writes (last segment archived 10 s ago; archiving fails, 3 wait, last tried 5 s ago), and would stop without a token: docs/runbooks/alerts.md (ArchiveFailing), npx homestead status home",
+    );
+    expect(await home({ running: ours, archiver: { waiting: 41 } })).toContain(
+      "(last segment archived 10 s ago; 41 wait)",
+    );
+  });
+
+  test("must have room on its volume: its database goes on there, as the standby", async () => {
+    expect(await home({ running: ours, disk: "95%" })).toContain("home's database volume is 95 % full");
+  });
+
+  test("must run what its stack says: the first step would refuse a release that is yet to be made", async () => {
+    const said = await home({ running: "ghcr.io/mastodon/mastodon:v4.6.0" });
+    expect(said).toContain(
+      "ghcr.io/mastodon/mastodon:v4.6.0, the version this site has, while it is in maintenance: first the one, then the other",
+    );
+  });
+});
+
+describe("a database that begins anew", () => {
+  /** On a disk with these KB, where its predecessor takes some and the active site's others. */
+  async function found(size: number, free: number, needed: number) {
+    const target = await vps({ segments: [3, 4] });
+    parted = true;
+    vi.mocked(execInPod).mockResolvedValue(`/dev/x ${size} 1 ${free} 10% /data\n${needed}\t/var/lib/postgresql/data\n`);
+    const lease = firstLease({ site: "home", epoch: 1, fingerprint: target.settings.fingerprint }, 600, "w");
+    const { warnings } = await preflight({ kind: "lost", from: "home", target, old: undefined, lease });
+    return warnings.filter((line) => line.includes("begins anew beside"));
+  }
+
+  test("needs room beside the old one, where they share a disk", async () => {
+    const gib = 1024 ** 2;
+    const [says = "", ...others] = await found(100 * gib, 3 * gib, 4 * gib);
+    expect(others).toEqual([]);
+    expect(says).toMatch(
+      /^vps's database begins anew beside the old one and takes 4\.0 GiB, and their disk has 3\.0 GiB left: make room there; databases that sleep, and that nobody misses: kubectl .* -n homestead get clusters\.postgresql\.cnpg\.io$/,
+    );
+    expect(await found(100 * gib, 5 * gib, 4 * gib)).toEqual([]);
+    // A volume of its own says nothing about the next one's.
+    expect(await found(10 * gib, 3 * gib, 4 * gib)).toEqual([]);
   });
 });
 

@@ -21,11 +21,14 @@ import { asksOverHttp } from "../doctor/issuer";
 import { findDatabases } from "../database";
 import type { DatabaseObject, Databases } from "../database";
 import { span } from "../drill/verdicts";
-import { kubeClient } from "../kube";
+import { bytes, quantity } from "../doctor/capacity";
+import { kubeClient, kubectl } from "../kube";
 import type { Lease } from "../lease/lease";
 import { execInPod } from "../pod-exec";
 import { tagAlone } from "../pods";
 import type { Site } from "../site-secrets";
+import { StatusCluster } from "../status/cluster";
+import { archiverLine } from "../status/lines";
 import { archiveName, formatFaults } from "../../settings";
 import type { Settings, SiteName } from "../../settings";
 import { clockFault, readClocks } from "./clocks";
@@ -94,7 +97,8 @@ export async function preflight(question: Question): Promise<Findings> {
   const { settings } = target;
   const [faultsThere, faultsHere, reach, databases] = await Promise.all([
     siteFaults(settings, keysOf(target), { purpose: "switch", then: "active" }),
-    old !== undefined && kind === "planned" ? siteFaults(old.settings, keysOf(old)) : [],
+    // As the first step will ask it: a release that is yet to be made would be refused there.
+    old !== undefined && kind === "planned" ? siteFaults({ ...old.settings, maintenance: "web" }, keysOf(old)) : [],
     old === undefined ? ("silent" as const) : reachable(old.settings),
     findDatabases(settings),
   ]);
@@ -130,6 +134,8 @@ export async function preflight(question: Question): Promise<Findings> {
   const parts: Promise<Finding>[] = [
     backup(target, source, state === "follows" ? "follows" : "begins"),
     ...(standing === undefined ? [] : [standing.then(({ finding }) => finding)]),
+    ...(kind === "planned" && old !== undefined ? [archiving(old), volume(old)] : []),
+    ...(state === "parted" ? [roomToBegin(target, databases?.current, kind === "planned" ? old : undefined)] : []),
     certificates(settings, kind, state),
     images(settings),
     clocks(target, kind === "planned" ? old : undefined),
@@ -343,6 +349,66 @@ async function inDatabase({ cluster, namespace }: Settings, name: string, script
   const command = ["sh", "-c", script];
   return (await execInPod(config, { namespace, pod, container: "postgres", command, seconds: 20 })).trim();
 }
+
+/** @throws Error where the site does not say which database it has */
+async function databaseOf({ settings }: Site): Promise<string> {
+  const name = (await findDatabases(settings))?.current?.metadata.name;
+  if (name === undefined) throw new Error(`${settings.site}'s cluster does not say which database it has`);
+  return name;
+}
+
+/**
+ * Whether the old site archives what it writes. The standby's lag is counted in what is archived: with nothing coming it
+ * would be none, and the demotion would wait for its token in vain, with the server down.
+ */
+async function archiving(old: Site): Promise<Finding> {
+  const { site, cluster, namespace, archiveInterval } = old.settings;
+  const name = await databaseOf(old);
+  const found = await within(20, new StatusCluster(kubeClient(cluster), namespace).archiver(name)).catch(
+    (error: unknown) => {
+      throw new Error(`${site}'s database does not say whether it archives: ${reason(error)}`);
+    },
+  );
+  const { line } = archiverLine(found, archiveInterval);
+  if (line.verdict !== "fault" && found.waiting <= mostBehind.planned) return {};
+  return {
+    fault: `${site} does not get into the vault what it writes (${line.says}), and would stop without a token: docs/runbooks/alerts.md (ArchiveFailing), npx homestead status ${site}`,
+  };
+}
+
+/** The old site's database goes on as a standby on the volume that it has. */
+async function volume(old: Site): Promise<Finding> {
+  const { used } = diskOf(await inDatabase(old.settings, await databaseOf(old), diskScript));
+  return used >= fullAt ? { fault: `${old.settings.site}'s database volume is ${used} % full` } : {};
+}
+
+/** A database that begins anew stands beside the old one, which is kept. One that is too broken to be asked is no reason to stop. */
+async function roomToBegin(
+  { settings }: Site,
+  database: DatabaseObject | undefined,
+  old: Site | undefined,
+): Promise<Finding> {
+  const { site, sizes, cluster, namespace } = settings;
+  if (database === undefined) return {};
+  try {
+    const said = await inDatabase(settings, database.metadata.name, `${diskScript} && ${sizeScript}`);
+    const [disk = "", own = ""] = said.split("\n");
+    const { size, free } = diskOf(disk);
+    // Each volume is a disk of its own then, and its provisioner alone knows how many there can be.
+    if (size <= 2 * quantity(sizes.database)) return {};
+    const there = old === undefined ? own : await inDatabase(old.settings, await databaseOf(old), sizeScript);
+    const needed = parseInt(there, 10) * 1024;
+    if (needed <= free) return {};
+    return {
+      fault: `${site}'s database begins anew beside the old one and takes ${bytes(needed)}, and their disk has ${bytes(free)} left: make room there; databases that sleep, and that nobody misses: ${kubectl(cluster)} -n ${namespace} get clusters.postgresql.cnpg.io`,
+    };
+  } catch (error) {
+    return { warning: `nobody knows whether there is room for ${site}'s database to begin anew: ${reason(error)}` };
+  }
+}
+
+/** KB that a database's files take. */
+const sizeScript = "du -sk /var/lib/postgresql/data";
 
 /** Of this machine, the vault and the sites that are asked for anything. */
 async function clocks(target: Site, old: Site | undefined): Promise<Finding> {
