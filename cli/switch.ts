@@ -28,6 +28,7 @@ import {
 } from "../lib/switch/resume";
 import { runSwitch } from "../lib/switch/run";
 import { described, filesAt, standingOf, stepsOf } from "../lib/switch/steps";
+import { ranBy } from "../lib/switch/versions";
 import { realWorld } from "../lib/switch/world";
 import type { Lease } from "../lib/lease/lease";
 import { UserError } from "../lib/user-error";
@@ -149,6 +150,8 @@ async function tokenFor({ settings }: Site, { takeover }: Lease, known?: string)
     `the lease is ${site}'s, by a token that nobody here knows, and ${why}; without the token it would begin with a part of the data: pulumi stack output demotionToken --stack ${otherSite}, then: pulumi config set --plaintext homestead:promotionToken <token> --stack ${site}, and the same command again`,
   );
 }
+const ranOn = async (from: SiteName, kind: Kind) =>
+  kind === "planned" ? undefined : ranBy(from, new PulumiCli(projectFolder));
 
 // ---------------------------------------------------------------- a new switch
 
@@ -180,7 +183,7 @@ async function begin(
   }
   const old = await theOld(from, kind);
   console.log("looking at the vault and both sites ...");
-  const findings = await preflight({ kind, from, target: there, old, lease });
+  const findings = await preflight({ kind, from, target: there, old, lease, ran: await ranOn(from, kind) });
   for (const warning of findings.warnings) console.log(`warning: ${warning}`);
   if (findings.faults.length > 0) {
     const lost = kind === "planned" ? `\nIf ${from} is gone: npx homestead switch ${target} --lost` : "";
@@ -284,6 +287,7 @@ async function decideAnew(open: Journal, wanted: Kind, lease: Lease, options: Op
     target: await load(target),
     old,
     lease,
+    ran: await ranOn(from, wanted),
     stopped: true,
     catchesUp: isFollowing(open),
   });

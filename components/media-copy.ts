@@ -108,6 +108,8 @@ export function mediaCopy(parent: pulumi.Resource, name: string, args: MediaCopy
       ],
     },
   });
+  const pod = template("restore", [{ name: "EPOCH", value: String(args.epoch) }]);
+  const epochAt = pod.spec.containers[0]?.env.findIndex(({ name: variable }) => variable === "EPOCH");
   const restore = new k8s.batch.v1.Job(
     `${name}-restore`,
     {
@@ -120,10 +122,16 @@ export function mediaCopy(parent: pulumi.Resource, name: string, args: MediaCopy
         activeDeadlineSeconds: limit,
         // Again for another volume, and when the site takes over: what the other one copied last must be here by then. The
         // script copies once for each of these, and not for whatever else of this changes.
-        template: template("restore", [{ name: "EPOCH", value: String(args.epoch) }]),
+        template: pod,
       },
     },
-    { parent, deleteBeforeReplace: true },
+    {
+      parent,
+      deleteBeforeReplace: true,
+      // A site that becomes a standby has all there is: it would be away for as long as that is gone through, or for good if
+      // the vault is slow. What comes then its CronJob brings.
+      ignoreChanges: args.role === "standby" ? [`spec.template.spec.containers[0].env[${epochAt}].value`] : [],
+    },
   );
   new k8s.batch.v1.CronJob(
     `${name}-copy`,

@@ -43,6 +43,8 @@ export interface ValkeyArgs extends Pick<
   databaseName: string;
   /** The moment that the database goes back to, or went back to when it was made. */
   restoredTo?: string;
+  /** Seconds that the lease makes this site wait, where it took over. */
+  leaseWait?: number;
 }
 
 /** uid of the official image's user. */
@@ -299,8 +301,12 @@ interface Gate {
 /** A closed gate is no fault: 2 s each, for two years. */
 const forAsLong = 2 ** 25;
 
-/** Seconds that an update waits for Valkey: a lost site's grace may have to pass first, and then ten minutes as usual. */
-const patience = ({ leaseGrace }: ValkeyArgs): string => String(waitFor(leaseGrace) + 600);
+/**
+ * Seconds that an update waits for Valkey: a lost site's grace may have to pass first, and then ten minutes as usual. The
+ * lost one may not know yet that the grace was made shorter: the lease says for how long it is waited out.
+ */
+export const patience = ({ leaseGrace, leaseWait = 0 }: Pick<ValkeyArgs, "leaseGrace" | "leaseWait">): string =>
+  String(Math.max(waitFor(leaseGrace), leaseWait) + 600);
 
 const gateMounts = [
   { name: "programs", mountPath: "/programs", readOnly: true },

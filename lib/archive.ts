@@ -9,6 +9,8 @@ export interface BaseBackup {
   /** As `20261122T230302`. */
   id: string;
   endedAt: Date;
+  /** The segment that its restore begins with; undefined where it does not say. */
+  beginsWith?: string;
 }
 
 /** A WAL segment in the archive. */
@@ -51,8 +53,11 @@ async function firstFinished(vault: Bucket, keys: BucketKeys, archive: string, w
   const folders = (await list(vault, keys, base)).folders.sort();
   for (const folder of which === "newest" ? folders.reverse() : folders) {
     const response = await s3Request(vault, keys, "GET", { key: `${folder}backup.info` });
-    const endedAt = response.ok ? endOf(await response.text()) : undefined;
-    if (endedAt !== undefined) return { id: folder.slice(base.length, -1), endedAt };
+    const info = response.ok ? await response.text() : "";
+    const endedAt = endOf(info);
+    if (endedAt === undefined) continue;
+    const beginsWith = valueIn(info, "begin_wal");
+    return { id: folder.slice(base.length, -1), endedAt, ...(beginsWith === undefined ? {} : { beginsWith }) };
   }
   return undefined;
 }
@@ -80,18 +85,66 @@ export function newestOf(keys: Listing["keys"]): Segment | undefined {
 export const timelineOf = (segment: string): number => parseInt(segment.slice(0, 8), 16);
 
 /**
- * How many WAL segments (16 MiB) lie between what was replayed and what is archived. Pure.
+ * How many WAL segments (16 MiB) are archived and not replayed. Pure.
  *
  * @param segment name of an archived segment: timeline, log, number; 8 hex digits each
  * @param lsn as Postgres writes it: `0/3000060`
  */
 export function segmentsBehind(segment: string, lsn: string): number {
-  const size = 16 * 1024 * 1024;
-  const [high = "0", low = "0"] = lsn.split("/");
-  const perLog = 2 ** 32 / size;
-  const replayed = parseInt(high, 16) * perLog + Math.floor(parseInt(low, 16) / size);
-  const archived = parseInt(segment.slice(8, 16), 16) * perLog + parseInt(segment.slice(16, 24), 16);
-  return Math.max(0, archived - replayed);
+  return Math.max(0, numberOf(segment) + 1 - nextNumber(lsn));
+}
+
+const segmentSize = 16n * 1024n * 1024n;
+/** Of those that share the first part of their names. */
+const segmentsPerLog = Number(2n ** 32n / segmentSize);
+
+/** The place of a segment among all of a timeline, by its name. */
+const numberOf = (segment: string): number =>
+  parseInt(segment.slice(8, 16), 16) * segmentsPerLog + parseInt(segment.slice(16, 24), 16);
+
+/**
+ * The place of the segment that a standby needs next. It restores them whole: where it stands inside of one it has that,
+ * and at the very beginning of one it has come to the end of another.
+ */
+const nextNumber = (lsn: string): number => Number((bytesOf(lsn) + segmentSize - 1n) / segmentSize);
+
+/** The segment that a standby asks for next. Pure. */
+export function nextSegment({ timeline, lsn }: Position): string {
+  const next = nextNumber(lsn);
+  const parts = [timeline, Math.floor(next / segmentsPerLog), next % segmentsPerLog];
+  return parts.map((part) => part.toString(16).toUpperCase().padStart(8, "0")).join("");
+}
+
+/** A segment that a standby needs next, and that its source's archive has not got, though it has later ones. */
+export interface Gap {
+  segment: string;
+  /** Whether a database that begins anew would begin after it. */
+  bridged: boolean;
+}
+
+/**
+ * Where a standby stops for ever: what it needs next was removed, when it had not followed for longer than the archive
+ * is kept, or was never archived. Postgres only waits then, and a takeover would take that place for the end.
+ *
+ * @returns undefined where the archive has what comes next
+ * @throws Error when the store does not answer
+ */
+export async function gapBehind(
+  vault: Bucket,
+  keys: BucketKeys,
+  archive: string,
+  position: Position,
+): Promise<Gap | undefined> {
+  const segment = nextSegment(position);
+  const place = segment.slice(8);
+  const wals = `${archiveFolder(archive)}wals/`;
+  // It may be on a later timeline than the one it is asked for on: the standby takes that one as well.
+  const folders = (await list(vault, keys, wals)).folders.filter((folder) => folder.endsWith(`${place.slice(0, 8)}/`));
+  const named = (folder: string) => `${folder}${folder.slice(wals.length, wals.length + 8)}${place}`;
+  const found = await Promise.all(folders.map((folder) => list(vault, keys, named(folder))));
+  if (newestOf(found.flatMap((listing) => listing.keys)) !== undefined) return undefined;
+  const { beginsWith } = (await newestBaseBackup(vault, keys, archive)) ?? {};
+  return { segment, bridged: beginsWith !== undefined && numberOf(beginsWith) > numberOf(segment) };
 }
 
 /** How far a database has replayed. */
@@ -147,13 +200,17 @@ export async function partedAt(
     : undefined;
 }
 
-/** What {@link partedAt} means for a site, and how it gets going again. */
+/** What {@link gapBehind} means for a site that begins anew after it. */
+export const removed = (archive: string, { segment }: Gap): string =>
+  `it needs the segment ${segment} next, which is not in ${archive} any more`;
+
+/** What {@link partedAt} or {@link removed} means for a site, and how it gets going again. */
 export const cannotFollow = (
   archive: string,
-  parted: string,
+  why: string,
   { site, generation }: Pick<Settings, "site" | "generation">,
 ) =>
-  `cannot follow ${archive} any more: ${parted}; its database must be begun again: raise ${site} in homestead:generations of Pulumi.yaml to ${generation + 1}, then pulumi up --stack ${site}`;
+  `cannot follow ${archive} any more: ${why}; its database must be begun again: raise ${site} in homestead:generations of Pulumi.yaml to ${generation + 1}, then pulumi up --stack ${site}`;
 
 /**
  * Timeline of what a standby replays. Its control file is behind by up to a checkpoint; the segments that it has
@@ -163,11 +220,13 @@ export const timelineQuery = `greatest((SELECT timeline_id FROM pg_control_check
   (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
   (SELECT max(('x' || substr(name, 1, 8))::bit(32)::int) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'))`;
 
+const valueIn = (info: string, name: string): string | undefined =>
+  new RegExp(`^${name}=(.*)$`, "m").exec(info)?.[1]?.trim();
+
 /** When a base backup ended, from its `backup.info`; undefined unless it was finished. */
 export function endOf(info: string): Date | undefined {
-  const value = (name: string) => new RegExp(`^${name}=(.*)$`, "m").exec(info)?.[1]?.trim();
-  const end = value("end_time");
-  if (value("status") !== "DONE" || end === undefined || end === "None") return undefined;
+  const end = valueIn(info, "end_time");
+  if (valueIn(info, "status") !== "DONE" || end === undefined || end === "None") return undefined;
   const date = new Date(end.replace(" ", "T"));
   return Number.isNaN(date.getTime()) ? undefined : date;
 }

@@ -27,7 +27,7 @@ import { readReleases } from "./helm-records";
 import type { Releases } from "./helm-records";
 import { KubeconfigFault, apiServerSlices, kubeClient, kubeconfigName, kubectl, statusOf } from "./kube";
 import { firstLease, nextLease } from "./lease/lease";
-import type { StoredLease } from "./lease/lease";
+import type { Lease, StoredLease } from "./lease/lease";
 import { asTheVaultSays, leaseStep } from "./lease/rules";
 import type { LeaseStep } from "./lease/rules";
 import { readLease, writeLease } from "./lease/store";
@@ -75,6 +75,8 @@ export interface Found {
   installed: "there" | "missing";
   /** For each Helm release whose last attempt was killed, what the attempt that makes up for it is described by. */
   killed: Releases["killed"];
+  /** Seconds that this site lets pass from its takeover until it begins, as the lease says; undefined without one. */
+  leaseWait?: number;
 }
 
 /** @throws SettingsError with all faults at once. */
@@ -99,7 +101,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
   });
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
   if (databases?.current !== undefined) warnOfRestore(settings);
-  await takeLease(settings, keys, lease);
+  const taken = await takeLease(settings, keys, lease);
   const { mastodon, killed } = await readReleases(settings, pulumi.runtime.isDryRun() ? "look" : "forget");
   for (const release of Object.keys(killed)) {
     void pulumi.log.info(`release ${release}: its last attempt was killed, and the update makes it anew`);
@@ -116,6 +118,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     restoredTo: restoredTo(databases?.current, settings),
     installed: databases?.current === undefined ? "missing" : mastodon,
     killed,
+    ...(taken?.activeSite === settings.site ? { leaseWait: taken.wait } : {}),
   };
 }
 
@@ -272,21 +275,29 @@ async function archivedTimeline({ vault, otherSite, generations }: Settings, key
   return newest && timelineOf(newest.name);
 }
 
-/** The lease is taken before the first resource: from here on no other site may federate. */
-async function takeLease(settings: Settings, { vault: keys }: CheckKeys, { stored, step }: LeaseFound): Promise<void> {
-  if (step.kind === "none") return;
+/**
+ * The lease is taken before the first resource: from here on no other site may federate.
+ *
+ * @returns the lease as it is then
+ */
+async function takeLease(
+  settings: Settings,
+  { vault: keys }: CheckKeys,
+  { stored, step }: LeaseFound,
+): Promise<Lease | undefined> {
+  if (step.kind === "none") return stored?.lease;
   const { vault, site, epoch, fingerprint, leaseGrace } = settings;
-  if (site === "dev") return;
+  if (site === "dev") return undefined;
   const claim = { site, epoch, fingerprint };
-  if (pulumi.runtime.isDryRun()) {
-    void pulumi.log.info(`the update will write the site lease: ${site} is active, epoch ${epoch} (${step.takeover})`);
-    return;
-  }
   const writer = crypto.randomUUID();
   const lease =
     step.kind === "create"
       ? { ...firstLease(claim, leaseGrace, writer), takeover: step.takeover }
       : nextLease(step.from, claim, step.takeover, leaseGrace, writer);
+  if (pulumi.runtime.isDryRun()) {
+    void pulumi.log.info(`the update will write the site lease: ${site} is active, epoch ${epoch} (${step.takeover})`);
+    return lease;
+  }
   try {
     await writeLease(vault, keys, lease, stored);
   } catch (error) {
@@ -304,6 +315,7 @@ async function takeLease(settings: Settings, { vault: keys }: CheckKeys, { store
       ? `the site lease is ${site}'s, epoch ${epoch}; Valkey begins when the other site has stopped for certain, in ${lease.wait} s`
       : `the site lease is ${site}'s, epoch ${epoch}`,
   );
+  return lease;
 }
 
 /** `ours`: whether this is the stack's own cluster, as far as can be told. */

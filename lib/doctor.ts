@@ -445,9 +445,7 @@ async function certificateState(
 }
 
 function portLines(settings: Settings): Promise<DoctorLine[]> {
-  const each = [80, 443].map(async (port) =>
-    lines.portLine(settings, port, await refusalOf(askedAt(settings), port)),
-  );
+  const each = [80, 443].map(async (port) => lines.portLine(settings, port, await refusalOf(askedAt(settings), port)));
   return Promise.all(each);
 }
 

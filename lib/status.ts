@@ -1,7 +1,16 @@
 /** The server and its sites at a glance. Each part is asked by itself: what is dead is one line, and the others still answer. */
 import * as net from "node:net";
 import { queues as mastodonQueues } from "../components/mastodon";
-import { archivesIn, cannotFollow, newestBaseBackup, newestSegment, partedAt, segmentsBehind } from "./archive";
+import {
+  archivesIn,
+  cannotFollow,
+  gapBehind,
+  newestBaseBackup,
+  newestSegment,
+  partedAt,
+  removed,
+  segmentsBehind,
+} from "./archive";
 import { reason, within } from "./attempt";
 import { keysOf } from "./bucket-keys";
 import { clusterName, findDatabases } from "./database";
@@ -322,13 +331,19 @@ async function followsLine(cluster: StatusCluster, database: string, site: Site,
   if (parted !== undefined) {
     return line("database", `${name} follows`, "fault", `it ${cannotFollow(archive, parted, site.settings)}`);
   }
+  const behind = newest === undefined ? 0 : segmentsBehind(newest.name, replayed.lsn);
+  const gap = behind === 0 ? undefined : await gapBehind(vault, keysOf(site).vault, archive, replayed);
+  if (gap?.bridged === true) {
+    const says = `it ${cannotFollow(archive, removed(archive, gap), site.settings)}`;
+    return line("database", `${name} follows`, "fault", says);
+  }
   const lag = {
     archive,
     ...(replayed.age === undefined ? {} : { replayedAge: replayed.age }),
     ...(newest === undefined
       ? {}
       : {
-          behind: segmentsBehind(newest.name, replayed.lsn),
+          behind,
           archivedAge: Math.max(0, (Date.now() - newest.archivedAt.getTime()) / 1000),
         }),
   };

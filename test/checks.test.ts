@@ -68,6 +68,7 @@ interface Seen {
   installed?: string;
   podMonitors?: string;
   apiServerPorts?: number[];
+  leaseWait?: number;
 }
 
 const image = "ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie";
@@ -191,8 +192,8 @@ async function serve(world: World, seen: Seen): Promise<string> {
 async function check(world: World, changes: Record<string, unknown> = {}, seen: Seen = {}): Promise<string> {
   const { settings, keys } = await prepare(world, changes, seen);
   return checkSite(settings, keys).then(
-    ({ database, podMonitors, apiServerPorts, installed }) => {
-      Object.assign(seen, { podMonitors, apiServerPorts, installed });
+    ({ database, podMonitors, apiServerPorts, installed, leaseWait }) => {
+      Object.assign(seen, { podMonitors, apiServerPorts, installed, leaseWait });
       return database;
     },
     (error: unknown) => (error as Error).message.replace(/--kubeconfig \S+/g, "--kubeconfig <file>"),
@@ -720,6 +721,12 @@ describe("the lease", () => {
     await check({ ...there, lease: { activeSite: "vps", epoch: 2, grace: 300 } }, changes, seen);
     expect(seen.lease).toMatchObject({ activeSite: "home", epoch: 3, grace: 100, takeover: "lost" });
     expect(seen.lease?.wait).toBeGreaterThan(300);
+    // What waits for the site to begin knows for how long, in the takeover's update and in one that repeats it.
+    expect(seen.leaseWait).toBe(seen.lease?.wait);
+    const again: Seen = {};
+    const taken = { activeSite: "home", epoch: 3, grace: 100, wait: 370, takeover: "lost" } as const;
+    await check({ ...there, lease: taken }, changes, again);
+    expect(again.leaseWait).toBe(370);
   });
 
   it("is not taken with a stale token, or one of another database", async () => {

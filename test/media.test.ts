@@ -9,8 +9,9 @@ import { describe, expect, it } from "vitest";
 import { copyAssets, mediaValues, publicUrl, volumeProbe } from "../components/media";
 import type { MediaBucket } from "../components/media";
 import { copiedKey, filesPrefix, sentinel } from "../components/media-copy";
-import { planStack, projectFolder } from "../lib/plan";
+import { at, planStack, projectFolder } from "../lib/plan";
 import type { Plan } from "../lib/plan";
+import type { Json } from "../lib/plan/mask";
 import { checksOf } from "../lib/verify/checks";
 import type { Client } from "../lib/verify/client";
 import { run } from "./support/command";
@@ -93,6 +94,10 @@ describe("the verification of media on a volume", () => {
   });
 });
 
+/** The one container of a Job's pod. */
+const containerOf = (job: Json | undefined) =>
+  at(job, "spec.template.spec.containers.0") as unknown as { env: { name: string; value?: string }[] };
+
 describe("the plan of a site with media on a volume", () => {
   const volumeOf = (storage: string) => (text: string) =>
     text
@@ -102,6 +107,17 @@ describe("the plan of a site with media on a volume", () => {
         `$1    kind: local\n    databases: local-path\n    media: ${storage}\n`,
       );
   let plans: Promise<[Plan, Plan]> | undefined;
+  it("is filled again by a takeover, and not by a demotion, which the server is away for", async () => {
+    const [home, standby] = (await planned()).map((plan) => named(plan, "media-restore"));
+    expect(home?.options.ignoreChanges).toEqual([]);
+    const env = "spec.template.spec.containers[0].env";
+    const { env: variables } = containerOf(standby?.inputs);
+    // Whatever else of it changes is seen: another volume is filled.
+    expect(standby?.options.ignoreChanges).toEqual([
+      `${env}[${variables.findIndex(({ name }) => name === "EPOCH")}].value`,
+    ]);
+  });
+
   /** Plans of both sites, made once. */
   const planned = () =>
     (plans ??= (() => {

@@ -3,7 +3,7 @@
  * checked against the command itself; those of pulumi, kubectl and helm against a list here, and the list against the
  * programs where they are installed.
  */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import type { Command } from "commander";
@@ -20,12 +20,18 @@ import { verifyCommand } from "../cli/verify";
 import { archiver } from "../components/postgres";
 import { projectFolder } from "../lib/plan";
 import { onPath } from "../lib/pulumi-cli";
+import type { Journal, StepName } from "../lib/switch/journal";
+import { filesAt } from "../lib/switch/steps";
+import type { FileValues } from "../lib/switch/steps";
 import { configKeys, optionalSecrets, requiredSecrets } from "../settings";
 
 const folder = path.join(projectFolder, "docs", "runbooks");
 const files = fs.readdirSync(folder).filter((file) => file.endsWith(".md"));
 const { scripts } = JSON.parse(fs.readFileSync(path.join(projectFolder, "package.json"), "utf8")) as {
   scripts: Record<string, string>;
+};
+const project = parseYaml(fs.readFileSync(path.join(projectFolder, "Pulumi.yaml"), "utf8")) as {
+  config: Record<string, { value?: unknown }>;
 };
 const homestead: Record<string, () => Command> = {
   plan: planCommand,
@@ -109,6 +115,20 @@ function commandsIn(file: string, text: string): Line[] {
 }
 
 const isCommand = (text: string): boolean => programs.some((program) => text.startsWith(`${program} `));
+
+/** The blocks of some languages, without their indentation, with something in the place of what the reader has to put in. */
+const blocksIn = (
+  text: string,
+  languages: readonly string[],
+  values: Readonly<Record<string, string>> = {},
+): string[] =>
+  [...text.matchAll(/^( *)```(\w+)\n([\s\S]*?)^\1```$/gm)]
+    .filter(([, , language = ""]) => languages.includes(language))
+    .map(([, indent = "", , block = ""]) =>
+      block
+        .replaceAll(new RegExp(`^${indent}`, "gm"), "")
+        .replaceAll(/<([a-z][a-z ._-]*)>/g, (_, name: string) => values[name] ?? "x"),
+    );
 
 /** Lines of the blocks marked `text` that are commands: nobody would check them there. */
 const commandsInText = (text: string): string[] =>
@@ -217,6 +237,21 @@ describe.each(files)("docs/runbooks/%s", (file) => {
     expect(faults).toEqual([]);
   });
 
+  it("holds only blocks that a shell takes", () => {
+    const faults = blocksIn(text, ["sh", "shell"]).flatMap((block) => {
+      const { status, stderr } = spawnSync("bash", ["-n"], { input: block, encoding: "utf8" });
+      return status === 0 ? [] : [`${block}: ${stderr}`];
+    });
+    expect(faults).toEqual([]);
+  });
+
+  it("holds only values for Pulumi.yaml that it has, as it has them", () => {
+    const ours = blocksIn(text, ["yaml", "text"]).filter((block) => block.startsWith("homestead:"));
+    const written = ours.flatMap((block) => Object.entries(parseYaml(block) as Record<string, object>));
+    const wrong = written.filter(([key, entry]) => !(key in project.config) || !("value" in entry));
+    expect(wrong).toEqual([]);
+  });
+
   it("holds no command where nothing checks it", () => {
     expect(commandsInText(text)).toEqual([]);
   });
@@ -254,6 +289,92 @@ const headingsOf = (page: string): string[] =>
       .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
       .replaceAll(" ", "-"),
   );
+
+/** What each update of a section would see in the files, if one does what its blocks say, from one site to the other. */
+function updatesIn(section: string, values: Readonly<Record<string, string>>): (FileValues & { site: string })[] {
+  const shared: Record<string, unknown> = { activeSite: "home", epoch: 1, generations: { vps: 1 } };
+  const stacks: Record<string, Record<string, string | undefined>> = { home: {}, vps: {} };
+  const updates: (FileValues & { site: string })[] = [];
+  for (const block of blocksIn(section, ["sh", "shell", "yaml", "text"], values)) {
+    if (block.startsWith("homestead:")) {
+      const given = Object.entries(parseYaml(block) as Record<string, { value: unknown }>);
+      for (const [key, { value }] of given) shared[key.replace("homestead:", "")] = value;
+      continue;
+    }
+    for (const line of block.trim().split("\n")) {
+      const words = wordsOf(line);
+      const [, command, verb] = words;
+      const site = words[words.indexOf("--stack") + 1] ?? "";
+      const key = words.findIndex((word) => word.startsWith("homestead:"));
+      const name = words[key]?.replace("homestead:", "") ?? "";
+      if (words[0] !== "pulumi" || !(site in stacks)) continue;
+      if (command === "config") stacks[site] = { ...stacks[site], [name]: verb === "set" ? words[key + 1] : undefined };
+      if (command !== "up") continue;
+      const { activeSite, epoch, generations } = shared as unknown as Shared;
+      updates.push({
+        site,
+        shared: { activeSite, epoch, generation: generations["vps"] ?? 1 },
+        maintenance: stacks["home"]?.["maintenance"] as FileValues["maintenance"],
+        promotionToken: stacks["vps"]?.["promotionToken"],
+      });
+    }
+  }
+  return updates;
+}
+interface Shared {
+  activeSite: FileValues["shared"]["activeSite"];
+  epoch: number;
+  generations: Record<string, number>;
+}
+
+describe("docs/runbooks/switch-by-hand.md", () => {
+  const text = fs.readFileSync(path.join(folder, "switch-by-hand.md"), "utf8");
+  const section = (heading: string) => text.split(/^## /m).find((part) => part.startsWith(heading)) ?? "";
+  const journal: Journal = {
+    version: 1,
+    ...{ target: "vps", from: "home", epoch: 2, generation: 1, kind: "planned", token: "abc", finished: false },
+    steps: [],
+    startedAt: "",
+    updatedAt: "",
+  };
+  /** The steps of the command that are updates, each with its site. */
+  const expected = (steps: [StepName, string][], changes: Partial<Journal> = {}) =>
+    steps.map(([step, site]) => ({ site, ...filesAt(step, { ...journal, ...changes }) }));
+
+  it("hands the server over with the files that the command writes", () => {
+    const [stop = "", ...others] = section("Planned").split("**Back:**");
+    const values = { from: "home", to: "vps", epoch: "2", token: "abc" };
+    expect(updatesIn(stop, values)).toEqual(
+      expected([
+        ["stop-web", "home"],
+        ["stop-workers", "home"],
+        ["demote", "home"],
+        ["promote", "vps"],
+        ["clear-token", "vps"],
+      ]),
+    );
+    expect(updatesIn(others.join(), values)).toEqual(expected([["reopen", "home"]]));
+  });
+
+  it("takes it over from a lost site with them", () => {
+    expect(updatesIn(section("Unplanned"), { from: "home", to: "vps", epoch: "2" })).toEqual(
+      expected(
+        [
+          ["promote", "vps"],
+          ["clear-token", "vps"],
+        ],
+        { kind: "lost" },
+      ),
+    );
+  });
+
+  it("begins a database anew with them", () => {
+    const heading = "The other's database does not follow";
+    expect(updatesIn(section(heading), { site: "vps", generation: "2" })).toEqual(
+      expected([["follow", "vps"]], { generation: 2 }),
+    );
+  });
+});
 
 describe("docs/runbooks/base-backup.yaml", () => {
   const text = fs.readFileSync(path.join(folder, "base-backup.yaml"), "utf8");

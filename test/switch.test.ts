@@ -9,11 +9,12 @@ import { configWith, writeFiles } from "../lib/switch/files";
 import { copyMedia, lastCopy } from "../lib/switch/media";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
-import { generationFor, notThatKind, oldSite, preflight, sameImage, stateOf } from "../lib/switch/preflight";
+import { generationFor, notThatKind, oldSite, preflight, stateOf } from "../lib/switch/preflight";
 import { runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
 import { decidedAnew, isPast, onceTaken, resumption, stepAhead, takenBack, tokenInUse } from "../lib/switch/resume";
 import { filesAt, nextStep, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
+import { differences, ranBy, sameImage, takeoverDifferences } from "../lib/switch/versions";
 import { whyUpFailed } from "../lib/switch/world";
 import { firstLease } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
@@ -50,9 +51,10 @@ describe("the steps of a switch", () => {
     expect(stepsOf("planned", "missing")).toEqual(["follow", ...handing]);
   });
 
-  test("a lost site's successor takes over at once, from the vault if it has no database", () => {
+  test("a lost site's successor takes over once its database has all that there is, from the vault if it has none", () => {
     const taking = ["promote", "clear-token", "verify"];
-    expect(stepsOf("dead", "follows")).toEqual(taking);
+    expect(stepsOf("dead", "follows")).toEqual(["catch-up", ...taking]);
+    expect(stepsOf("lost", "follows")).toEqual(["catch-up", ...taking]);
     expect(stepsOf("lost", "missing")).toEqual(taking);
     expect(stepsOf("lost", "parted")).toEqual(["follow", ...taking]);
   });
@@ -72,6 +74,14 @@ describe("the steps of a switch", () => {
       ["clear-token", "vps", 2, undefined, undefined],
       ["verify", "vps", 2, undefined, undefined],
     ]);
+  });
+
+  test("while a lost site's successor catches up, the files name the lost one", () => {
+    expect(filesAt("catch-up", journalOf("lost", ["catch-up", "promote"]))).toEqual({
+      shared: { activeSite: "home", epoch: 1, generation: 1 },
+      maintenance: undefined,
+      promotionToken: undefined,
+    });
   });
 
   test("the word takes the token's place when the old site is gone", () => {
@@ -490,6 +500,23 @@ describe("a run", () => {
     );
     expect(calls).not.toContain("up home");
   });
+
+  const lost = () => journalOf("lost", stepsOf("lost", "follows"));
+
+  test("a lost site's successor is promoted when it has caught up, and waited for as long as it gets on", async () => {
+    const { world, calls } = fakeWorld({ behind: [...Array.from({ length: 9000 }, (_, i) => 9000 - i), 0] });
+    await runSwitch(lost(), world);
+    expect(calls.indexOf("up vps")).toBeGreaterThan(calls.lastIndexOf("lagging vps"));
+    expect(calls.filter((call) => call === "lagging vps")).toHaveLength(9001);
+  });
+
+  test("one that gets no further is not promoted: what it has not replayed would be lost", async () => {
+    const { world, calls } = fakeWorld({ behind: [7, 6, 7, 6] });
+    await expect(runSwitch(lost(), world)).rejects.toThrow(
+      "catch-up failed: for 10 minutes now: vps's database is 6 segments behind home-g1; npx homestead status vps, and docs/runbooks/alerts.md (ReplicaLag) for why it gets no further; to take over with what it has, and lose the rest: docs/runbooks/switch-by-hand.md\nNothing is lost; the same command goes on with this step.",
+    );
+    expect(calls).not.toContain("up vps");
+  });
 });
 
 describe("a target without its database, whose state may list what a new cluster has not got", () => {
@@ -803,8 +830,11 @@ describe("before a switch", () => {
 
   test("the distance between two places in the WAL is counted in segments", () => {
     expect(segmentsBehind("000000010000000000000005", "0/4FFFFFF")).toBe(1);
-    expect(segmentsBehind("0000000200000001000000FF", "1/FE000000")).toBe(1);
-    expect(segmentsBehind("000000010000000100000000", "0/FF000000")).toBe(1);
+    expect(segmentsBehind("0000000200000001000000FF", "1/FE000001")).toBe(1);
+    expect(segmentsBehind("000000010000000100000000", "0/FF000001")).toBe(1);
+    // At the end of the one before: the whole of it is not replayed.
+    expect(segmentsBehind("0000000200000001000000FF", "1/FF000000")).toBe(1);
+    expect(segmentsBehind("0000000200000001000000FF", "1/FE000000")).toBe(2);
     expect(segmentsBehind("000000010000000000000003.gz", "0/5000000")).toBe(0);
   });
 
@@ -826,6 +856,54 @@ describe("before a switch", () => {
     await expect(oldSite("home", "planned", broken)).rejects.toThrow("incorrect passphrase");
     const site = {} as Site;
     expect(await oldSite("home", "lost", () => Promise.resolve(site))).toEqual({ old: site });
+  });
+
+  describe("versions", () => {
+    const named = (site: "home" | "vps", changes: Partial<Record<keyof typeof images, string>> = {}) => ({
+      site,
+      images: { ...images, ...changes },
+    });
+    const [older, newer] = ["ghcr.io/mastodon/mastodon:v4.5.9", "ghcr.io/mastodon/mastodon:v4.6.9"];
+
+    test("that are the same may be switched between", () => {
+      expect(differences(named("home"), named("vps"))).toEqual([]);
+      const sameMajor = { postgres: images.postgres.replace(/:(\d+)[^@]*@.*/, ":$1.99") };
+      expect(differences(named("home"), named("vps", sameMajor))).toEqual([]);
+    });
+
+    test("of two stacks that differ are no switch: each is named with how to mend it", () => {
+      const changes = { mastodon: newer, "mastodon-streaming": newer, postgres: "ghcr.io/x/postgresql:99.1" };
+      const found = differences(named("home", { mastodon: older }), named("vps", changes));
+      expect(found[0]).toBe(
+        `images.mastodon is ${older} on home and ${newer} on vps, and a switch is no upgrade: upgrade home first (docs/runbooks/upgrade.md), or give both the same: pulumi config set --path homestead:images.mastodon ${older} --stack vps`,
+      );
+      expect(found[1]).toContain("images.mastodon-streaming is ");
+      expect(found[2]).toMatch(
+        /^images\.postgres is of version \d+ on home and 99 on vps, .* homestead:images\.postgres /,
+      );
+      expect(found).toHaveLength(3);
+    });
+
+    test("of a lost site are known by its stack's outputs, and none other takes over", async () => {
+      const outputs = { images: { mastodon: older, postgres: "ghcr.io/x/postgresql:16.1" }, web: "https://x" };
+      const ran = await ranBy("home", { run: () => Promise.resolve(JSON.stringify(outputs)) });
+      expect(ran).toEqual(outputs.images);
+      const found = takeoverDifferences("home", ran ?? outputs.images, named("vps", { mastodon: newer }));
+      expect(found[0]).toBe(
+        `home ran ${older}, and vps would take over with ${newer}, which is no way to upgrade: pulumi config set --path homestead:images.mastodon ${older} --stack vps, and mastodon-streaming of the same release; take them out again afterwards, to upgrade`,
+      );
+      expect(found[1]).toMatch(/^home's database is of Postgres 16, and vps would take over with \d+: /);
+      expect(takeoverDifferences("home", images, named("vps"))).toEqual([]);
+      expect(await ranBy("home", { run: () => Promise.resolve("{}") })).toBeUndefined();
+      expect(await ranBy("home", { run: () => Promise.reject(new Error("no stack")) })).toBeUndefined();
+    });
+
+    test("of a lost site that nobody knows are a warning", async () => {
+      const { warnings } = await lookedAt("lost", {});
+      expect(warnings.join("\n")).toContain(
+        "the stack home does not say which images it ran, and vps takes over with ",
+      );
+    });
   });
 
   test("an image is the same with another way to write it", () => {

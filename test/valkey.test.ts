@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { cacheConfiguration, queueConfiguration } from "../components/valkey";
+import { cacheConfiguration, patience, queueConfiguration } from "../components/valkey";
 import { at } from "../lib/plan";
 import { named, plannedStack } from "./support/planned";
 
@@ -46,6 +46,17 @@ describe("the vault's keys", () => {
     expect(
       at(named(plannedStack(stack), "valkey-cache").inputs, "spec.template.metadata.annotations"),
     ).not.toHaveProperty("homestead/vault");
+  });
+});
+
+describe("an update's patience with the queue", () => {
+  it("is the grace that may have to be waited out, and ten minutes", () => {
+    expect(patience({ leaseGrace: 600 })).toBe("1268");
+  });
+
+  it("is longer where the lost site still goes by a longer grace than the stack's", () => {
+    expect(patience({ leaseGrace: 30, leaseWait: 3728 })).toBe("4328");
+    expect(patience({ leaseGrace: 600, leaseWait: 0 })).toBe("1268");
   });
 });
 

@@ -22,6 +22,7 @@ export const stepNames = [
   "drain",
   "stop-workers",
   "demote",
+  "catch-up",
   "promote",
   "clear-token",
   "verify",

@@ -3,10 +3,12 @@ import * as k8s from "@kubernetes/client-node";
 import {
   archivesIn,
   cannotFollow,
+  gapBehind,
   newestBaseBackup,
   newestGeneration,
   newestSegment,
   partedAt,
+  removed,
   segmentsBehind,
   timelineQuery,
 } from "../archive";
@@ -19,19 +21,27 @@ import { asksOverHttp } from "../doctor/issuer";
 import { findDatabases } from "../database";
 import type { DatabaseObject, Databases } from "../database";
 import { span } from "../drill/verdicts";
-import { kubeClient } from "../kube";
+import { bytes, quantity } from "../doctor/capacity";
+import { kubeClient, kubectl } from "../kube";
 import type { Lease } from "../lease/lease";
 import { execInPod } from "../pod-exec";
 import { tagAlone } from "../pods";
 import type { Site } from "../site-secrets";
+import { StatusCluster } from "../status/cluster";
+import { archiverLine } from "../status/lines";
 import { archiveName, formatFaults } from "../../settings";
 import type { Settings, SiteName } from "../../settings";
 import { clockFault, readClocks } from "./clocks";
 import type { Kind } from "./journal";
 import type { TargetDatabase } from "./steps";
+import { differences, sameImage, takeoverDifferences } from "./versions";
+import type { Ran } from "./versions";
 
-/** Segments that a standby may be behind before a planned switch: the old site would be stopped while it catches up. */
-const mostBehind = 40;
+/**
+ * Segments that a standby may be behind: before a planned switch, since the old site would be stopped while it catches up,
+ * and the token holds it back until it has; without a token, none: what it has not replayed by then is lost.
+ */
+const mostBehind: Record<Kind, number> = { planned: 40, lost: 0, dead: 0 };
 /** A base backup is made every night. */
 const oldBackupSeconds = 36 * 3600;
 /** Per cent of the database's volume. */
@@ -56,6 +66,8 @@ export interface Question {
   /** The old site, where its stack can be read. A planned switch needs it. */
   old: Site | undefined;
   lease: Lease;
+  /** What the old site ran last, where its stack says so: for a takeover, which cannot ask it. */
+  ran?: Ran | undefined;
   /** Whether a switch to the target was begun already, and stopped on its way. */
   stopped?: boolean;
   /** Whether the target's database begins anew for this switch, which waits until it has caught up. */
@@ -83,11 +95,12 @@ export async function oldSite(
 
 /** Never throws for what is wrong with the sites: that is what the faults are for. */
 export async function preflight(question: Question): Promise<Findings> {
-  const { kind, from, target, old, lease, stopped = false, catchesUp = false } = question;
+  const { kind, from, target, old, lease, ran, stopped = false, catchesUp = false } = question;
   const { settings } = target;
   const [faultsThere, faultsHere, reach, databases] = await Promise.all([
     siteFaults(settings, keysOf(target), { purpose: "switch", then: "active" }),
-    old !== undefined && kind === "planned" ? siteFaults(old.settings, keysOf(old)) : [],
+    // As the first step will ask it: a release that is yet to be made would be refused there.
+    old !== undefined && kind === "planned" ? siteFaults({ ...old.settings, maintenance: "web" }, keysOf(old)) : [],
     old === undefined ? ("silent" as const) : reachable(old.settings),
     findDatabases(settings),
   ]);
@@ -103,25 +116,40 @@ export async function preflight(question: Question): Promise<Findings> {
       `the two stacks have different identities (${from}: ${old.settings.fingerprint}, ${settings.site}: ${fingerprint}): npx homestead identity verify`,
     );
   }
+  if (kind === "planned") {
+    if (old !== undefined) faults.push(...differences(old.settings, settings));
+  } else if (ran !== undefined) faults.push(...takeoverDifferences(from, ran, settings));
   const source = archiveName(from, settings.generations[from] ?? 1);
   const state = stateOf(databases, settings.site);
   const warnings = "warning" in there ? [there.warning] : [];
+  if (kind !== "planned" && ran === undefined) {
+    warnings.push(
+      `the stack ${from} does not say which images it ran, and ${settings.site} takes over with ${settings.images.mastodon}: an upgrade in passing, or a way back, is not noticed (docs/runbooks/lost-home.md)`,
+    );
+  }
   const archives = await archivesIn(settings.vault, keysOf(target).vault).catch((error: unknown) => {
     faults.push(`the vault does not say which archives there are: ${reason(error)}`);
     return [];
   });
-  const parts = [
+  const asked = state === "follows" ? standby(target, source, databases?.current, { kind }) : undefined;
+  const standing = asked?.catch((error: unknown): Standing => ({ finding: { fault: reason(error) } }));
+  const parts: Promise<Finding>[] = [
     backup(target, source, state === "follows" ? "follows" : "begins"),
-    ...(state === "follows" ? [standby(target, source, databases?.current)] : []),
+    ...(standing === undefined ? [] : [standing.then(({ finding }) => finding)]),
+    ...(kind === "planned" && old !== undefined ? [archiving(old), volume(old)] : []),
+    ...(state === "parted" ? [roomToBegin(target, databases?.current, kind === "planned" ? old : undefined)] : []),
     certificates(settings, kind, state),
     images(settings),
     clocks(target, kind === "planned" ? old : undefined),
   ];
-  for (const part of parts) {
-    const found = await part.catch((error: unknown) => ({ fault: reason(error) }));
+  // Caught where they begin: one that fails while another is awaited would end the command.
+  const caught = parts.map((part) => part.catch((error: unknown): Finding => ({ fault: reason(error) })));
+  for (const found of await Promise.all(caught)) {
     if ("fault" in found) (kind === "planned" ? faults : warnings).push(found.fault);
-    if ("awaited" in found)
-      (kind === "planned" && !catchesUp ? faults : warnings).push(`${found.awaited}: wait until it has caught up`);
+    if ("awaited" in found) {
+      if (kind === "planned" && !catchesUp) faults.push(`${found.awaited}: wait until it has caught up`);
+      else warnings.push(`${found.awaited}: the switch waits until it has caught up`);
+    }
     // Nor may a lost site be taken over with it: it would bring back what was undone.
     if ("always" in found) faults.push(found.always);
     if ("warning" in found) warnings.push(found.warning);
@@ -132,7 +160,7 @@ export async function preflight(question: Question): Promise<Findings> {
     warnings,
     database: state,
     generation: generationFor(state, settings, archives),
-    ...(kind === "planned" ? {} : { loss: await lossOf(target, from, source) }),
+    ...(kind === "planned" ? {} : { loss: await lossOf(target, from, source, state, (await standing)?.reached) }),
   };
 }
 
@@ -222,36 +250,96 @@ async function backup(target: Site, archive: string, use: "follows" | "begins"):
   return age > oldBackupSeconds ? { warning: `the newest base backup in ${archive} is ${span(age)} old` } : {};
 }
 
-/** Whether a standby could take over, and soon. @throws Error when the site or the vault does not say */
+/** `reached`: where the standby says so. */
+interface Standing {
+  finding: Finding;
+  reached?: Reached;
+}
+
+/** How far a standby has come. */
+interface Reached {
+  lsn: string;
+  /** When its last transaction was committed; undefined if it has not seen any since it was started. */
+  at?: Date;
+  /** Segments that are archived and not replayed. */
+  behind: number;
+  /** A segment that it needs next, which nobody has. */
+  lacks?: string;
+}
+
+/**
+ * Whether a standby could take over, and soon.
+ *
+ * @param goal the segment that it must have replayed; the newest in the archive, if not given
+ * @throws Error when the site or the vault does not say
+ */
 export async function standby(
   { settings, ...site }: Site,
   archive: string,
   database: DatabaseObject | undefined,
-): Promise<Finding> {
+  { kind, goal }: { kind: Kind; goal?: string | undefined },
+): Promise<Standing> {
   const target = { settings, ...site };
   const why = readiness(database);
   if (database === undefined || why !== undefined)
-    return { awaited: `${settings.site}'s database is not ready (${why ?? ""})` };
-  const [{ replayed, used }, segment] = await Promise.all([
+    return { finding: { awaited: `${settings.site}'s database is not ready (${why ?? ""})` } };
+  const { vault } = settings;
+  const keys = keysOf(target).vault;
+  const [{ replayed, at, used }, segment] = await Promise.all([
     askStandby(settings, database.metadata.name),
-    newestSegment(settings.vault, keysOf(target).vault, archive),
+    newestSegment(vault, keys, archive),
   ]);
-  const parted = await partedAt(settings.vault, keysOf(target).vault, archive, replayed);
-  if (parted !== undefined) return { always: `${settings.site}'s database ${cannotFollow(archive, parted, settings)}` };
-  if (used >= fullAt) return { fault: `${settings.site}'s database volume is ${used} % full` };
-  const behind = segment === undefined ? 0 : segmentsBehind(segment.name, replayed.lsn);
-  if (behind > mostBehind) {
-    return {
-      awaited: `${settings.site}'s database is ${behind} segments behind ${archive}`,
-    };
+  const parted = await partedAt(vault, keys, archive, replayed);
+  const never = (says: string): Standing => ({
+    finding: { always: `${settings.site}'s database ${cannotFollow(archive, says, settings)}` },
+  });
+  if (parted !== undefined) return never(parted);
+  const full: Finding = used >= fullAt ? { fault: `${settings.site}'s database volume is ${used} % full` } : {};
+  if ("fault" in full && kind === "planned") return { finding: full };
+  const behind = segment === undefined ? 0 : segmentsBehind(goal ?? segment.name, replayed.lsn);
+  const gap = behind === 0 ? undefined : await gapBehind(vault, keys, archive, replayed);
+  if (gap?.bridged === true) return never(removed(archive, gap));
+  const reached: Reached = {
+    lsn: replayed.lsn,
+    behind,
+    ...(at === undefined ? {} : { at }),
+    ...(gap === undefined ? {} : { lacks: gap.segment }),
+  };
+  if (gap !== undefined) {
+    const lacks = `${archive} lacks the segment ${gap.segment}, which ${settings.site}'s database needs next, and has later ones`;
+    // While the site that writes it lives it may be on its way still; afterwards nobody has it, whoever begins anew.
+    if (kind !== "planned")
+      return { reached, finding: { warning: `${lacks}: what was written from there on is lost` } };
+    const past = "if it does not come, a base backup goes past it: docs/runbooks/alerts.md, BackupOld";
+    return { reached, finding: { awaited: `${lacks} (${past})` } };
   }
-  return {};
+  if (behind > mostBehind[kind]) {
+    const segments = behind === 1 ? "1 segment" : `${behind} segments`;
+    return { reached, finding: { awaited: `${settings.site}'s database is ${segments} behind ${archive}` } };
+  }
+  return { reached, finding: full };
 }
 
-async function askStandby(
-  { cluster, namespace }: Settings,
-  name: string,
-): Promise<{ replayed: Position; used: number }> {
+async function askStandby(settings: Settings, name: string): Promise<{ replayed: Position; at?: Date; used: number }> {
+  const script = `psql -XAtqc "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0'), ${timelineQuery}, extract(epoch from pg_last_xact_replay_timestamp())" && ${diskScript}`;
+  const [position = "", disk = ""] = (await inDatabase(settings, name, script)).split("\n");
+  const [lsn = "0/0", timeline, seconds = ""] = position.split("|");
+  return {
+    replayed: { lsn, timeline: Number(timeline) },
+    ...(seconds === "" ? {} : { at: new Date(Number(seconds) * 1000) }),
+    used: diskOf(disk).used,
+  };
+}
+
+/** A line of `df`: device, size, used, free in KB, per cent. */
+const diskScript = "df -Pk /var/lib/postgresql/data | tail -n 1";
+
+function diskOf(line: string): { size: number; free: number; used: number } {
+  const [, size = "0", , free = "0", used = "0"] = line.trim().split(/\s+/);
+  return { size: Number(size) * 1024, free: Number(free) * 1024, used: parseInt(used, 10) };
+}
+
+async function inDatabase({ cluster, namespace }: Settings, name: string, script: string): Promise<string> {
   const config = kubeClient(cluster);
   const labelSelector = `cnpg.io/cluster=${name},cnpg.io/instanceRole=primary`;
   const { items } = await within(
@@ -260,18 +348,69 @@ async function askStandby(
   );
   const pod = items[0]?.metadata?.name;
   if (pod === undefined) throw new Error(`the database '${name}' has no pod`);
-  const script = `psql -XAtqc "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0'), ${timelineQuery}" && df -P /var/lib/postgresql/data | tail -n 1`;
-  const text = await execInPod(config, {
-    namespace,
-    pod,
-    container: "postgres",
-    command: ["sh", "-c", script],
-    seconds: 20,
-  });
-  const [position = "", disk = ""] = text.trim().split("\n");
-  const [lsn = "0/0", timeline] = position.split("|");
-  return { replayed: { lsn, timeline: Number(timeline) }, used: Number(/(\d+)%/.exec(disk)?.[1] ?? "0") };
+  const command = ["sh", "-c", script];
+  return (await execInPod(config, { namespace, pod, container: "postgres", command, seconds: 20 })).trim();
 }
+
+/** @throws Error where the site does not say which database it has */
+async function databaseOf({ settings }: Site): Promise<string> {
+  const name = (await findDatabases(settings))?.current?.metadata.name;
+  if (name === undefined) throw new Error(`${settings.site}'s cluster does not say which database it has`);
+  return name;
+}
+
+/**
+ * Whether the old site archives what it writes. The standby's lag is counted in what is archived: with nothing coming it
+ * would be none, and the demotion would wait for its token in vain, with the server down.
+ */
+async function archiving(old: Site): Promise<Finding> {
+  const { site, cluster, namespace, archiveInterval } = old.settings;
+  const name = await databaseOf(old);
+  const found = await within(20, new StatusCluster(kubeClient(cluster), namespace).archiver(name)).catch(
+    (error: unknown) => {
+      throw new Error(`${site}'s database does not say whether it archives: ${reason(error)}`);
+    },
+  );
+  const { line } = archiverLine(found, archiveInterval);
+  if (line.verdict !== "fault" && found.waiting <= mostBehind.planned) return {};
+  return {
+    fault: `${site} does not get into the vault what it writes (${line.says}), and would stop without a token: docs/runbooks/alerts.md (ArchiveFailing), npx homestead status ${site}`,
+  };
+}
+
+/** The old site's database goes on as a standby on the volume that it has. */
+async function volume(old: Site): Promise<Finding> {
+  const { used } = diskOf(await inDatabase(old.settings, await databaseOf(old), diskScript));
+  return used >= fullAt ? { fault: `${old.settings.site}'s database volume is ${used} % full` } : {};
+}
+
+/** A database that begins anew stands beside the old one, which is kept. One that is too broken to be asked is no reason to stop. */
+async function roomToBegin(
+  { settings }: Site,
+  database: DatabaseObject | undefined,
+  old: Site | undefined,
+): Promise<Finding> {
+  const { site, sizes, cluster, namespace } = settings;
+  if (database === undefined) return {};
+  try {
+    const said = await inDatabase(settings, database.metadata.name, `${diskScript} && ${sizeScript}`);
+    const [disk = "", own = ""] = said.split("\n");
+    const { size, free } = diskOf(disk);
+    // Each volume is a disk of its own then, and its provisioner alone knows how many there can be.
+    if (size <= 2 * quantity(sizes.database)) return {};
+    const there = old === undefined ? own : await inDatabase(old.settings, await databaseOf(old), sizeScript);
+    const needed = parseInt(there, 10) * 1024;
+    if (needed <= free) return {};
+    return {
+      fault: `${site}'s database begins anew beside the old one and takes ${bytes(needed)}, and their disk has ${bytes(free)} left: make room there; databases that sleep, and that nobody misses: ${kubectl(cluster)} -n ${namespace} get clusters.postgresql.cnpg.io`,
+    };
+  } catch (error) {
+    return { warning: `nobody knows whether there is room for ${site}'s database to begin anew: ${reason(error)}` };
+  }
+}
+
+/** KB that a database's files take. */
+const sizeScript = "du -sk /var/lib/postgresql/data";
 
 /** Of this machine, the vault and the sites that are asked for anything. */
 async function clocks(target: Site, old: Site | undefined): Promise<Finding> {
@@ -329,20 +468,31 @@ async function images({ cluster, site, images: wanted }: Settings): Promise<Find
   return { warning: `${site} seems not to have pulled ${missing.join(", ")} yet: the switch will take longer` };
 }
 
-/** Whether two references name one image: by digest where there is one, and `docker.io/` may be left out. Pure. */
-export function sameImage(a: string, b: string): boolean {
-  const normal = (reference: string) => {
-    const [name = "", digest] = reference.replace(/^docker\.io\/(library\/)?/, "").split("@");
-    return digest === undefined ? name : `${name.replace(/:[^/:]*$/, "")}@${digest}`;
-  };
-  return normal(a) === normal(b);
-}
-
-async function lossOf(target: Site, from: string, archive: string): Promise<string> {
-  const { vault, archiveInterval, media } = target.settings;
+async function lossOf(
+  target: Site,
+  from: string,
+  archive: string,
+  state: TargetDatabase,
+  reached: Reached | undefined,
+): Promise<string> {
+  const { vault, archiveInterval, media, site } = target.settings;
   const uploads = media.kind === "volume" ? "; of media, the uploads of the last 16 minutes" : "";
   const segment = await newestSegment(vault, keysOf(target).vault, archive).catch(() => undefined);
   if (segment === undefined) return `everything that ${from} wrote: the vault has no WAL of it`;
-  const age = span((Date.now() - segment.archivedAt.getTime()) / 1000);
-  return `what ${from} wrote after ${segment.archivedAt.toISOString()} (${age} ago), the newest in the vault: usually at most ${archiveInterval} s of posts; jobs that were queued are lost, home feeds are rebuilt${uploads}`;
+  const jobs = `jobs that were queued are lost, home feeds are rebuilt${uploads}`;
+  const moment = (at: Date) => `${at.toISOString()} (${span((Date.now() - at.getTime()) / 1000)} ago)`;
+  const last =
+    reached === undefined ? "" : `${reached.lsn}${reached.at === undefined ? "" : `, of ${moment(reached.at)}`}`;
+  if (reached?.lacks !== undefined) {
+    return `what ${from} wrote after ${last}: the vault lacks the segment ${reached.lacks}, which comes next, and nobody can replay the ${reached.behind - 1} behind it; ${jobs}`;
+  }
+  const waits =
+    state !== "follows"
+      ? ""
+      : reached === undefined
+        ? `; ${site}'s database does not say how much of it it has, and the switch waits until it has it all`
+        : reached.behind > 0
+          ? `; ${site}'s database has replayed ${last}, and the switch waits for the rest`
+          : "";
+  return `what ${from} wrote after ${moment(segment.archivedAt)}, the newest in the vault: at most ${archiveInterval} s of posts, if ${from} archived until it was gone${waits}; ${jobs}`;
 }

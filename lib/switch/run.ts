@@ -33,6 +33,8 @@ export interface World {
 const drainSeconds = 60;
 /** Seconds that a database which began anew is given to replay what came after its base backup, a day's WAL at most. */
 const catchUpSeconds = 3 * 3600;
+/** Seconds after which a lost site's successor that gets no further is not waited for: the server is away. */
+const stillSeconds = 600;
 
 /** Takes every step that is not done yet. @throws UserError when a step fails; the same command goes on with it */
 export async function runSwitch(journal: Journal, world: World): Promise<Journal> {
@@ -79,7 +81,10 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
   switch (step) {
     case "follow":
       await world.up(target, stateUseOf(step, journal));
-      await catchUp(target, from, world);
+      await catchUp(journal, world);
+      return {};
+    case "catch-up":
+      await catchUp(journal, world);
       return {};
     case "stop-web":
     case "reopen":
@@ -114,21 +119,33 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
   }
 }
 
-/** Nothing is down meanwhile, and afterwards the server is away for as long as the rest takes. */
-async function catchUp(site: SiteName, from: SiteName, world: World): Promise<void> {
+/**
+ * Before a planned switch nothing is down meanwhile, and afterwards the server is away for as long as the rest takes. A
+ * lost site's successor is waited for as long as it gets on: what it has not replayed when it is promoted is lost.
+ */
+async function catchUp({ target, from, kind }: Journal, world: World): Promise<void> {
   const began = world.now();
+  const seen = new Set<string>();
+  let moved = began;
   for (let said = 0; ;) {
-    const why = await world.lagging(site);
+    const why = await world.lagging(target);
     if (why === undefined) return;
     const waited = seconds(began, world.now());
-    if (waited >= catchUpSeconds) {
+    if (!seen.has(why)) moved = world.now();
+    seen.add(why);
+    if (kind === "planned" && waited >= catchUpSeconds) {
       throw new UserError(`after ${catchUpSeconds / 3600} hours still: ${why}; nothing was changed on ${from}`);
+    }
+    if (kind !== "planned" && seconds(moved, world.now()) >= stillSeconds) {
+      throw new UserError(
+        `for ${stillSeconds / 60} minutes now: ${why}; npx homestead status ${target}, and docs/runbooks/alerts.md (ReplicaLag) for why it gets no further; to take over with what it has, and lose the rest: docs/runbooks/switch-by-hand.md`,
+      );
     }
     if (said === 0 || waited >= said + 60) {
       world.say(`      ${why}`);
       said = Math.max(1, waited);
     }
-    await world.pause(10);
+    await world.pause(kind === "planned" ? 10 : 2);
   }
 }
 

@@ -16,6 +16,7 @@ export const described: Record<StepName, (journal: Journal) => string> = {
   drain: ({ from }) => `wait for ${from}'s queues, a minute at most; what is left goes along`,
   "stop-workers": ({ from }) => `pulumi up on ${from}: no jobs either; media on a volume are copied to the vault`,
   demote: ({ from }) => `pulumi up on ${from}: its database gives up writing, queues and feeds go to the vault`,
+  "catch-up": ({ target, from }) => `wait until ${target}'s database has replayed all that ${from} archived`,
   promote: ({ target, kind }) =>
     `pulumi up on ${target}: takes the lease${kind === "lost" ? ", waits the old site's grace out" : ""}, database promoted, Mastodon up, verified, DNS`,
   "clear-token": ({ target }) => `pulumi up on ${target}: the promotion token is taken away`,
@@ -29,7 +30,11 @@ export const taking: readonly StepName[] = ["promote", "clear-token", "verify"];
 /** The steps of a switch, in their order. */
 export function stepsOf(kind: Kind, database: TargetDatabase): StepName[] {
   // A lost site's successor that has no database at all begins with what is in the vault, at once.
-  if (kind !== "planned") return database === "parted" ? ["follow", ...taking] : [...taking];
+  if (kind !== "planned") {
+    // Without a token nothing else holds a promotion back until everything is replayed that there is.
+    const before = { parted: ["follow"], follows: ["catch-up"], missing: [] } as const;
+    return [...before[database], ...taking];
+  }
   const handing: StepName[] = ["stop-web", "drain", "stop-workers", "demote"];
   return [...(database === "follows" ? [] : (["follow"] as const)), ...handing, ...taking];
 }
@@ -51,6 +56,7 @@ export function filesAt(step: StepName, { target, from, epoch, generation, kind,
   const after = { activeSite: target, epoch, generation };
   switch (step) {
     case "follow":
+    case "catch-up":
     case "reopen":
       return { shared: before, maintenance: undefined, promotionToken: undefined, kept };
     case "stop-web":

@@ -2,7 +2,9 @@
 import { LocalWorkspace } from "@pulumi/pulumi/automation";
 import { setTimeout as sleep } from "node:timers/promises";
 import { queues as mastodonQueues } from "../../components/mastodon";
+import { newestSegment } from "../archive";
 import { reason } from "../attempt";
+import { keysOf } from "../bucket-keys";
 import { findDatabases } from "../database";
 import { kubeClient } from "../kube";
 import { projectFolder } from "../plan";
@@ -38,6 +40,8 @@ export interface WorldOptions {
 
 export function realWorld(options: WorldOptions): World {
   const { target, from, kind, journal, load } = options;
+  /** Of a lost site, the newest segment as it was seen first: one that still archives would put it off for ever. */
+  let goal: string | undefined;
   return {
     files: (values) => void writeFiles(projectFolder, { target, from }, values),
     up: (site, state) => up(site, state ?? "believed", options.engine),
@@ -50,8 +54,12 @@ export function realWorld(options: WorldOptions): World {
         throw new UserError(`${site}'s database does not follow: npx homestead status ${site}`);
       }
       const archive = archiveName(from, settings.generations[from] ?? 1);
-      const found = await standby(loaded, archive, databases.current).catch((error: unknown) => ({
-        awaited: `${site}'s database does not say how far it has come: ${reason(error)}`,
+      const look = async () => {
+        if (kind !== "planned") goal ??= (await newestSegment(settings.vault, keysOf(loaded).vault, archive))?.name;
+        return standby(loaded, archive, databases.current, { kind, goal });
+      };
+      const { finding: found } = await look().catch((error: unknown) => ({
+        finding: { awaited: `${site}'s database does not say how far it has come: ${reason(error)}` },
       }));
       if ("awaited" in found) return found.awaited;
       // As before a switch: a server that is away already goes on with less than the best.

@@ -23,6 +23,8 @@ export interface FakeStore {
   requests: string[];
   /** How the store takes conditions of a write: some refuse them with 501, some take no notice. */
   conditions: "kept" | "refused" | "ignored";
+  /** Whether it tells what it has (ListObjectsV2). @default false: it answers 404 */
+  lists: boolean;
   /** Decides about each request before it is served. */
   fate: (request: string) => Fate | Promise<Fate>;
   put: (key: string, body: string | Buffer, modified?: Date) => void;
@@ -38,6 +40,7 @@ export async function fakeStore(): Promise<FakeStore> {
     objects: new Map(),
     requests: [],
     conditions: "kept",
+    lists: false,
     fate: () => undefined,
     put: (key, body, modified = new Date()) =>
       store.objects.set(key, { body: Buffer.from(body), etag: `"v${(version += 1)}"`, modified }),
@@ -71,12 +74,30 @@ async function answer(store: FakeStore, request: http.IncomingMessage, response:
     const status = write(store, key, Buffer.concat(chunks), request.headers);
     return end(fate !== undefined && "served" in fate ? fate.served : status);
   }
+  const asked = new URL(request.url ?? "", "http://store").searchParams;
+  if (store.lists && asked.has("list-type")) return void response.end(listing(store, asked.get("prefix") ?? ""));
   const object = store.objects.get(key);
   if (object === undefined) return end(404);
   const { body, etag, modified } = object;
   response.writeHead(200, { etag, "last-modified": modified.toUTCString(), "content-length": body.length });
   if (fate === undefined || !("cut" in fate)) return void response.end(body);
   response.write(body.subarray(0, fate.cut), () => setTimeout(() => response.destroy(), 50));
+}
+
+/** Of what is below a prefix, as far as the next slash. */
+function listing({ objects }: FakeStore, prefix: string): string {
+  const found = [...objects].filter(([key]) => key.startsWith(prefix));
+  const isDeeper = ([key]: [string, StoredObject]) => key.slice(prefix.length).includes("/");
+  const folders = new Set(found.filter(isDeeper).map(([key]) => key.slice(0, key.indexOf("/", prefix.length) + 1)));
+  return [
+    ...found
+      .filter((entry) => !isDeeper(entry))
+      .map(
+        ([key, { modified }]) =>
+          `<Contents><Key>${key}</Key><LastModified>${modified.toISOString()}</LastModified></Contents>`,
+      ),
+    ...[...folders].map((folder) => `<CommonPrefixes><Prefix>${folder}</Prefix></CommonPrefixes>`),
+  ].join("");
 }
 
 function write(store: FakeStore, key: string, body: Buffer, headers: http.IncomingHttpHeaders): number {
