@@ -353,7 +353,12 @@ describe("docs/runbooks/switch-by-hand.md", () => {
         ["clear-token", "vps"],
       ]),
     );
-    expect(updatesIn(others.join(), values)).toEqual(expected([["reopen", "home"]]));
+    // Before the demotion and after it.
+    const back = expected([
+      ["reopen", "home"],
+      ["reopen", "home"],
+    ]);
+    expect(updatesIn(others.join(), values)).toEqual(back);
   });
 
   it("takes it over from a lost site with them", () => {

@@ -158,7 +158,7 @@ describe("the steps of a switch", () => {
     expect(stepAhead(stopped, undefined)).toBe("stop-web");
     expect(stepAhead(stopped, { ...after, takeover: "planned" })).toBe("promote");
     const left = onceTaken(stopped, { takeover: "planned" }, "abc");
-    expect(left).toEqual({ ...stopped, token: "abc", steps: stepsOf("lost", "follows").map((name) => ({ name })) });
+    expect(left).toEqual({ ...stopped, token: "abc", steps: stepsOf("lost", "missing").map((name) => ({ name })) });
     expect(onceTaken({ ...stopped, token: "abc" }, { takeover: "dead" }, undefined)).toEqual({
       ...left,
       kind: "dead",
@@ -513,7 +513,7 @@ describe("a run", () => {
   test("one that gets no further is not promoted: what it has not replayed would be lost", async () => {
     const { world, calls } = fakeWorld({ behind: [7, 6, 7, 6] });
     await expect(runSwitch(lost(), world)).rejects.toThrow(
-      "catch-up failed: for 10 minutes now: vps's database is 6 segments behind home-g1; npx homestead status vps, and docs/runbooks/alerts.md (ReplicaLag) for why it gets no further; to take over with what it has, and lose the rest: docs/runbooks/switch-by-hand.md\nNothing is lost; the same command goes on with this step.",
+      "catch-up failed: for 10 minutes now: vps's database is 6 segments behind home-g1; npx homestead status vps, and docs/runbooks/alerts.md (ReplicaLag) for why it gets no further; to take over with what it has, and lose the rest: docs/runbooks/switch-by-hand.md\nThe same command goes on with this step.",
     );
     expect(calls).not.toContain("up vps");
   });
