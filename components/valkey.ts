@@ -180,6 +180,9 @@ export class Valkey extends pulumi.ComponentResource {
         metadata: { ...meta, ...(gate ? { annotations: { "pulumi.com/timeoutSeconds": patience(args) } } : {}) },
         spec: {
           serviceName: service.metadata.name,
+          // One pod has no order to keep. What matters is that new settings replace one that is not ready: in order, the
+          // StatefulSet waits for it first (kubernetes/kubernetes#67250), and a gate that waits for the vault waits for them.
+          podManagementPolicy: "Parallel",
           replicas: args.role === "active" ? 1 : 0,
           selector: { matchLabels: labels(instance) },
           template: {
