@@ -41,6 +41,8 @@ export interface ValkeyArgs extends Pick<
   /** Whether the cluster has the Prometheus operator's resources. */
   podMonitors: PodMonitorsState;
   databaseName: string;
+  /** UID of the cluster. */
+  clusterUid: string;
   /** The moment that the database goes back to, or went back to when it was made. */
   restoredTo?: string;
   /** Seconds that the lease makes this site wait, where it took over. */
@@ -182,6 +184,9 @@ export class Valkey extends pulumi.ComponentResource {
         metadata: { ...meta, ...(gate ? { annotations: { "pulumi.com/timeoutSeconds": patience(args) } } : {}) },
         spec: {
           serviceName: service.metadata.name,
+          // One pod has no order to keep. What matters is that new settings replace one that is not ready: in order, the
+          // StatefulSet waits for it first (kubernetes/kubernetes#67250), and a gate that waits for the vault waits for them.
+          podManagementPolicy: "Parallel",
           replicas: args.role === "active" ? 1 : 0,
           selector: { matchLabels: labels(instance) },
           template: {
@@ -315,7 +320,7 @@ const gateMounts = [
 
 /** The container that reads the lease; see lib/lease/keeper.ts. */
 function keeper(args: ValkeyArgs) {
-  const { images, site, otherSite, epoch, databaseName, restoredTo, fingerprint, vault, monitoring } = args;
+  const { images, site, otherSite, epoch, databaseName, clusterUid, restoredTo, fingerprint, vault, monitoring } = args;
   const key = (name: string, secretKey: string) => ({
     name,
     valueFrom: { secretKeyRef: { name: "vault", key: secretKey } },
@@ -325,6 +330,7 @@ function keeper(args: ValkeyArgs) {
     SITE: site,
     OTHER_SITE: otherSite ?? site,
     EPOCH: String(epoch),
+    CLUSTER: clusterUid,
     FINGERPRINT: fingerprint,
     ENDPOINT: vault.endpoint,
     REGION: vault.region,

@@ -183,7 +183,7 @@ describe("before a planned switch the old site", () => {
       return Promise.resolve(`/dev/x 1000 100 900 ${disk} /var/lib/postgresql/data\n`);
     });
     const old = { settings, secrets: target.secrets };
-    const lease = firstLease({ site: "home", epoch: 1, fingerprint: settings.fingerprint }, 600, "w");
+    const lease = firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint: settings.fingerprint }, 600, "w");
     const { faults } = await preflight({ kind: "planned", from: "home", target, old, lease });
     return faults.join("\n");
   }
@@ -227,7 +227,11 @@ describe("a database that begins anew", () => {
     const target = await vps({ segments: [3, 4] });
     parted = true;
     vi.mocked(execInPod).mockResolvedValue(`/dev/x ${size} 1 ${free} 10% /data\n${needed}\t/var/lib/postgresql/data\n`);
-    const lease = firstLease({ site: "home", epoch: 1, fingerprint: target.settings.fingerprint }, 600, "w");
+    const lease = firstLease(
+      { site: "home", epoch: 1, cluster: "c", fingerprint: target.settings.fingerprint },
+      600,
+      "w",
+    );
     const { warnings } = await preflight({ kind: "lost", from: "home", target, old: undefined, lease });
     return warnings.filter((line) => line.includes("begins anew beside"));
   }
@@ -248,7 +252,11 @@ describe("a database that begins anew", () => {
 describe("what a takeover loses", () => {
   async function found(archive: Archive, said?: string | Error) {
     const target = await vps(archive, said);
-    const lease = firstLease({ site: "home", epoch: 1, fingerprint: target.settings.fingerprint }, 600, "w");
+    const lease = firstLease(
+      { site: "home", epoch: 1, cluster: "c", fingerprint: target.settings.fingerprint },
+      600,
+      "w",
+    );
     return preflight({ kind: "lost", from: "home", target, old: undefined, lease });
   }
   const archived =

@@ -112,7 +112,7 @@ async function run(
       ...own[name],
     }).config;
   const { fingerprint } = parseSettings(configurationOf("home"));
-  const stored: Lease = { ...firstLease({ site: "home", epoch: 1, fingerprint }, 600, "w"), ...lease };
+  const stored: Lease = { ...firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint }, 600, "w"), ...lease };
   store.put(leaseKey, formatLease(stored));
   if (journal !== undefined) store.put(journalKey, JSON.stringify(journal));
 

@@ -60,6 +60,12 @@ describe("an update's patience with the queue", () => {
   });
 });
 
+describe("new settings", () => {
+  it.each(["valkey-queue", "valkey-cache"])("reach %s also where it is not ready, as at a closed gate", (name) => {
+    expect(at(named(plannedStack("home"), name).inputs, "spec.podManagementPolicy")).toBe("Parallel");
+  });
+});
+
 describe("the queue's place", () => {
   it("is the database's node, whose disk its keeper's alerts speak of, if there is room", () => {
     const affinity = (name: string) => at(named(plannedStack("home"), name).inputs, "spec.template.spec.affinity");

@@ -182,15 +182,21 @@ async function withoutGate(home: Reborn): Promise<void> {
     "jsonpath={.spec.template.spec.terminationGracePeriodSeconds}",
   ]);
   const restarted = async (command: string[], seconds: number) => {
-    const patch = JSON.stringify([
+    const patch = (...operations: object[]) => {
+      const args = ["patch", "statefulset", "valkey", "-n", namespace, "--type=json", "-p", JSON.stringify(operations)];
+      return clusters.home.kubectl(args);
+    };
+    const strategy = (value: object) => ({ op: "replace", path: "/spec/updateStrategy", value });
+    await patch(
+      // By itself the StatefulSet would end the pod with all the time that it says, and who deletes it then waits.
+      strategy({ type: "OnDelete" }),
       { op: "replace", path: `${spec}/containers/0/command`, value: command },
-      // The StatefulSet ends a ready pod by itself, with all the time that the pod says; who deletes it then waits.
       { op: "replace", path: `${spec}/terminationGracePeriodSeconds`, value: seconds },
-    ]);
-    await clusters.home.kubectl(["patch", "statefulset", "valkey", "-n", namespace, "--type=json", "-p", patch]);
-    // A rollout does not go past a pod that is not ready; those of Mastodon wait ever longer for Valkey.
+    );
+    // Those of Mastodon wait ever longer for Valkey.
     const pods = ["-l", "app.kubernetes.io/name in (valkey,mastodon)", "--grace-period=1"];
     await clusters.home.kubectl(["delete", "pods", "-n", namespace, ...pods], { seconds: 180 });
+    await patch(strategy({ type: "RollingUpdate", rollingUpdate: { partition: 0 } }));
   };
   try {
     await report.step("the gate is taken out of home's Valkey, with kubectl", () =>
