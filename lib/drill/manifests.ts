@@ -1,7 +1,7 @@
 /** What a drill puts into its throwaway namespace. Pure. */
 import * as net from "node:net";
 import type * as k8s from "@kubernetes/client-node";
-import { defaultDeny, dns, portOf, postgres as databases, privateRanges, tcp } from "../../components/isolation";
+import { defaultDeny, lookUps, portOf, postgres as databases, privateRanges, tcp } from "../../components/isolation";
 import { database, objectStoreSpec } from "../../components/postgres";
 import { labels, operatorPods, resources, restrictedContainer, restrictedPod } from "../pods";
 import type { Settings } from "../../settings";
@@ -94,7 +94,6 @@ export function namespaceObjects(args: Pick<DrillArgs, "settings" | "vault" | "a
       },
     },
     policy("default-deny", defaultDeny),
-    policy("dns", dns),
     policy("databases", {
       podSelector: databases.podSelector,
       policyTypes: ["Ingress", "Egress"],
@@ -103,6 +102,7 @@ export function namespaceObjects(args: Pick<DrillArgs, "settings" | "vault" | "a
         { from: [operatorPods, databases], ports: tcp(8000, 5432) },
       ],
       egress: [
+        lookUps,
         { to: [databases], ports: tcp(8000, 5432) },
         egressTo(args.vault),
         ...args.apiServer.map((server) => egressTo(server)),
@@ -112,10 +112,7 @@ export function namespaceObjects(args: Pick<DrillArgs, "settings" | "vault" | "a
     policy("mastodon", {
       podSelector: mastodon,
       policyTypes: ["Ingress", "Egress"],
-      egress: [
-        { to: [databases], ports: tcp(5432) },
-        { to: [{ podSelector: valkey }], ports: tcp(6379) },
-      ],
+      egress: [lookUps, { to: [databases], ports: tcp(5432) }, { to: [{ podSelector: valkey }], ports: tcp(6379) }],
     }),
     policy("valkey", {
       podSelector: valkey,
