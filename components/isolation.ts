@@ -2,6 +2,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { labels, operatorPods, resources } from "../lib/pods";
 import type { Settings } from "../settings";
+import { publicUrl } from "./media";
 import { metricsPorts } from "./monitoring/scraping";
 
 /** `site` is written on the namespace, so that another stack refuses the cluster. */
@@ -45,6 +46,8 @@ const pods = (...names: string[]) => ({
 const jobs = {
   podSelector: { matchExpressions: [{ key: "batch.kubernetes.io/job-name", operator: "In", values: chartJobs }] },
 };
+/** Of the chart's pods, the one that only hands on. */
+const streaming = { key: "app.kubernetes.io/component", values: ["streaming"] };
 export const postgres = { podSelector: { matchExpressions: [{ key: "cnpg.io/cluster", operator: "Exists" }] } };
 export const inNamespace = (name: string, podLabels?: Record<string, string>): Peer => ({
   namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": name } },
@@ -85,14 +88,19 @@ function internetPorts({ media, smtp }: Pick<IsolationArgs, "media" | "smtp">): 
   return [...new Set([80, 443, ...bucket, ...mail])];
 }
 
+/** What a verification asks: both names, and the bucket where it is written to and where the world reads it. */
+function verifiedPorts({ media }: Pick<IsolationArgs, "media">): number[] {
+  const bucket = media.kind === "bucket" ? [portOf(media.endpoint), portOf(publicUrl(media))] : [];
+  return [...new Set([80, 443, ...bucket])];
+}
+
 export const defaultDeny: Policy = { podSelector: {}, policyTypes: ["Ingress", "Egress"] };
 
-/** Every pod may ask the cluster's DNS. */
-export const dns: Policy = {
-  podSelector: {},
-  policyTypes: ["Egress"],
-  egress: [{ to: [inNamespace("kube-system")], ports: [{ protocol: "UDP", port: 53 }, ...tcp(53)] }],
-};
+/**
+ * The cluster's DNS, for who looks names up and nobody else: it hands on whatever it is asked to the name servers of the
+ * world, and what is in a question is a way out.
+ */
+export const lookUps = { to: [inNamespace("kube-system")], ports: [{ protocol: "UDP", port: 53 }, ...tcp(53)] };
 
 /** The port that a bucket's server is asked at. */
 export function portOf(endpoint: string): number {
@@ -111,6 +119,7 @@ export function policies(
   const vault = { to: outside, ports: tcp(portOf(args.vault.endpoint)) };
   const mastodonClients = [pods("mastodon", "mastodon-owner", "mastodon-feeds", "mastodon-search-index"), jobs];
   const mastodonEgress: Policy["egress"] = [
+    lookUps,
     { to: [postgres], ports: tcp(5432) },
     { to: [pods("valkey", "valkey-cache")], ports: tcp(6379) },
     { to: [pods("object-store")], ports: tcp(7070) },
@@ -118,7 +127,6 @@ export function policies(
   ];
   return {
     "default-deny": defaultDeny,
-    dns,
     postgres: {
       podSelector: postgres.podSelector,
       policyTypes: ["Ingress", "Egress"],
@@ -129,6 +137,7 @@ export function policies(
         { from: [postgres], ports: tcp(5432, 8000) },
       ],
       egress: [
+        lookUps,
         { to: [postgres, pods("object-store")], ports: tcp(5432, 8000, 7070) },
         vault,
         // The API server, which the instance manager needs. Its addresses are private ones, and a control plane that moved
@@ -147,6 +156,7 @@ export function policies(
       podSelector: { matchLabels: labels("valkey") },
       policyTypes: ["Egress"],
       egress: [
+        lookUps,
         vault,
         ...(args.monitoring.kind === "rules" ? [{ to: [traefik] }, { to: outside, ports: tcp(443) }] : []),
       ],
@@ -158,16 +168,31 @@ export function policies(
       ingress: [{ from: mastodonClients, ports: tcp(9200) }],
       egress: [],
     },
+    // Web and Sidekiq. By what they are not: a part that a later chart adds gets what Mastodon's code needs.
     mastodon: {
-      podSelector: { matchLabels: { "app.kubernetes.io/name": "mastodon" } },
+      podSelector: {
+        matchLabels: { "app.kubernetes.io/name": "mastodon" },
+        matchExpressions: [{ ...streaming, operator: "NotIn" }],
+      },
       policyTypes: ["Ingress", "Egress"],
-      ingress: [{ from: [traefik], ports: tcp(3000, 4000) }],
+      ingress: [{ from: [traefik], ports: tcp(3000) }],
       egress: [
         ...mastodonEgress,
         { to: internetOf(args.network), ports: tcp(...internetPorts(args)) },
         // A rule without peers would be one for all of them.
         ...(house.length === 0 ? [] : [{ to: house }]),
       ],
+    },
+    // It hands on what it hears from Valkey, after a look into the database at who asks (streaming/index.js has no client for
+    // anything else). It is given Rails' secrets by the chart, so where it cannot go matters.
+    "mastodon-streaming": {
+      podSelector: {
+        matchLabels: { "app.kubernetes.io/name": "mastodon" },
+        matchExpressions: [{ ...streaming, operator: "In" }],
+      },
+      policyTypes: ["Ingress", "Egress"],
+      ingress: [{ from: [traefik], ports: tcp(4000) }],
+      egress: [lookUps, { to: [postgres], ports: tcp(5432) }, { to: [pods("valkey")], ports: tcp(6379) }],
     },
     "mastodon-jobs": { podSelector: jobs.podSelector, policyTypes: ["Egress"], egress: mastodonEgress },
     "mastodon-tasks": {
@@ -183,7 +208,7 @@ export function policies(
     "media-copy": {
       podSelector: { matchLabels: labels("media-copy") },
       policyTypes: ["Egress"],
-      egress: [vault],
+      egress: [lookUps, vault],
     },
     "object-store": {
       podSelector: { matchLabels: labels("object-store") },
@@ -195,12 +220,18 @@ export function policies(
     "object-store-buckets": {
       podSelector: { matchLabels: labels("object-store-buckets") },
       policyTypes: ["Egress"],
-      egress: [{ to: [pods("object-store")], ports: tcp(7070) }],
+      egress: [lookUps, { to: [pods("object-store")], ports: tcp(7070) }],
     },
     verification: {
       podSelector: { matchLabels: labels("verification") },
       policyTypes: ["Egress"],
-      egress: [{ to: [traefik, ...outside] }, { to: [pods("object-store")], ports: tcp(7070) }],
+      egress: [
+        lookUps,
+        // Behind the ingress address may be Traefik's pod itself, at whatever ports that listens at.
+        { to: [traefik] },
+        { to: outside, ports: tcp(...verifiedPorts(args)) },
+        { to: [pods("object-store")], ports: tcp(7070) },
+      ],
     },
     // cert-manager answers an ACME server's question from a pod in this namespace.
     acme: {

@@ -2,9 +2,9 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { chartArgs, describedBy } from "../lib/charts";
 import type { Found } from "../lib/checks";
-import { imageParts, labels, resources } from "../lib/pods";
+import { imageParts, labels, operatorPods, resources } from "../lib/pods";
 import type { Settings } from "../settings";
-import { anywhereOf, defaultDeny, dns, inNamespace, outsideOf, portOf, postgres, tcp } from "./isolation";
+import { anywhereOf, defaultDeny, inNamespace, lookUps, outsideOf, portOf, postgres, tcp } from "./isolation";
 import type { IsolationArgs, Policy } from "./isolation";
 
 /** `operators` says, for each: install it, or use what the cluster has (`checkSite` has seen that it is there). */
@@ -41,10 +41,17 @@ export function operatorPolicies(
     monitoring.kind === "off"
       ? {}
       : { metrics: everyPod({ ingress: [{ from: [inNamespace(monitoring.namespace)], ports: tcp(port) }] }) };
-  const always = { "default-deny": defaultDeny, dns, "api-server": api };
+  const always = { "default-deny": defaultDeny, "api-server": api };
+  // The API server's address is in the environment of every pod: only who asks others looks names up.
+  const dns = (podSelector: Policy["podSelector"]): Policy => ({
+    podSelector,
+    policyTypes: ["Egress"],
+    egress: [lookUps],
+  });
   return {
     "cert-manager": {
       ...always,
+      dns: dns(component("controller")),
       webhook: { podSelector: component("webhook"), policyTypes: ["Ingress"], ingress: [{ ports: tcp(10250) }] },
       // Before it asks an ACME server to look it looks itself, at the host (HTTP-01; that may lead straight to Traefik's pod)
       // or at the zone's own name servers (DNS-01). Those of a house are named in network.privateEgress.
@@ -62,6 +69,8 @@ export function operatorPolicies(
     },
     [cnpgNamespace]: {
       ...always,
+      // It knows the plugin by its Service's name.
+      dns: dns(operatorPods.podSelector),
       webhook: everyPod({ ingress: [{ ports: tcp(9443) }] }),
       // The operator asks the plugin beside it.
       plugin: everyPod({

@@ -118,9 +118,13 @@ describe("the throwaway namespace", () => {
     expect(elsewhere).toEqual([]);
   });
 
-  it("lets databases reach the vault and the API server, and Mastodon nothing but its own two", () => {
+  it("lets databases reach the vault and the API server, Mastodon nothing but its own two, and both DNS", () => {
+    const dns = expect.objectContaining({
+      ports: ["UDP", "TCP"].map((protocol) => ({ protocol, port: 53 })),
+    }) as unknown;
     expect(one("NetworkPolicy", "default-deny").spec).toEqual({ podSelector: {}, policyTypes: ["Ingress", "Egress"] });
     expect(one("NetworkPolicy", "databases").spec.egress).toEqual([
+      dns,
       expect.objectContaining({ ports: [8000, 5432].map((port) => ({ protocol: "TCP", port })) }),
       {
         to: outsideOf(args.settings.network),
@@ -128,7 +132,9 @@ describe("the throwaway namespace", () => {
       },
       { to: [{ ipBlock: { cidr: "10.43.0.1/32" } }], ports: [{ protocol: "TCP", port: 443 }] },
     ]);
+    expect(one("NetworkPolicy", "mastodon").spec.egress).toContainEqual(dns);
     expect(JSON.stringify(one("NetworkPolicy", "mastodon").spec)).not.toContain("ipBlock");
+    expect(one("NetworkPolicy", "valkey").spec).not.toHaveProperty("egress");
   });
 
   it("lets the operator reach its databases from whatever namespace it is in", () => {

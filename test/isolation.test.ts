@@ -1,6 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { policies, portOf } from "../components/isolation";
+import { chartJobs, policies, portOf } from "../components/isolation";
+import type { Policy } from "../components/isolation";
 import { operatorPolicies } from "../components/operators";
+import { at } from "../lib/plan";
+import { labels as ours } from "../lib/pods";
+import { plannedStack } from "./support/planned";
 
 const args = {
   ingress: { namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
@@ -14,6 +18,114 @@ const args = {
 };
 const made = policies(args);
 const text = (name: string) => JSON.stringify(made[name]);
+
+interface Rule {
+  to?: { ipBlock?: { cidr: string }; namespaceSelector?: object; podSelector?: object }[];
+  ports?: { port: number; protocol: string }[];
+}
+interface Selector {
+  matchLabels?: Record<string, string>;
+  matchExpressions?: { key: string; operator: string; values?: string[] }[];
+}
+
+/** As Kubernetes selects. */
+function selects({ matchLabels = {}, matchExpressions = [] }: Selector, labels: Record<string, string>): boolean {
+  return (
+    Object.entries(matchLabels).every(([key, value]) => labels[key] === value) &&
+    matchExpressions.every(({ key, operator, values = [] }) => {
+      const has = labels[key] !== undefined;
+      if (operator === "Exists") return has;
+      const among = has && values.includes(labels[key] ?? "");
+      return operator === "In" ? among : !among;
+    })
+  );
+}
+
+/** What a pod with these labels may begin: the rules of every policy that selects it. */
+const egressOf = (all: Record<string, Policy>, labels: Record<string, string>): Rule[] =>
+  Object.values(all)
+    .filter(({ podSelector }) => selects(podSelector as Selector, labels))
+    .flatMap(({ egress }) => (egress as Rule[] | undefined) ?? []);
+
+const looksUp = (rules: Rule[]) => rules.some(({ ports }) => ports?.some(({ port }) => port === 53));
+/** Ports at which it may reach the internet. */
+const internetOf = (rules: Rule[]): (number | "any")[] =>
+  rules
+    .filter(({ to }) => to?.some(({ ipBlock }) => ipBlock?.cidr === "0.0.0.0/0"))
+    .flatMap(({ ports }): (number | "any")[] => ports?.map(({ port }) => port) ?? ["any"]);
+
+/** Labels of a pod of Mastodon's chart; ours have those of `lib/pods.ts`. */
+const component = (value: string) => ({
+  "app.kubernetes.io/name": "mastodon",
+  "app.kubernetes.io/component": value,
+});
+
+/** Every pod that there ever is: its labels, whether it looks names up, and where on the internet it may go. */
+const everyPod: [what: string, labels: Record<string, string>, dns: boolean, internet: (number | "any")[]][] = [
+  ["web", component("web"), true, [80, 443]],
+  ["sidekiq", component("sidekiq-all-queues"), true, [80, 443]],
+  ["streaming", component("streaming"), true, []],
+  ...chartJobs.map(
+    (job) => [job, { "batch.kubernetes.io/job-name": job }, true, []] as [string, Record<string, string>, boolean, []],
+  ),
+  ["owner", ours("mastodon-owner"), true, []],
+  ["feeds", ours("mastodon-feeds"), true, []],
+  ["search index", ours("mastodon-search-index"), true, []],
+  ["assets", ours("mastodon-assets"), false, []],
+  // 443 once more: the keeper asks for WebFinger.
+  ["valkey", ours("valkey"), true, [8443, 443]],
+  ["valkey-cache", ours("valkey-cache"), false, []],
+  ["postgres", { "cnpg.io/cluster": "postgres-g1" }, true, [8443]],
+  ["search", ours("search"), false, []],
+  ["blog", ours("blog"), false, []],
+  ["media copy", ours("media-copy"), true, [8443]],
+  ["object store", ours("object-store"), false, []],
+  ["its buckets", ours("object-store-buckets"), true, []],
+  ["verification", ours("verification"), true, [80, 443]],
+  ["pulled images", ours("pulled-images"), false, []],
+  ["ACME's solver", { "acme.cert-manager.io/http01-solver": "true" }, false, []],
+];
+
+describe("what each pod may begin", () => {
+  it.each(everyPod)("%s: DNS where it looks names up, the internet where it must", (_, labels, dns, internet) => {
+    const rules = egressOf(made, labels);
+    expect({ dns: looksUp(rules), internet: internetOf(rules) }).toEqual({ dns, internet });
+  });
+
+  it("is written down for every pod of every stack", () => {
+    const known = everyPod.map(([, labels]) => JSON.stringify(labels["app.kubernetes.io/name"]));
+    for (const stack of ["home", "vps", "dev"] as const) {
+      for (const { name: resource, inputs } of plannedStack(stack).resources) {
+        const label = (at(inputs, "spec.template.metadata.labels") as Record<string, string> | undefined)?.[
+          "app.kubernetes.io/name"
+        ];
+        if (label !== undefined) expect([resource, known]).toEqual([resource, expect.arrayContaining([`"${label}"`])]);
+      }
+    }
+  });
+
+  it("is nothing for a pod that is not known here", () => {
+    expect(egressOf(made, ours("something-else"))).toEqual([]);
+  });
+
+  it("is of the data what streaming reads, and neither cache nor search nor uploads", () => {
+    const rules = JSON.stringify(egressOf(made, component("streaming")));
+    for (const part of ["cnpg.io/cluster", '"valkey"']) expect(rules).toContain(part);
+    for (const part of ["valkey-cache", "search", "object-store", "10.210.0.0/24"]) expect(rules).not.toContain(part);
+  });
+
+  it("leads a verification to the web's ports and the bucket's, and not to a public node's API", () => {
+    const media = {
+      kind: "bucket" as const,
+      endpoint: "https://s3.example.net:9000",
+      region: "x",
+      bucket: "media",
+      publicUrl: "https://media.example.net:8444",
+    };
+    const rules = egressOf(policies({ ...args, media }), ours("verification"));
+    expect(internetOf(rules)).toEqual([80, 443, 9000, 8444]);
+  });
+});
 
 describe("policies", () => {
   it("denies everything that nothing else allows", () => {
@@ -56,20 +168,14 @@ describe("policies", () => {
   });
 
   it("lets Traefik, and nobody else, in to web and streaming", () => {
-    expect(made["mastodon"]?.ingress).toEqual([
+    const from = [
       {
-        from: [
-          {
-            namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } },
-            podSelector: { matchLabels: { "app.kubernetes.io/name": "traefik" } },
-          },
-        ],
-        ports: [
-          { protocol: "TCP", port: 3000 },
-          { protocol: "TCP", port: 4000 },
-        ],
+        namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } },
+        podSelector: { matchLabels: { "app.kubernetes.io/name": "traefik" } },
       },
-    ]);
+    ];
+    expect(made["mastodon"]?.ingress).toEqual([{ from, ports: [{ protocol: "TCP", port: 3000 }] }]);
+    expect(made["mastodon-streaming"]?.ingress).toEqual([{ from, ports: [{ protocol: "TCP", port: 4000 }] }]);
   });
 
   it("lets only Mastodon, its Jobs and the owner's Job in to Valkey", () => {
@@ -82,8 +188,8 @@ describe("policies", () => {
       (of["valkey-keeper"]?.egress as { ports?: { port: number }[] }[]).map((rule) =>
         rule.ports?.map(({ port }) => port),
       );
-    expect(ports(made)).toEqual([[8443], undefined, [443]]);
-    expect(ports(policies({ ...args, monitoring: { kind: "off" } }))).toEqual([[8443]]);
+    expect(ports(made)).toEqual([[53, 53], [8443], undefined, [443]]);
+    expect(ports(policies({ ...args, monitoring: { kind: "off" } }))).toEqual([[53, 53], [8443]]);
     // The one rule without a port is for Traefik's pods.
     expect(text("valkey-keeper")).toContain('{"to":[{"namespaceSelector"');
   });
@@ -94,6 +200,7 @@ describe("policies", () => {
       ports?: { port: number }[];
     }[];
     expect(egress.map((rule) => rule.ports?.map(({ port }) => port))).toEqual([
+      [53, 53],
       [5432, 8000, 7070],
       [8443],
       [443, 6443, 16443],
@@ -192,6 +299,15 @@ describe("the operators' policies", () => {
       ((rules as { from?: unknown; ports: { port: number }[] }[] | undefined) ?? []).filter(({ from }) => !from),
     );
     expect(open.map(({ ports }) => ports.map(({ port }) => port))).toEqual([[10250], [9443]]);
+  });
+
+  it("give DNS to who looks names up: cert-manager's controller, and CloudNativePG, which looks for the plugin", () => {
+    const dns = (all: Record<string, Policy>, labels: Record<string, string>) => looksUp(egressOf(all, labels));
+    const part = (value: string) => ({ "app.kubernetes.io/component": value });
+    expect(["controller", "webhook", "cainjector", "startupapicheck"].filter((p) => dns(certManager, part(p)))).toEqual(
+      ["controller"],
+    );
+    expect(["cloudnative-pg", "plugin-barman-cloud"].filter((p) => dns(cnpg, ours(p)))).toEqual(["cloudnative-pg"]);
   });
 
   it("let CloudNativePG ask its instances, in a drill's namespace too", () => {

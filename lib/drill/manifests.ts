@@ -1,7 +1,7 @@
 /** What a drill puts into its throwaway namespace. Pure. */
 import * as net from "node:net";
 import type * as k8s from "@kubernetes/client-node";
-import { defaultDeny, dns, outsideOf, portOf, postgres as databases, tcp } from "../../components/isolation";
+import { defaultDeny, lookUps, outsideOf, portOf, postgres as databases, tcp } from "../../components/isolation";
 import { database, objectStoreSpec } from "../../components/postgres";
 import { labels, operatorPods, resources, restrictedContainer, restrictedPod } from "../pods";
 import type { Settings } from "../../settings";
@@ -70,7 +70,6 @@ export function namespaceObjects(args: Pick<DrillArgs, "settings" | "apiServer">
       },
     },
     policy("default-deny", defaultDeny),
-    policy("dns", dns),
     policy("databases", {
       podSelector: databases.podSelector,
       policyTypes: ["Ingress", "Egress"],
@@ -79,6 +78,7 @@ export function namespaceObjects(args: Pick<DrillArgs, "settings" | "apiServer">
         { from: [operatorPods, databases], ports: tcp(8000, 5432) },
       ],
       egress: [
+        lookUps,
         { to: [databases], ports: tcp(8000, 5432) },
         // As the site's own databases reach it: a drill that reached less would fail where a restore would not.
         { to: outsideOf(args.settings.network), ports: tcp(portOf(args.settings.vault.endpoint)) },
@@ -89,10 +89,7 @@ export function namespaceObjects(args: Pick<DrillArgs, "settings" | "apiServer">
     policy("mastodon", {
       podSelector: mastodon,
       policyTypes: ["Ingress", "Egress"],
-      egress: [
-        { to: [databases], ports: tcp(5432) },
-        { to: [{ podSelector: valkey }], ports: tcp(6379) },
-      ],
+      egress: [lookUps, { to: [databases], ports: tcp(5432) }, { to: [{ podSelector: valkey }], ports: tcp(6379) }],
     }),
     policy("valkey", {
       podSelector: valkey,

@@ -140,26 +140,40 @@ function speaks(host: string, servername: string, version: "TLSv1.1" | "TLSv1.2"
 
 // ---------------------------------------------------------------- connections
 
+/** Parts of the site that a connection is tried to. */
+const parts = ["postgres", "valkey", "valkey-cache", "web", "streaming", "blog"];
+
 /** By the name of the pod's part: what it cannot do without, and what it has no business with. */
 function table(extra: readonly string[]): Record<string, Reach> {
-  const parts = ["postgres", "valkey", "valkey-cache", "web", "blog"];
   const but = (...names: string[]) => parts.filter((part) => !names.includes(part));
   const never = ["private address", ...extra];
   const data = ["postgres", "valkey", "valkey-cache"];
   const api = ["API server", "other cluster's API server"];
-  const mastodon = { needs: ["dns", "vault", "internet", ...data], never: [...never, ...api, "blog"] };
+  const world = ["vault", "internet"];
+  const mastodon = { needs: ["dns", ...world, ...data], never: [...never, ...api, "streaming", "blog"] };
   return {
-    mastodon,
+    web: mastodon,
+    sidekiq: { ...mastodon, never: [...mastodon.never, "web"] },
+    // It looks up Postgres and Valkey, and there it ends.
+    streaming: {
+      needs: ["dns", "postgres", "valkey"],
+      never: [...but("postgres", "valkey", "streaming"), ...never, ...api, ...world],
+    },
     // The vault is somewhere on the internet; the API server is what CloudNativePG's instance manager works by.
     postgres: { needs: ["dns", "vault"], never: [...but("postgres"), ...never] },
     valkey: { needs: ["dns", "vault"], never: [...but("valkey"), ...never, ...api] },
-    "valkey-cache": { needs: ["dns"], never: [...but("valkey-cache"), ...never, ...api, "vault", "internet"] },
-    blog: { needs: ["dns"], never: [...but("blog"), ...never, ...api, "vault", "internet"] },
+    // These two ask nobody anything.
+    "valkey-cache": { needs: [], never: ["dns", ...but("valkey-cache"), ...never, ...api, ...world] },
+    blog: { needs: [], never: ["dns", ...but("blog"), ...never, ...api, ...world] },
   };
 }
 
-const partOf = ({ metadata: { labels = {} } }: KubeObject): string =>
-  labels["cnpg.io/cluster"] === undefined ? (labels["app.kubernetes.io/name"] ?? "") : "postgres";
+/** Of Mastodon's pods: `web`, `streaming` or `sidekiq`; of the others, their name. */
+function partOf({ metadata: { labels = {} } }: KubeObject): string {
+  if (labels["cnpg.io/cluster"] !== undefined) return "postgres";
+  const name = labels["app.kubernetes.io/name"] ?? "";
+  return name === "mastodon" ? (labels["app.kubernetes.io/component"] ?? "").replace(/^sidekiq-.*/, "sidekiq") : name;
+}
 
 async function connections(context: Context, site: SharedSite): Promise<Sight[]> {
   const { environment, report, logs } = context;
@@ -176,28 +190,32 @@ async function connections(context: Context, site: SharedSite): Promise<Sight[]>
   // Nobody looks from the pods of Jobs, which end, nor from search and the copy of media, which this site does not have.
   const pods = lasting(await cluster.pods(namespace));
   const all = await targets(context, cluster, pods, node !== undefined);
-  const inside = new Set(["postgres", "valkey", "valkey-cache", "web", "blog"]);
+  const inside = new Set(parts);
   const there = (name: string) => name === "dns" || all.some((target) => target.name === name);
 
   const { free, walled } = await report.step("two pods outside the namespace, one of them walled in", () =>
     strangers(cluster, image, all),
   );
-  await report.check("a pod without policies reaches every address outside the namespace", () => {
-    const names = ["dns", ...all.map(({ name }) => name).filter((name) => !inside.has(name))];
-    assert.deepEqual(breaches(free, { needs: names, never: [] }), []);
+  const names = ["dns", ...all.map(({ name }) => name)];
+  await report.check("a pod without policies reaches DNS and every address outside the namespace", () => {
+    assert.deepEqual(breaches(free, { needs: names.filter((name) => !inside.has(name)), never: [] }), []);
   });
   await report.check("and nothing inside it", () => {
     assert.deepEqual(breaches(free, { needs: [], never: [...inside] }), []);
   });
-  // Some clusters (the lab) enforce nothing on the way to the node itself, and the API server is there.
-  const unenforced = all.map(({ name }) => name).filter((name) => !inside.has(name) && walled.reached[name] === "open");
+  // Some clusters (the lab) enforce nothing on the way to the node itself, and the API server is there; as DNS is with a
+  // cache on every node.
+  const unenforced = names.filter((name) => !inside.has(name) && walled.reached[name] === "open");
   for (const name of unenforced) {
-    report.skip(`no pod but the database's reaches the ${name}`, "this cluster enforces no policy on the way to it");
+    report.skip(
+      `no pod that has no business with it reaches ${name}`,
+      "this cluster enforces no policy on the way to it",
+    );
   }
   await report.check("this cluster enforces policies: a pod that is walled in reaches nothing else", () => {
-    const names = all.map(({ name }) => name).filter((name) => !unenforced.includes(name));
-    assert.ok(names.includes("private address"), "policies are not enforced");
-    assert.deepEqual(breaches(walled, { needs: [], never: names }), []);
+    const enforced = names.filter((name) => !unenforced.includes(name));
+    assert.ok(enforced.includes("private address"), "policies are not enforced");
+    assert.deepEqual(breaches(walled, { needs: [], never: enforced }), []);
   });
 
   const rules = table([...(node === undefined ? [] : ["metadata"])]);
@@ -216,7 +234,7 @@ async function connections(context: Context, site: SharedSite): Promise<Sight[]>
       needs: needs.filter(there),
       never: never.filter((name) => there(name) && !unenforced.includes(name)),
     };
-    const claim = `${pod.metadata.name}: reaches ${reach.needs.join(", ")}; not ${reach.never.join(", ")}`;
+    const claim = `${pod.metadata.name}: reaches ${reach.needs.join(", ") || "nothing"}; not ${reach.never.join(", ")}`;
     await report.check(claim, () => {
       const [sight] = seen;
       assert.ok(sight, "no container of it runs");
@@ -230,6 +248,10 @@ async function connections(context: Context, site: SharedSite): Promise<Sight[]>
   return [...looks.flatMap(({ seen }) => seen), ...operatorsSights];
 }
 
+/** Of the operators' pods, those that look names up: the ACME server's and the zone's, and the plugin's. */
+const looksUp = ({ metadata: { labels = {} } }: KubeObject): boolean =>
+  labels["app.kubernetes.io/component"] === "controller" || labels["app.kubernetes.io/name"] === "cloudnative-pg";
+
 /** The operators may reach the API server, and CloudNativePG its instances; nothing else of the site is theirs. */
 async function operators(
   { report }: Context,
@@ -241,22 +263,27 @@ async function operators(
   const sights: Sight[] = [];
   for (const space of operatorSpaces) {
     const pods = lasting(await cluster.list("pods", space));
-    const never = enforced([
-      ...["valkey", "valkey-cache", "web", "blog", "private address", "metadata"],
-      ...(space === "cert-manager" ? ["postgres"] : []),
-    ]);
     for (const pod of pods) {
       const { name } = pod.metadata;
-      await report.check(`${name}: reaches dns; not ${never.join(", ")}`, async () => {
+      const needs = looksUp(pod) ? ["dns"] : [];
+      const never = enforced([
+        ...(looksUp(pod) ? [] : ["dns"]),
+        ...parts.filter((part) => part !== "postgres" || space === "cert-manager"),
+        ...["private address", "metadata"],
+      ]);
+      await report.check(`${name}: reaches ${needs.join() || "nothing"}; not ${never.join(", ")}`, async () => {
         // Any user but root: their images have one each.
         const seen = await lookAround(cluster, image, pod, all, 65532);
         sights.push(...seen);
         const [sight] = seen;
         assert.ok(sight, "no container of it runs");
-        assert.deepEqual(breaches(sight, { needs: ["dns"], never }), []);
+        assert.deepEqual(breaches(sight, { needs, never }), []);
       });
     }
-    await report.check(`${space}: its operators were looked at`, () => assert.ok(pods.length > 0));
+    await report.check(`${space}: its operators were looked at, those with DNS and those without`, () => {
+      assert.ok(pods.some(looksUp));
+      assert.ok(!pods.every(looksUp));
+    });
   }
   return sights;
 }
@@ -284,8 +311,8 @@ async function targets(
   pods: KubeObject[],
   answered: boolean,
 ): Promise<Target[]> {
-  const address = (part: string, name = /./): string => {
-    const pod = pods.find((candidate) => partOf(candidate) === part && name.test(candidate.metadata.name));
+  const address = (part: string): string => {
+    const pod = pods.find((candidate) => partOf(candidate) === part);
     const ip = pod?.status?.["podIP"];
     if (typeof ip !== "string") throw new Error(`no pod of ${part} has an address`);
     return ip;
@@ -300,7 +327,8 @@ async function targets(
     target("postgres", address("postgres"), 5432),
     target("valkey", address("valkey"), 6379),
     target("valkey-cache", address("valkey-cache"), 6379),
-    target("web", address("mastodon", /web/), 3000),
+    target("web", address("web"), 3000),
+    target("streaming", address("streaming"), 4000),
     target("blog", address("blog"), container?.ports?.[0]?.containerPort ?? 8080),
     target("API server", String(api), 443),
     target("vault", vault.hostname, vaultPort),
