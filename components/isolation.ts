@@ -94,6 +94,9 @@ function verifiedPorts({ media }: Pick<IsolationArgs, "media">): number[] {
   return [...new Set([80, 443, ...bucket])];
 }
 
+/** Where Traefik's pod takes what comes at 80 and 443: its chart's ports, which k3s has too, or those themselves. */
+const traefikPorts = [80, 443, 8000, 8443];
+
 export const defaultDeny: Policy = { podSelector: {}, policyTypes: ["Ingress", "Egress"] };
 
 /**
@@ -179,6 +182,9 @@ export function policies(
       egress: [
         ...mastodonEgress,
         { to: internetOf(args.network), ports: tcp(...internetPorts(args)) },
+        // The owner's blog, for the link that proves whose profile it is, and for previews: where the site's public address is
+        // the node's own, the way there is turned to Traefik's pod, whose address is private, before a policy is asked.
+        { to: [traefik], ports: tcp(...traefikPorts) },
         // A rule without peers would be one for all of them.
         ...(house.length === 0 ? [] : [{ to: house }]),
       ],

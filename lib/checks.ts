@@ -20,8 +20,8 @@ import { archiveOf, clusterName, findDatabases, isAsleep, majorOf, majorsOf, res
 import type { DatabaseObject, Databases } from "./database";
 import { DoctorCluster } from "./doctor/cluster";
 import { issuerOf } from "./doctor/issuer";
-import { mendOfInstalled, operatorMarks } from "./doctor/operators";
-import type { OperatorName } from "./doctor/operators";
+import { mendOfInstalled, operatorMarks, subnetLimits } from "./doctor/operators";
+import type { Definitions, OperatorName, SubnetLimits } from "./doctor/operators";
 import { addressesOf, missingRanges, serversOf } from "./egress";
 import { readReleases } from "./helm-records";
 import type { Releases } from "./helm-records";
@@ -60,6 +60,8 @@ export type PodMonitorsState = "there" | "missing";
 /** What the program must know of the cluster before it says what it wants. */
 export interface Found {
   podMonitors: PodMonitorsState;
+  /** Whether the cluster's Traefik can take an IPv6 subnet for one client. */
+  subnetLimits: SubnetLimits;
   /** Ports at which pods find the API server: the Service's, and those of whoever is behind it. */
   apiServerPorts: number[];
   /** UID of the cluster. */
@@ -89,6 +91,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     const moment = restoredTo(undefined, settings);
     return {
       podMonitors: "there",
+      subnetLimits: "there",
       apiServerPorts: usualApiPorts,
       clusterUid: settings.cluster.uid ?? "00000000-0000-0000-0000-000000000000",
       database: "there",
@@ -99,20 +102,18 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
       killed: {},
     };
   }
-  const { faults, databases, lease, podMonitors, apiServerPorts, clusterUid } = await lookAround(settings, keys, {
+  const { faults, databases, lease, found } = await lookAround(settings, keys, {
     purpose: "update",
   });
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
   if (databases?.current !== undefined) warnOfRestore(settings);
-  const taken = await takeLease(settings, keys, lease, clusterUid);
+  const taken = await takeLease(settings, keys, lease, found.clusterUid);
   const { mastodon, killed } = await readReleases(settings, pulumi.runtime.isDryRun() ? "look" : "forget");
   for (const release of Object.keys(killed)) {
     void pulumi.log.info(`release ${release}: its last attempt was killed, and the update makes it anew`);
   }
   return {
-    podMonitors,
-    apiServerPorts,
-    clusterUid,
+    ...found,
     database: databases?.current === undefined ? "missing" : "there",
     databaseName: databases?.name ?? clusterName(settings.generation),
     former: databases?.former.map(({ metadata }) => metadata.name) ?? [],
@@ -172,7 +173,7 @@ async function lookAround(
   const databases = await findDatabases(settings);
   const external = settings.objectStore === "external";
   const cluster = checkCluster(settings, report);
-  const [{ ours, podMonitors, apiServerPorts, uid = "" }, , lease] = await Promise.all([
+  const [{ ours, uid = "", ...found }, , lease] = await Promise.all([
     cluster,
     Promise.all([checkNsupdate(settings.dns, then, report), checkEgress(settings, report)]),
     external
@@ -201,7 +202,7 @@ async function lookAround(
     if (external) await checkArchives(settings, keys, databases, lease, begins, { mayWait, said });
   }
   faults.sort((a, b) => a.key.localeCompare(b.key));
-  return { faults, databases, lease, podMonitors, apiServerPorts, clusterUid: uid };
+  return { faults, databases, lease, found: { ...found, clusterUid: uid } };
 }
 
 // ---------------------------------------------------------------- the lease
@@ -360,15 +361,18 @@ function leaseAfter(
 }
 
 /** `ours`: whether this is the stack's own cluster, as far as can be told. */
-interface ClusterFound {
+interface ClusterFound extends Pick<Found, "podMonitors" | "subnetLimits" | "apiServerPorts"> {
   ours: boolean;
   uid?: string;
-  podMonitors: PodMonitorsState;
-  apiServerPorts: number[];
 }
 /** Of the Service `kubernetes`, and of nearly every API server behind it. */
 const usualApiPorts = [443, 6443];
-const noCluster: ClusterFound = { ours: false, podMonitors: "missing", apiServerPorts: usualApiPorts };
+const noCluster: ClusterFound = {
+  ours: false,
+  podMonitors: "missing",
+  subnetLimits: "missing",
+  apiServerPorts: usualApiPorts,
+};
 
 async function checkCluster(settings: Settings, report: Report): Promise<ClusterFound> {
   const { cluster, site } = settings;
@@ -418,7 +422,13 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
     checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report),
   ]);
   const podMonitors = prometheusOperator.every((name) => definitions.has(name)) ? "there" : "missing";
-  return { ours, ...(uid === undefined ? {} : { uid }), podMonitors, apiServerPorts };
+  return {
+    ours,
+    ...(uid === undefined ? {} : { uid }),
+    podMonitors,
+    subnetLimits: subnetLimits(definitions),
+    apiServerPorts,
+  };
 }
 
 /** Another stack's cluster says so on our namespace. @returns whether it is ours, or nobody's yet */
@@ -548,7 +558,7 @@ const prometheusOperator = ["alertmanagerconfigs", "podmonitors", "prometheusrul
 );
 
 /** Traefik must be there, since we do not bring it. */
-function checkTraefik(definitions: ReadonlySet<string>, report: Report): void {
+function checkTraefik(definitions: Definitions, report: Report): void {
   const definition = "ingressroutes.traefik.io";
   if (definitions.has(definition)) return;
   report(
@@ -569,7 +579,7 @@ const operatorNamespaces: Partial<Record<OperatorName, string>> = {
 async function checkOperators(
   reader: DoctorCluster,
   core: k8s.CoreV1Api,
-  definitions: ReadonlySet<string>,
+  definitions: Definitions,
   settings: Settings,
   report: Report,
 ): Promise<void> {
@@ -625,7 +635,7 @@ async function isTaken(core: k8s.CoreV1Api, name: string): Promise<boolean> {
 /** An issuer of one's own that is not there would be waited for, for a quarter of an hour. */
 async function checkIssuer(
   reader: DoctorCluster,
-  definitions: ReadonlySet<string>,
+  definitions: Definitions,
   settings: Settings,
   report: Report,
 ): Promise<void> {

@@ -79,6 +79,7 @@ describe("the alerts", () => {
       "ArchiveFailing",
       "BackupOld",
       "CertificateExpires",
+      "DatabaseDown",
       "DelayedFsync",
       "GateClosed",
       "IoPressure",
@@ -88,12 +89,21 @@ describe("the alerts", () => {
       "QueueLatency",
       "SlowDisk",
       "SnapshotOld",
+      "VolumeFilling",
       "WebfingerDown",
     ]);
   });
 
-  it("of a standby are about following, and of a cold one about its certificate alone", () => {
-    expect(namesOf(standby)).toEqual(["CertificateExpires", "MetricsMissing", "ReplicaLag"]);
+  it("of a standby are about following, its own archive and its disk, and of a cold one about its certificate alone", () => {
+    expect(namesOf(standby)).toEqual([
+      "ArchiveFailing",
+      "BackupOld",
+      "CertificateExpires",
+      "DatabaseDown",
+      "MetricsMissing",
+      "ReplicaLag",
+      "VolumeFilling",
+    ]);
     expect(namesOf({ ...standby, standby: "cold" })).toEqual(["CertificateExpires"]);
   });
 
@@ -107,8 +117,14 @@ describe("the alerts", () => {
       "ArchiveFailing",
       "BackupOld",
       "CertificateExpires",
+      "DatabaseDown",
       "MetricsMissing",
+      "VolumeFilling",
     ]);
+  });
+
+  it("wake nobody for a standby: it serves no one", () => {
+    expect(alerts(standby).filter(({ labels }) => labels.severity !== "warning")).toEqual([]);
   });
 
   it("each have a section in the runbook, and their links lead to it", () => {
@@ -133,6 +149,8 @@ const others = [
   "cnpg_pg_replication_lag",
   "cnpg_pg_stat_archiver_last_archived_time",
   "cnpg_pg_stat_archiver_last_failed_time",
+  "kubelet_volume_stats_available_bytes",
+  "kubelet_volume_stats_capacity_bytes",
 ];
 
 describe("what alerts and dashboard ask for", () => {
@@ -144,8 +162,8 @@ describe("what alerts and dashboard ask for", () => {
     expect(unknown).toEqual([]);
   });
 
-  it("is what CloudNativePG, its plugin and cert-manager tell", () => {
-    const names = new Set([...expressions, ...shown].join(" ").match(/\b(cnpg|barman|certmanager)_\w+/g));
+  it("is what CloudNativePG, its plugin, cert-manager and the kubelet tell", () => {
+    const names = new Set([...expressions, ...shown].join(" ").match(/\b(cnpg|barman|certmanager|kubelet)_\w+/g));
     expect([...names].sort()).toEqual(others);
   });
 
