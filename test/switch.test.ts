@@ -14,7 +14,7 @@ import { runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
 import { decidedAnew, isPast, onceTaken, resumption, stepAhead, takenBack, tokenInUse } from "../lib/switch/resume";
 import { filesAt, nextStep, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
-import { differences, ranBy, sameImage, takeoverDifferences } from "../lib/switch/versions";
+import { differences, mediaDifference, ranBy, sameImage, takeoverDifferences } from "../lib/switch/versions";
 import { whyUpFailed } from "../lib/switch/world";
 import { firstLease } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
@@ -882,6 +882,15 @@ describe("before a switch", () => {
         /^images\.postgres is of version \d+ on home and 99 on vps, .* homestead:images\.postgres /,
       );
       expect(found).toHaveLength(3);
+    });
+
+    test("media in a bucket on one site and on a volume on the other are no switch", () => {
+      const media = (site: "home" | "vps", value: Record<string, unknown>) => ({ site, media: value as never });
+      const bucket = { kind: "bucket", bucket: "m" };
+      expect(mediaDifference(media("home", bucket), media("vps", bucket))).toEqual([]);
+      expect(mediaDifference(media("home", bucket), media("vps", { kind: "volume" }))).toEqual([
+        "media are in a bucket on home and on a volume on vps, and a switch moves none: docs/runbooks/media-volume.md, for both stacks",
+      ]);
     });
 
     test("of a lost site are known by its stack's outputs, and none other takes over", async () => {

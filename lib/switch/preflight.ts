@@ -34,7 +34,7 @@ import type { Settings, SiteName } from "../../settings";
 import { clockFault, readClocks } from "./clocks";
 import type { Kind } from "./journal";
 import type { TargetDatabase } from "./steps";
-import { differences, sameImage, takeoverDifferences } from "./versions";
+import { differences, mediaDifference, sameImage, takeoverDifferences } from "./versions";
 import type { Ran } from "./versions";
 
 /**
@@ -117,7 +117,9 @@ export async function preflight(question: Question): Promise<Findings> {
     );
   }
   if (kind === "planned") {
-    if (old !== undefined) faults.push(...differences(old.settings, settings));
+    if (old !== undefined) {
+      faults.push(...differences(old.settings, settings), ...mediaDifference(old.settings, settings));
+    }
   } else if (ran !== undefined) faults.push(...takeoverDifferences(from, ran, settings));
   const source = archiveName(from, settings.generations[from] ?? 1);
   const state = stateOf(databases, settings.site);

@@ -22,6 +22,21 @@ export async function ranBy(site: SiteName, cli: Pick<PulumiCli, "run">): Promis
 
 type Named = Pick<Settings, "site" | "images">;
 
+/**
+ * Uploads that are in a bucket are not on a volume: a switch would show no picture, and what is uploaded after it would be
+ * somewhere else. Pure.
+ */
+export function mediaDifference(
+  { site: from, media: old }: Pick<Settings, "site" | "media">,
+  { site, media }: Pick<Settings, "site" | "media">,
+): string[] {
+  const where = ({ kind }: Settings["media"]) => (kind === "volume" ? "on a volume" : "in a bucket");
+  if (old.kind === media.kind) return [];
+  return [
+    `media are ${where(old)} on ${from} and ${where(media)} on ${site}, and a switch moves none: docs/runbooks/media-volume.md, for both stacks`,
+  ];
+}
+
 /** What is not the same in two stacks that hand the server over, each with how to mend it. Pure. */
 export function differences({ site: from, images: old }: Named, { site, images }: Named): string[] {
   const differing = (["mastodon", "mastodon-streaming"] as const).filter((name) => !sameImage(old[name], images[name]));
