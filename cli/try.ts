@@ -297,7 +297,8 @@ class Trial {
       fs.writeFileSync(path.join(folder, authority), outputs.authority);
       say(`\nIts certificates are signed by an authority of its own, ${authority}: accept the browser's warning, or`);
       say("import that file, or");
-      say(`\n  curl --cacert ${authority} --resolve ${web}:443:${address} ${outputs.web}/about`);
+      // Answered with or without a page for people, which the tests' stand-in has not.
+      say(`\n  curl --cacert ${authority} --resolve ${web}:443:${address} ${outputs.web}/api/v2/instance`);
     }
     say("\nTo remove it all: ./try --destroy");
   }

@@ -102,11 +102,11 @@ describe("./try", () => {
     expect(password).toHaveLength(24);
     expect(said).toContain("  handle    @user@ramble.localhost\n");
     expect(said).toContain("  web       https://mastodon.ramble.localhost\n");
-    expect(said).toContain("  log in    user@ramble.moe\n");
+    expect(said).toContain("  log in    user@ramble.localhost\n");
     expect(said).toContain(`  password  ${password}\n`);
     expect(said).toContain("  192.0.2.7 ramble.localhost mastodon.ramble.localhost\n");
     expect(said).toContain(
-      "  curl --cacert .state/authority.pem --resolve mastodon.ramble.localhost:443:192.0.2.7 https://mastodon.ramble.localhost/about\n",
+      "  curl --cacert .state/authority.pem --resolve mastodon.ramble.localhost:443:192.0.2.7 https://mastodon.ramble.localhost/api/v2/instance\n",
     );
     expect(said).toMatch(/To remove it all: \.\/try --destroy\n$/);
 
