@@ -13,6 +13,7 @@ import * as z from "zod";
 import { bytesIn, folderLimit } from "./lib/blog-folder";
 import { identityFaults, identityFingerprint } from "./lib/identity";
 import { configInFile, qualify } from "./lib/stack-config";
+import { inTrial, trialOrigins } from "./lib/try/mends";
 import { images as publishedImages, charts as publishedCharts } from "./versions";
 import type { ChartName, ChartReference, ImageName } from "./versions";
 
@@ -527,7 +528,8 @@ export class SettingsError extends pulumi.RunError {
     readonly site: string,
     readonly faults: Fault[],
   ) {
-    super(formatFaults(site, faults));
+    const origins = trialOrigins();
+    super(formatFaults(site, origins === undefined ? faults : faults.map((fault) => inTrial(fault, origins))));
   }
 }
 

@@ -5,6 +5,7 @@
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { runToEnd } from "./child";
 import { keysInFile } from "./stack-config";
 import { UserError } from "./user-error";
 
@@ -84,21 +85,17 @@ export class PulumiCli {
     await this.run(["config", "rm", key, "--stack", stack]);
   }
 
-  /** Runs the CLI with its output going where ours goes. @throws UserError if it fails; it has said why. */
-  show(args: readonly string[]): Promise<void> {
+  /**
+   * Runs the CLI with its output going where ours goes.
+   *
+   * @throws UserError if it fails; it has said why
+   * @throws Interrupted if a signal came; the CLI has come to an end of its own
+   */
+  async show(args: readonly string[]): Promise<void> {
     const [command, ...first] = this.launch;
-    return new Promise((resolve, reject) => {
-      const child = spawn(command, [...first, ...args, "--non-interactive"], {
-        cwd: this.folder,
-        env: this.environment,
-        stdio: ["ignore", "inherit", "inherit"],
-      });
-      child.on("error", reject);
-      child.on("close", (code) => {
-        if (code === 0) resolve();
-        else reject(new UserError(`${called(args)} failed: see above`));
-      });
-    });
+    const options = { cwd: this.folder, env: this.environment };
+    const code = await runToEnd(command, [...first, ...args, "--non-interactive"], options);
+    if (code !== 0) throw new UserError(`${called(args)} failed: see above`);
   }
 
   /** Runs the CLI and gives its standard output. @throws UserError with the CLI's own words. */

@@ -27,6 +27,13 @@ export class StackConfigError extends Error {
   override name = "StackConfigError";
   /** How Pulumi knows an error that it prints without a stack trace; its SDK is not loaded for that alone. */
   readonly __pulumiRunError = true;
+  constructor(
+    message: string,
+    /** The key that it is about, `project:key`. */
+    readonly key?: string,
+  ) {
+    super(message);
+  }
 }
 
 /** Gives the text that stands for a secret. `name` is the key without its project, and the path inside an object. */
@@ -159,12 +166,14 @@ export function readStackConfig(
     if (declared?.secret && !isEncrypted(value)) {
       throw new StackConfigError(
         `${path.basename(file)}: ${key} stands in clear, and is a secret; mend: pulumi config set --secret '${key}' --stack ${stack}`,
+        key,
       );
     }
     const fits = types[declared?.type ?? ""];
     if (fits !== undefined && !fits.takes(value)) {
       throw new StackConfigError(
         `${path.basename(file)}: ${key} is ${shown(value)}, and Pulumi.yaml declares it as ${fits.name}; mend: write there ${fits.mend}`,
+        key,
       );
     }
     put(key, value);

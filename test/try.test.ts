@@ -1,19 +1,24 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
+import * as os from "node:os";
 import * as path from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { parse as parseYaml } from "yaml";
 import { tryCommand } from "../cli/try";
 import type { World } from "../cli/try";
+import { identityFaults } from "../lib/identity";
 import { Placeholders } from "../lib/plan/placeholders";
+import { onPath } from "../lib/pulumi-cli";
 import { Cluster, currentContext } from "../lib/try/cluster";
+import type { ExistingOperators } from "../lib/try/cluster";
 import { readOverrides, writeStackFile } from "../lib/try/configuration";
 import { parseSettings, requiredSecrets } from "../settings";
 import { readStackConfig } from "../lib/stack-config";
+import { UserError } from "../lib/user-error";
 import { run } from "./support/command";
 import { fakeCluster, kubeconfigFor, storageClass, traefik } from "./support/fake-cluster";
 import type { Lists } from "./support/fake-cluster";
-import { fakePulumi } from "./support/fake-pulumi";
+import { failing, fakePulumi, working } from "./support/fake-pulumi";
 import { copyProject, temporaryFolder } from "./support/folders";
 
 const outputs = {
@@ -39,7 +44,7 @@ function clone() {
   Reflect.deleteProperty(environment, "KUBECONFIG");
   Reflect.deleteProperty(environment, "PULUMI_CONFIG_PASSPHRASE");
   /** What it says, with its questions; `answer` is what the user says to them. */
-  const tryIt = async (args: string[], more: NodeJS.ProcessEnv = {}, answer = ""): Promise<string> => {
+  const tryIt = async (args: string[], more: NodeJS.ProcessEnv = {}, answer?: string): Promise<string> => {
     let said = "";
     const world: World = {
       folder,
@@ -62,6 +67,20 @@ const namespaceOf = (site: string | undefined, name = "homestead") => ({
   metadata: { name, labels: { app: "x", ...(site === undefined ? {} : { "homestead/site": site }) } },
 });
 
+/** What `--destroy` says first. */
+const removing =
+  "\nRemoving the server from trial, which takes some minutes: first what Pulumi has made, then the namespace homestead " +
+  "with the database and the other data, which Pulumi keeps.\n\n";
+
+/** A trial that runs. */
+async function begun(lists: Lists = {}) {
+  const made = clone();
+  const cluster = await fakeCluster(lists);
+  await made.tryIt(["--yes"], { KUBECONFIG: cluster.kubeconfig });
+  (lists.namespaces ??= []).push(namespaceOf("dev"));
+  return { ...made, ...cluster, lists };
+}
+
 /** A folder with programs that do what the given shell code says. */
 function programs(code: Record<string, string>): string {
   const folder = temporaryFolder();
@@ -69,6 +88,25 @@ function programs(code: Record<string, string>): string {
     fs.writeFileSync(path.join(folder, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   }
   return folder;
+}
+
+/** A machine with Docker and a k3d, whose cluster is the one of a kubeconfig; a file in its home says that it is there. */
+function k3dMachine(environment: NodeJS.ProcessEnv, kubeconfig: string) {
+  const file = path.join(temporaryFolder(), "k3d.log");
+  fs.writeFileSync(file, "");
+  const tools = programs({
+    docker: "exit 0",
+    k3d: `echo "$@" >> ${file}
+[ "$1 $2" != "$FAKE_K3D_FAILS" ] || exit 1
+case "$1 $2" in
+  "cluster get") [ -f "$HOME/k3d" ] ;;
+  "cluster create") touch "$HOME/k3d" ;;
+  "cluster delete") rm "$HOME/k3d" ;;
+  "kubeconfig merge") mkdir -p "$HOME/.kube" && cp ${kubeconfig} "$HOME/.kube/config" ;;
+esac`,
+  });
+  const machine = { PATH: [tools, environment.PATH].join(path.delimiter), HOME: environment.HOME ?? "" };
+  return { machine, log: () => fs.readFileSync(file, "utf8") };
 }
 
 describe("the script ./try", () => {
@@ -149,6 +187,46 @@ describe("./try", () => {
     expect(await tryIt([], { KUBECONFIG: kubeconfig }, "y")).toContain("Your server is running.");
   });
 
+  it("does nothing where nobody answers, and says how to do without", async () => {
+    const { tryIt } = clone();
+    const { kubeconfig } = await fakeCluster();
+    await expect(tryIt([], { KUBECONFIG: kubeconfig })).rejects.toThrow(
+      new UserError("nothing was done, since nobody answers here: --yes says it beforehand"),
+    );
+  });
+
+  it("asks nothing and makes nothing where an override is wrong", async () => {
+    const { tryIt, commands } = clone();
+    await expect(tryIt(["--set", "owner=a-b"])).rejects.toThrow(
+      "mend:    ./try --set owner=<value>, in place of --set owner=a-b",
+    );
+    expect(commands()).toEqual([]);
+  });
+
+  it("tells the program which values are the trial's own", async () => {
+    const { tryIt, environment } = clone();
+    const { kubeconfig } = await fakeCluster();
+    const log = path.join(temporaryFolder(), "environment");
+    const pulumi = onPath("pulumi", environment);
+    const PATH = [
+      programs({ pulumi: `[ "$1" != up ] || echo "$HOMESTEAD_TRIAL" > ${log}\nexec ${pulumi} "$@"` }),
+      environment.PATH,
+    ].join(path.delimiter);
+    await tryIt(["--yes", "--set", "locale=de"], { KUBECONFIG: kubeconfig, PATH });
+    expect(JSON.parse(fs.readFileSync(log, "utf8"))).toEqual({ locale: "--set locale=de" });
+  });
+
+  it("tells the address that the user gave, or one that a load balancer's name stands for", async () => {
+    const { tryIt } = clone();
+    const status = { loadBalancer: { ingress: [{ hostname: "localhost" }] } };
+    const named = await fakeCluster({ services: [{ ...traefik, status }] });
+    const on = { KUBECONFIG: named.kubeconfig };
+    expect(await tryIt(["--yes"], on)).toMatch(/^ {2}(127\.0\.0\.1|::1) ramble\.localhost/m);
+    expect(await tryIt(["--yes", "--set", "ingress.address=192.0.2.9"], on)).toContain(
+      " --resolve mastodon.ramble.localhost:443:192.0.2.9 ",
+    );
+  });
+
   it("says what is missing and shows the plan where there is no cluster, which is no fault", async () => {
     const { folder, tryIt, commands } = clone();
     expect(await tryIt(["--yes"])).toBe(
@@ -169,31 +247,73 @@ describe("./try", () => {
     );
   });
 
+  it("takes a CLI that is too old for the project for none", async () => {
+    const { tryIt } = clone();
+    const PATH = [programs({ pulumi: "echo v3.100.0" }), process.env.PATH].join(path.delimiter);
+    expect(await tryIt(["--yes"], { PATH })).toContain(
+      "  - a Pulumi CLI >=3.231.0, and this one is v3.100.0: https://www.pulumi.com/docs/install/\n",
+    );
+  });
+
   it("makes a k3d cluster where there is Docker and no cluster, and deletes it again", async () => {
     const { folder, tryIt, environment } = clone();
     const { kubeconfig } = await fakeCluster();
     fs.writeFileSync(kubeconfig, fs.readFileSync(kubeconfig, "utf8").replaceAll('"trial"', '"k3d-homestead"'));
-    const log = path.join(temporaryFolder(), "k3d.log");
-    const tools = programs({
-      docker: "exit 0",
-      k3d: `echo "$@" >> ${log}
-case "$1 $2" in
-  "cluster get") exit 1 ;;
-  "kubeconfig merge") mkdir -p "$HOME/.kube" && cp ${kubeconfig} "$HOME/.kube/config" ;;
-esac`,
-    });
-    const machine = { PATH: [tools, environment.PATH].join(path.delimiter) };
+    const { log, machine } = k3dMachine(environment, kubeconfig);
     const said = await tryIt([], machine, "y");
     expect(said).toMatch(/^No kubectl context answers\. Make a k3d cluster 'homestead' for it\? \[y\/N\] \n/);
     expect(said).toContain("Your server is running.");
     expect(said).toMatch(/^ {2}127\.0\.0\.1 \S+/m);
-    expect(fs.readFileSync(log, "utf8")).toContain(
-      "cluster create homestead --wait --port 80:80@loadbalancer --port 443:443@loadbalancer\n",
-    );
+    expect(log()).toContain("cluster create homestead --wait --port 80:80@loadbalancer --port 443:443@loadbalancer\n");
 
     expect(await tryIt(["--destroy", "--yes"], machine)).toBe("It is gone.\n");
-    expect(fs.readFileSync(log, "utf8")).toMatch(/cluster delete homestead\n$/);
+    expect(log()).toMatch(/cluster delete homestead\n$/);
     expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
+  });
+
+  it("takes back a k3d cluster that was ended half-made", async () => {
+    const { folder, tryIt, environment } = clone();
+    const { kubeconfig } = await fakeCluster();
+    fs.writeFileSync(kubeconfig, fs.readFileSync(kubeconfig, "utf8").replaceAll('"trial"', '"k3d-homestead"'));
+    const { log, machine } = k3dMachine(environment, kubeconfig);
+    const broken = { ...machine, FAKE_K3D_FAILS: "kubeconfig merge" };
+    await expect(tryIt(["--yes"], broken)).rejects.toThrow("kubectl config use-context k3d-homestead");
+    expect(await tryIt(["--destroy"], machine, "n")).toContain("Remove the k3d cluster 'homestead', for good?");
+    expect(await tryIt([], machine, "y")).toContain("Start and use the k3d cluster 'homestead' for it?");
+    expect(log().match(/^cluster (create|delete|start)/gm)).toEqual([
+      "cluster create",
+      "cluster delete",
+      "cluster create",
+    ]);
+
+    // Gone behind its back: the trial was on it.
+    expect(await tryIt(["--yes"], machine)).toContain("Your server is running.");
+    fs.rmSync(path.join(machine.HOME, ".kube"), { recursive: true });
+    fs.rmSync(path.join(machine.HOME, "k3d"));
+    await expect(tryIt(["--yes"], machine)).rejects.toThrow(
+      "the k3d cluster 'homestead' that the trial was on is gone: ./try --destroy, which forgets it, then ./try again",
+    );
+    expect(await tryIt(["--destroy", "--yes"], machine)).toBe("It is gone.\n");
+    expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
+  });
+
+  it("says which ports a k3d cluster needs, and keeps no mark of one that k3d could not make", async () => {
+    const { folder, tryIt, environment } = clone();
+    const { machine } = k3dMachine(environment, "/nowhere");
+    await expect(tryIt(["--yes"], { ...machine, FAKE_K3D_FAILS: "cluster create" })).rejects.toThrow(
+      "k3d cluster create homestead failed: see above; it takes ports 80 and 443 of this machine, which have to be free",
+    );
+    expect(fs.existsSync(path.join(folder, ".state", "k3d"))).toBe(false);
+  });
+
+  it("removes the server from a cluster of somebody's, though it has once made one of its own", async () => {
+    const { folder, tryIt, environment, kubeconfig, commands } = await begun();
+    const { log, machine } = k3dMachine(environment, kubeconfig);
+    fs.writeFileSync(path.join(folder, ".state", "k3d"), "homestead\n");
+    fs.writeFileSync(path.join(machine.HOME, "k3d"), "");
+    expect(await tryIt(["--destroy", "--yes"], machine)).toContain("Removing the server from 'trial'");
+    expect(commands().at(-1)).toMatch(/^destroy /);
+    expect(log()).toMatch(/cluster delete homestead\n$/);
   });
 
   it("passes secrets from a file on to the CLI's standard input, and into no file of its own", async () => {
@@ -208,15 +328,13 @@ esac`,
   });
 
   it("removes what was made, the namespace with its data too", async () => {
-    const { folder, tryIt, commands } = clone();
-    const { kubeconfig, changes } = await fakeCluster({ namespaces: [namespaceOf("dev")] });
-    await tryIt(["--yes"], { KUBECONFIG: kubeconfig });
+    const { folder, tryIt, commands, changes } = await begun();
     expect(await tryIt(["--destroy"], {}, "n")).toBe(
       "Remove the server on 'trial', its data and the namespace homestead, for good? [y/N] \nNothing was done.\n",
     );
     expect(changes).toEqual([]);
 
-    expect(await tryIt(["--destroy", "--yes"])).toBe("It is gone.\n");
+    expect(await tryIt(["--destroy", "--yes"])).toBe(`${removing}It is gone.\n`);
     expect(commands().some((command) => command.startsWith("destroy --yes --skip-preview --stack dev"))).toBe(true);
     expect(changes).toEqual(["DELETE /api/v1/namespaces/homestead"]);
     expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
@@ -231,6 +349,16 @@ esac`,
         "helm install traefik traefik --repo https://traefik.github.io/charts --namespace kube-system",
     );
     expect(commands()).toEqual(["version --non-interactive"]);
+  });
+
+  it("tells in a line what the API server refuses", async () => {
+    const { tryIt } = clone();
+    const { kubeconfig } = await fakeCluster({ forbidden: ["/apis/apps/v1/deployments"] });
+    await expect(tryIt(["--yes"], { KUBECONFIG: kubeconfig })).rejects.toThrow(
+      new UserError(
+        "the cluster's API server: no right to /apis/apps/v1/deployments; a trial needs the rights of cluster-admin; choose a context that has them (kubectl config use-context <context>)",
+      ),
+    );
   });
 
   it("is one command: it reads answers from the terminal, and tells a fault in one line", async () => {
@@ -251,12 +379,264 @@ esac`,
   });
 });
 
+describe("a second call", () => {
+  it("may not move the trial to another namespace, where its data would stay behind", async () => {
+    const { tryIt, kubeconfig, commands } = await begun();
+    await expect(tryIt(["--yes", "--set", "namespace=mine"], { KUBECONFIG: kubeconfig })).rejects.toThrow(
+      new UserError(
+        "the trial is in namespace 'homestead', and cannot move to 'mine': ./try --set namespace=homestead, or ./try --destroy first",
+      ),
+    );
+    expect(commands().filter((command) => command.startsWith("up "))).toHaveLength(1);
+  });
+
+  it("is told which context the trial is on, where the current one leads to another cluster", async () => {
+    const { tryIt, stackFile } = await begun();
+    const { kubeconfig } = await fakeCluster({ uid: "cluster-2" });
+    fs.writeFileSync(kubeconfig, fs.readFileSync(kubeconfig, "utf8").replaceAll('"trial"', '"work"'));
+    await expect(tryIt([], { KUBECONFIG: kubeconfig })).rejects.toThrow(
+      new UserError(
+        "the trial is on the cluster of context 'trial', and your current context 'work' leads to another: kubectl config use-context trial, then ./try again; or ./try --destroy, which removes it there; if that cluster is gone for good: rm -r .state",
+      ),
+    );
+    expect(stackFile().config).toMatchObject({ "homestead:cluster": { context: "trial" } });
+  });
+
+  it("breaks the lock of an update that was killed, and none of one that is at work", async () => {
+    const { folder, tryIt, kubeconfig } = await begun();
+    const locks = path.join(folder, ".state", ".pulumi", "locks", "organization", "homestead", "dev");
+    fs.mkdirSync(locks, { recursive: true });
+    const lock = (pid: number, hostname = os.hostname()) => {
+      const content = { pid, hostname, username: "me", timestamp: "2026-11-22T10:00:00Z" };
+      fs.writeFileSync(path.join(locks, "a.json"), JSON.stringify(content));
+      return tryIt(["--yes"], { KUBECONFIG: kubeconfig });
+    };
+    await expect(lock(process.pid)).rejects.toThrow(
+      new UserError(
+        `Pulumi is at work on this trial (process ${process.pid} of ${os.hostname()}, since 2026-11-22T10:00:00Z): wait for its end, then the same again; if that is no pulumi: rm .state/.pulumi/locks/organization/homestead/dev/a.json`,
+      ),
+    );
+    await expect(lock(1, "elsewhere")).rejects.toThrow("process 1 of elsewhere");
+    const { pid = 0 } = spawnSync("true");
+    expect(await lock(pid)).toContain("Your server is running.");
+    expect(fs.readdirSync(locks)).toEqual([]);
+  });
+
+  it("makes secrets that belong together anew where the first call was ended between them", async () => {
+    const { tryIt, stacks, environment, kubeconfig } = await begun();
+    const before = stacks().dev ?? {};
+    const folder = path.join(environment.FAKE_PULUMI_STATE ?? "", "dev");
+    for (const key of ["mediaSecretAccessKey", "vapidPublicKey"]) fs.rmSync(path.join(folder, `homestead:${key}`));
+    await tryIt(["--yes"], { KUBECONFIG: kubeconfig });
+    const { "homestead:databasePassword": password, ...after } = stacks().dev ?? {};
+    expect(password).toBe(before["homestead:databasePassword"]);
+    expect(after["homestead:vaultSecretAccessKey"]).toBe(after["homestead:mediaSecretAccessKey"]);
+    expect(after["homestead:vaultAccessKeyId"]).toBe(after["homestead:mediaAccessKeyId"]);
+    const [vapidPrivateKey, vapidPublicKey] = ["Private", "Public"].map((kind) => after[`homestead:vapid${kind}Key`]);
+    expect(identityFaults({ vapidPrivateKey, vapidPublicKey })).toEqual([]);
+    expect(vapidPublicKey).toBeDefined();
+  });
+
+  it("says how to go on where Pulumi fails", async () => {
+    const { tryIt, kubeconfig } = await begun();
+    const on = { KUBECONFIG: kubeconfig };
+    await expect(tryIt(["--yes"], { ...on, ...failing({ "up ": "no" }) })).rejects.toThrow(
+      "pulumi up --stack dev failed: see above; ./try again goes on from there, and ./try --destroy removes what there is",
+    );
+    await expect(tryIt(["--yes", "--destroy"], failing({ "destroy ": "no" }))).rejects.toThrow(
+      "pulumi destroy --stack dev failed: see above; ./try --destroy again goes on from there",
+    );
+  });
+});
+
+describe("a trial whose .state is lost", () => {
+  const lost =
+    "the cluster of context 'trial' has a trial in namespace 'homestead', and .state knows of none: put that .state back, or remove the server with its data: kubectl --context trial delete namespace homestead";
+  const labels = { "app.kubernetes.io/part-of": "homestead" };
+  const operators = [
+    { metadata: { name: "cert-manager", namespace: "cert-manager" }, spec: { selector: {}, template: {} } },
+    { metadata: { name: "cnpg-controller-manager", namespace: "cnpg-system" }, spec: { selector: {}, template: {} } },
+    { metadata: { name: "barman-cloud", namespace: "cnpg-system" }, spec: { selector: {}, template: {} } },
+  ];
+  const namespaces = () => ["cert-manager", "cnpg-system"].map((name) => ({ metadata: { name, labels } }));
+  const existing = { certManager: "existing", cloudNativePg: "existing", barmanPlugin: "existing" };
+
+  it("is told from a cluster without one, before anybody is asked and anything is written", async () => {
+    const { folder, tryIt, commands } = clone();
+    const { kubeconfig, changes } = await fakeCluster({ namespaces: [namespaceOf("dev")] });
+    const on = { KUBECONFIG: kubeconfig };
+    await expect(tryIt([], on)).rejects.toThrow(new UserError(`${lost}; then ./try again`));
+    await expect(tryIt(["--destroy"], on)).rejects.toThrow(
+      new UserError(`nothing to remove: .state has no trial, but ${lost}`),
+    );
+    expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
+    expect([changes, commands()]).toEqual([[], ["version --non-interactive"]]);
+  });
+
+  it("left operators, which the next one uses and leaves as they are", async () => {
+    const { tryIt, stackFile } = clone();
+    const { kubeconfig } = await fakeCluster({ deployments: operators, namespaces: namespaces() });
+    const on = { KUBECONFIG: kubeconfig };
+    for (let call = 1; call <= 2; call++) {
+      await tryIt(["--yes"], on);
+      expect(stackFile().config["homestead:operators"]).toEqual(existing);
+    }
+    expect(await tryIt(["--yes", "--destroy"], on)).toMatch(
+      /It is gone\.\n\nOperators stay that another trial or site had installed \(its \.state may be lost\)\. If nobody uses them:\n\n {2}helm --kube-context trial uninstall --namespace cnpg-system plugin-barman-cloud\n {2}helm --kube-context trial uninstall --namespace cnpg-system cloudnative-pg\n {2}helm --kube-context trial uninstall --namespace cert-manager cert-manager\n {2}kubectl --context trial delete namespace cnpg-system cert-manager\n$/,
+    );
+  });
+
+  it("is none whose .state is there: it keeps the operators that it has made", async () => {
+    const { tryIt, stackFile, kubeconfig, lists } = await begun();
+    lists.namespaces?.push(...namespaces());
+    lists.deployments = operators;
+    await tryIt(["--yes"], { KUBECONFIG: kubeconfig });
+    expect(stackFile().config).not.toHaveProperty("homestead:operators");
+  });
+});
+
+describe("a trial whose namespace somebody deleted", () => {
+  it("is made anew, after a look at the cluster", async () => {
+    const { tryIt, commands, kubeconfig, lists } = await begun();
+    const ups = () => commands().filter((command) => command.startsWith("up "));
+    await tryIt(["--yes"], { KUBECONFIG: kubeconfig });
+    lists.namespaces?.pop();
+    expect(await tryIt(["--yes"], { KUBECONFIG: kubeconfig })).toContain(
+      "\ntrial has no namespace homestead any more: it is made anew, without its data.\n",
+    );
+    const refreshed = ups().map((command) => command.includes("--refresh --run-program --stack dev"));
+    expect(refreshed).toEqual([false, false, true]);
+  });
+
+  it("goes, after a look at the cluster", async () => {
+    const { folder, tryIt, commands, lists, changes } = await begun();
+    lists.namespaces?.pop();
+    expect(await tryIt(["--destroy", "--yes"])).toBe(`${removing}It is gone.\n`);
+    expect(commands().at(-1)).toContain("destroy --yes --skip-preview --refresh --stack dev");
+    expect(changes).toEqual(["DELETE /api/v1/namespaces/homestead"]);
+    expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
+  });
+
+  it("is waited for while it ends", async () => {
+    const { tryIt, commands, kubeconfig, lists } = await begun({ lingers: 4 });
+    const [namespace] = lists.namespaces ?? [];
+    if (namespace) namespace.metadata.deletionTimestamp = "2026-11-22T10:00:00Z";
+    await expect(tryIt(["--yes"], { KUBECONFIG: kubeconfig })).rejects.toThrow(
+      "namespace 'homestead' of context 'trial' is being deleted: kubectl --context trial wait --for=delete namespace/homestead --timeout=10m, then ./try again",
+    );
+    expect(await tryIt(["--destroy", "--yes"])).toContain("namespace homestead is being deleted, 0 s\n");
+    expect(commands().at(-1)).toContain("destroy --yes --skip-preview --refresh --stack dev");
+    expect(lists.namespaces).toEqual([]);
+  });
+});
+
+describe("the end of a trial", () => {
+  const definitions = [
+    "ingressroutes.traefik.io",
+    "certificates.cert-manager.io",
+    "orders.acme.cert-manager.io",
+    "bundles.trust.cert-manager.io",
+    "clusters.postgresql.cnpg.io",
+    "objectstores.barmancloud.cnpg.io",
+  ];
+  const empty = () => ({ items: [] });
+  const kinds = (one: () => object = empty): Record<string, () => object> => ({
+    "/apis/cert-manager.io/v1/certificates": one,
+    "/apis/acme.cert-manager.io/v1/orders": empty,
+    "/apis/postgresql.cnpg.io/v1/clusters": empty,
+    "/apis/barmancloud.cnpg.io/v1/objectstores": empty,
+  });
+
+  it("says what is waited for, and which definitions stay and why", async () => {
+    const { tryIt, lists } = await begun({ lingers: 2, definitions, others: kinds() });
+    const conditions = [
+      {
+        type: "NamespaceContentRemaining",
+        status: "True",
+        message: "Some resources are remaining: pods. has 5 resource instances",
+      },
+      { type: "NamespaceDeletionContentFailure", status: "False", message: "All content successfully deleted" },
+    ];
+    for (const namespace of lists.namespaces ?? []) namespace.status = { phase: "Terminating", conditions };
+    expect(await tryIt(["--destroy", "--yes"])).toBe(
+      removing +
+        "namespace homestead is being deleted, 0 s: pods. has 5 resource instances\n" +
+        "It is gone.\n\n" +
+        "4 custom resource definitions of its operators stay: with a definition goes every object of its kind on the\n" +
+        "cluster, whoever made it. There is no such object now.\n" +
+        "If nobody else is to use them:\n\n" +
+        "  kubectl --context trial delete crd certificates.cert-manager.io orders.acme.cert-manager.io clusters.postgresql.cnpg.io objectstores.barmancloud.cnpg.io\n",
+    );
+  });
+
+  it("calls no definition free that somebody's object is of, or that does not answer", async () => {
+    const others = kinds(() => ({ items: [{}] }));
+    Reflect.deleteProperty(others, "/apis/acme.cert-manager.io/v1/orders");
+    const { tryIt } = await begun({ definitions, others });
+    const said = await tryIt(["--destroy", "--yes"]);
+    expect(said).toContain(
+      "There are still objects of these: certificates.cert-manager.io, orders.acme.cert-manager.io.\nIf nobody else is to use the others:\n\n  kubectl --context trial delete crd clusters.postgresql.cnpg.io objectstores.barmancloud.cnpg.io\n",
+    );
+  });
+
+  it("says nothing of the definitions of an operator that runs", async () => {
+    const spec = { selector: {}, template: {} };
+    const { tryIt, lists } = await begun({ definitions, others: kinds() });
+    lists.deployments = [{ metadata: { name: "cert-manager", namespace: "cert-manager" }, spec }];
+    expect(await tryIt(["--destroy", "--yes"])).toMatch(
+      /\n2 custom resource definitions .* delete crd clusters\.postgresql\.cnpg\.io objectstores\.barmancloud\.cnpg\.io\n$/s,
+    );
+  });
+
+  it("is the same command again where the namespace does not end", async () => {
+    const { kubeconfig, server } = await fakeCluster({ namespaces: [namespaceOf("dev")], lingers: 99 });
+    const cluster = new Cluster({ name: "trial", file: kubeconfig, server });
+    await expect(cluster.deleteNamespace("homestead", () => undefined, 0)).rejects.toThrow(
+      /^namespace homestead is still there after \d+ s: kubectl --context trial describe namespace homestead says why; \.\/try --destroy again goes on from there$/,
+    );
+  });
+});
+
+describe("a signal while Pulumi is at work", () => {
+  const goOn =
+    "Stopped before its end. ./try goes on from there, with the same options; ./try --destroy removes what there is.";
+  const goOnRemoving = "Stopped before its end. ./try --destroy goes on from there.";
+
+  /** `./try` at a terminal of its own, told to end while a Pulumi that needs two seconds for that is at work. */
+  async function ended(work: "up" | "destroy", whom: "the group" | "it alone", ...told: NodeJS.Signals[]) {
+    const { folder, environment, commands, kubeconfig } = await begun();
+    const env = { ...environment, KUBECONFIG: kubeconfig, ...working(work) };
+    const args = work === "up" ? ["--yes"] : ["--yes", "--destroy"];
+    const child = spawn(path.join(folder, "try"), args, { cwd: folder, env, detached: true });
+    const pid = child.pid ?? 0;
+    let [stdout, stderr] = ["", ""];
+    child.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
+    child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+    const exit = new Promise<number | null>((resolve) => child.on("exit", resolve));
+    await vi.waitUntil(() => commands().includes("at work"), { timeout: 60_000 });
+    for (const signal of told) process.kill(whom === "the group" ? -pid : pid, signal);
+    const code = await exit;
+    const stopped = stdout.endsWith("stopped\n");
+    return { code, stopped, stderr, told: commands().filter((line) => line.startsWith("told")) };
+  }
+
+  it.each<[string, "up" | "destroy", "the group" | "it alone", NodeJS.Signals[], object]>([
+    ["Ctrl-C", "up", "the group", ["SIGINT"], { code: 130, stderr: `${goOn}\n`, told: ["told SIGINT"] }],
+    ["kill", "up", "it alone", ["SIGTERM"], { code: 143, stderr: `${goOn}\n`, told: ["told SIGTERM"] }],
+    // To the process, and then to its group.
+    ["timeout", "up", "the group", ["SIGTERM", "SIGTERM"], { code: 143, told: ["told SIGTERM"] }],
+    ["a closed terminal", "up", "the group", ["SIGHUP"], { code: 129, told: ["told SIGTERM"] }],
+    ["Ctrl-C", "destroy", "the group", ["SIGINT"], { code: 130, stderr: `${goOnRemoving}\n`, told: ["told SIGINT"] }],
+  ])("%s lets %s come to an end, and says how to go on", async (_what, work, whom, signals, outcome) => {
+    expect(await ended(work, whom, ...signals)).toMatchObject({ stopped: true, ...outcome });
+  });
+});
+
 describe("a cluster that is not the trial's", () => {
   /** A trial that runs; `then` is the cluster that its context leads to afterwards. */
-  async function trialMovedTo(then: Lists, now: Lists = { namespaces: [namespaceOf("dev")] }) {
-    const made = clone();
-    const before = await fakeCluster(now);
-    await made.tryIt(["--yes"], { KUBECONFIG: before.kubeconfig });
+  async function trialMovedTo(then: Lists) {
+    const { kubeconfig, changes, ...made } = await begun();
+    const before = { kubeconfig, changes };
     const after = await fakeCluster(then);
     fs.copyFileSync(after.kubeconfig, before.kubeconfig);
     const untouched = () => {
@@ -317,8 +697,8 @@ describe("a cluster that is not the trial's", () => {
   });
 
   it("may be the one of a trial that never got as far as a namespace", async () => {
-    const { tryIt, commands } = await trialMovedTo({}, {});
-    expect(await tryIt(["--destroy", "--yes"])).toBe("It is gone.\n");
+    const { tryIt, commands } = await trialMovedTo({});
+    expect(await tryIt(["--destroy", "--yes"])).toBe(`${removing}It is gone.\n`);
     expect(commands().some((command) => command.startsWith("destroy"))).toBe(true);
   });
 
@@ -348,9 +728,9 @@ describe("a cluster that is not the trial's", () => {
 });
 
 describe("what ./try finds out about a cluster", () => {
-  const look = async (lists: Lists) => {
+  const look = async (lists: Lists, ...given: Parameters<Cluster["look"]>) => {
     const { kubeconfig, server } = await fakeCluster(lists);
-    return new Cluster({ name: "trial", file: kubeconfig, server }).look();
+    return new Cluster({ name: "trial", file: kubeconfig, server }).look(...given);
   };
 
   it("is Traefik's address, namespace and labels", async () => {
@@ -397,21 +777,36 @@ describe("what ./try finds out about a cluster", () => {
     );
   });
 
-  it("is the operators that are there, those of an earlier trial apart", async () => {
-    const deployments = ["cert-manager", "cnpg-controller-manager", "barman-cloud"].map((name) => ({
+  const ours = { "app.kubernetes.io/part-of": "homestead" };
+  const operatorsOf = (labels: Record<string, string>) => ({
+    deployments: ["cert-manager", "cnpg-controller-manager", "barman-cloud"].map((name) => ({
       metadata: { name, namespace: name === "cert-manager" ? name : "cnpg-system" },
       spec: { selector: {}, template: {} },
-    }));
-    const namespaces = (labels: Record<string, string>) =>
-      ["cert-manager", "cnpg-system"].map((name) => ({ metadata: { name, labels } }));
-    expect((await look({ deployments, namespaces: namespaces({}) })).operators).toEqual({
-      certManager: "existing",
-      cloudNativePg: "existing",
-      barmanPlugin: "existing",
-    });
-    expect(
-      (await look({ deployments, namespaces: namespaces({ "app.kubernetes.io/part-of": "homestead" }) })).operators,
-    ).toEqual({});
+    })),
+    namespaces: ["cert-manager", "cnpg-system"].map((name) => ({ metadata: { name, labels } })),
+  });
+
+  it("is the operators that are there and not this trial's", async () => {
+    const all = { certManager: "existing", cloudNativePg: "existing", barmanPlugin: "existing" };
+    const operators = async (labels: Record<string, string>, before?: ExistingOperators) =>
+      (await look(operatorsOf(labels), before)).operators;
+    expect(await operators({}, {})).toEqual(all);
+    expect(await operators(ours, {})).toEqual({});
+    // A trial that was lost left them, or another clone's has them.
+    expect(await operators(ours, undefined)).toEqual(all);
+    expect(await operators(ours, { certManager: "existing" })).toEqual({ certManager: "existing" });
+  });
+
+  it("is what a lost trial left half-made, which would be in the way", async () => {
+    const { namespaces } = operatorsOf(ours);
+    await expect(look({ namespaces })).rejects.toThrow(
+      "namespace 'cert-manager' of context 'trial' is what is left of a trial that .state does not know, without its operator: kubectl --context trial delete namespace cert-manager; then ./try again",
+    );
+    expect((await look({ namespaces }, {})).operators).toEqual({});
+  });
+
+  it("is not asked for the address that the user gives", async () => {
+    expect((await look({ services: [] }, {}, "192.0.2.9")).address).toBe("192.0.2.9");
   });
 });
 
@@ -422,7 +817,7 @@ describe("CloudNativePG and its plugin, which finds it only in the same namespac
   });
   const operatorsIn = async (...there: [string, string][]) => {
     const { kubeconfig, server } = await fakeCluster({ deployments: there.map(deployment) });
-    return (await new Cluster({ name: "trial", file: kubeconfig, server }).look()).operators;
+    return (await new Cluster({ name: "trial", file: kubeconfig, server }).look({})).operators;
   };
 
   it("may be in any namespace", async () => {
@@ -438,7 +833,7 @@ describe("CloudNativePG and its plugin, which finds it only in the same namespac
     const annotations = { "app.kubernetes.io/part-of": "homestead" };
     const own = { ...plugin, metadata: { ...plugin?.metadata, annotations } };
     const { kubeconfig, server } = await fakeCluster({ deployments: [{ ...operator }, own] });
-    expect((await new Cluster({ name: "trial", file: kubeconfig, server }).look()).operators).toEqual({
+    expect((await new Cluster({ name: "trial", file: kubeconfig, server }).look({})).operators).toEqual({
       cloudNativePg: "existing",
     });
   });
@@ -506,6 +901,13 @@ describe("overrides", () => {
         "homestead:network": { privateEgress: ["10.0.0.0/8"] },
       },
       secrets: {},
+      origins: {
+        "blog.kind": "--set blog.kind=image",
+        "blog.port": "--set blog.port=80",
+        archiveInterval: "--set archiveInterval=5",
+        "kubernetes:x": "--set kubernetes:x=y",
+        "network.privateEgress": "--set network.privateEgress=[10.0.0.0/8]",
+      },
     });
     expect(readOverrides(['dns={"kind":"manual"}']).values).toEqual({ "homestead:dns": { kind: "manual" } });
     expect(readOverrides(["dns.command=a=b c"]).values).toEqual({ "homestead:dns": { command: "a=b c" } });

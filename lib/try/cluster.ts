@@ -4,8 +4,9 @@ import * as os from "node:os";
 import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
 import { cnpgNamespace } from "../../components/operators";
+import type { OperatorName } from "../doctor/operators";
 import { kubeClient } from "../kube";
-import { isOursIn } from "../ours";
+import { isOurs, isOursIn } from "../ours";
 import { UserError } from "../user-error";
 
 /** A context of one kubeconfig file. */
@@ -27,8 +28,30 @@ export interface Found {
   ingress: { namespace: string; labels: Record<string, string> };
   /** The storage class to use where `local-path` is not there. */
   storageClass?: string;
-  /** Operators that are there and not ours. */
-  operators: Partial<Record<"certManager" | "cloudNativePg" | "barmanPlugin", "existing">>;
+  /** Operators that are there and not this trial's. */
+  operators: ExistingOperators;
+}
+
+/** Operators that a trial uses and did not install: the others are its own. */
+export type ExistingOperators = Partial<Record<OperatorName, "existing">>;
+
+/** A namespace, by the mark that each stack leaves on its own. */
+export interface FoundNamespace {
+  owner: "something else" | `site '${string}'`;
+  /** Whether somebody has deleted it, and it is on its way out. */
+  state: "there" | "ending";
+}
+
+/** What is still there when a trial has gone. */
+export interface Remains {
+  /** Custom resource definitions that its operators brought, without an object of their kind. */
+  unused: string[];
+  /** And with one. */
+  used: string[];
+  /** Operators that it used, and a project of ours had installed. */
+  operators: { release: string; namespace: string }[];
+  /** Namespaces that a project of ours has made. */
+  namespaces: string[];
 }
 
 /** The current context as kubectl sees it; undefined if there is none. */
@@ -80,16 +103,23 @@ export class Cluster {
     return (await this.core.readNamespace({ name: "kube-system" })).metadata?.uid ?? "";
   }
 
-  /** To whom a namespace belongs, by the mark that each stack leaves on its own: nobody, if it is not there. */
-  async ownerOf(name: string): Promise<"nobody" | "something else" | `site '${string}'`> {
-    const namespace = await this.core.readNamespace({ name }).catch(unlessMissing);
-    if (namespace === undefined) return "nobody";
-    const site = namespace.metadata?.labels?.["homestead/site"];
-    return site === undefined ? "something else" : `site '${site}'`;
+  /** undefined if it is not there. */
+  async namespace(name: string): Promise<FoundNamespace | undefined> {
+    const { metadata } = (await this.core.readNamespace({ name }).catch(unlessMissing)) ?? {};
+    if (metadata === undefined) return undefined;
+    const site = metadata.labels?.["homestead/site"];
+    return {
+      owner: site === undefined ? "something else" : `site '${site}'`,
+      state: metadata.deletionTimestamp === undefined ? "there" : "ending",
+    };
   }
 
-  /** @throws UserError if the cluster lacks what the project does not bring itself: Traefik and a storage class. */
-  async look(): Promise<Found> {
+  /**
+   * @param before The operators that the trial in `.state` uses and did not install; undefined if there is no trial.
+   * @param address Where the cluster answers, if the user says it.
+   * @throws UserError if the cluster lacks what the project does not bring itself: Traefik and a storage class.
+   */
+  async look(before?: ExistingOperators, address?: string): Promise<Found> {
     const definitions = await this.config.makeApiClient(k8s.ApiextensionsV1Api).listCustomResourceDefinition();
     if (!definitions.items.some(({ metadata }) => metadata?.name === "ingressroutes.traefik.io")) {
       throw new UserError(
@@ -106,26 +136,95 @@ export class Cluster {
     const { name: storageClass } = await this.storageClass();
     return {
       uid: await this.uid(),
-      address: addressOf(traefik) ?? (await this.nodeAddress()),
+      address: address ?? addressOf(traefik) ?? (await this.nodeAddress()),
       ingress: {
         namespace: traefik?.metadata?.namespace ?? "kube-system",
         labels: traefik?.spec?.selector ?? { "app.kubernetes.io/name": "traefik" },
       },
       ...(storageClass === "local-path" ? {} : { storageClass }),
-      operators: await this.operators(),
+      operators: await this.operators(before),
     };
   }
 
-  /** Deletes a namespace that `dev` made, and waits until it is gone. @throws UserError if it takes too long */
-  async deleteNamespace(name: string, limitMs = 300_000): Promise<void> {
-    const until = Date.now() + limitMs;
+  /**
+   * Deletes a namespace that `dev` made, and waits until it is gone.
+   *
+   * @param say Told what is waited for.
+   * @throws UserError if it takes too long
+   */
+  async deleteNamespace(name: string, say: (line: string) => void, limitMs = 600_000): Promise<void> {
+    const begun = Date.now();
+    const seconds = () => Math.round((Date.now() - begun) / 1000);
     await this.core.deleteNamespace({ name }).catch(unlessMissing);
+    let toldAt = -Infinity;
     for (;;) {
       const left = await this.core.readNamespace({ name }).catch(unlessMissing);
       if (left === undefined) return;
-      if (Date.now() > until)
-        throw new UserError(`namespace ${name} is still there: kubectl describe namespace ${name} says why`);
+      if (Date.now() - begun > limitMs) {
+        const look = `kubectl --context ${this.config.getCurrentContext()} describe namespace ${name}`;
+        throw new UserError(
+          `namespace ${name} is still there after ${seconds()} s: ${look} says why; ./try --destroy again goes on from there`,
+        );
+      }
+      if (Date.now() - toldAt >= progressMs) {
+        toldAt = Date.now();
+        const remaining = (left.status?.conditions ?? []).filter(
+          ({ type, status }) => /^Namespace(Content|Finalizers)Remaining$/.test(type) && status === "True",
+        );
+        const what = remaining
+          .map(({ message = "" }) => message.replace(/^Some resources are remaining: /, ""))
+          .join("; ");
+        say(`namespace ${name} is being deleted, ${seconds()} s${what === "" ? "" : `: ${what}`}`);
+      }
       await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
+
+  /** What a trial that is gone has left. @param existing The operators that it had not installed. */
+  async remains(existing: ExistingOperators): Promise<Remains> {
+    const namespaces = (await this.core.listNamespace()).items;
+    const ours = isOursIn(namespaces);
+    const { items } = await this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces();
+    const running = (name: OperatorName) =>
+      items.filter(({ metadata }) => deployments[name].test(metadata?.name ?? ""));
+
+    const names = Object.keys(deployments) as OperatorName[];
+    const installed = names.filter((name) => existing[name] === undefined && running(name).length === 0);
+    const groups = installed.flatMap((name) => groupsOf[name]);
+    const all = await this.config.makeApiClient(k8s.ApiextensionsV1Api).listCustomResourceDefinition();
+    const left = all.items.filter(({ spec }) => groups.includes(spec.group));
+    const used = await Promise.all(left.map((definition) => this.hasObjects(definition)));
+    const called = (wanted: boolean) =>
+      left.filter((_, i) => used[i] === wanted).map(({ metadata }) => metadata?.name ?? "");
+
+    // The last to be installed goes first.
+    const others = names.filter((name) => existing[name] !== undefined).reverse();
+    return {
+      unused: called(false),
+      used: called(true),
+      operators: others.flatMap((name) =>
+        running(name)
+          .filter(ours)
+          .map(({ metadata }) => ({ release: releases[name], namespace: metadata?.namespace ?? "" })),
+      ),
+      namespaces: namespaces.filter(isOurs).map(({ metadata }) => metadata?.name ?? ""),
+    };
+  }
+
+  /** Whether anything of a kind is there; what cannot be told counts as there. */
+  private async hasObjects({ spec }: k8s.V1CustomResourceDefinition): Promise<boolean> {
+    const version = spec.versions.find(({ served }) => served)?.name ?? "";
+    const custom = this.config.makeApiClient(k8s.CustomObjectsApi);
+    try {
+      const list = (await custom.listCustomObjectForAllNamespaces({
+        group: spec.group,
+        version,
+        resourcePlural: spec.names.plural,
+        limit: 1,
+      })) as { items: unknown[] };
+      return list.items.length > 0;
+    } catch {
+      return true;
     }
   }
 
@@ -154,17 +253,23 @@ export class Cluster {
   }
 
   /**
-   * Operators that run here and were not installed by an earlier `./try`.
-   * @throws UserError if CloudNativePG's plugin would not be beside it, where alone it is found
+   * Operators that run here and are not this trial's. One that a project of ours installed is this trial's only if there is
+   * a trial that does not call it existing: another clone has made it, or a trial whose `.state` is lost.
+   *
+   * @throws UserError if CloudNativePG's plugin would not be beside it, where alone it is found, or a namespace to install
+   *   into is there
    */
-  private async operators(): Promise<Found["operators"]> {
-    const ours = isOursIn((await this.core.listNamespace()).items);
+  private async operators(before: ExistingOperators | undefined): Promise<ExistingOperators> {
+    const namespaces = (await this.core.listNamespace()).items;
+    const ours = isOursIn(namespaces);
     const { items } = await this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces();
-    const deployments = items.filter((one) => !ours(one));
-    const namespaceOf = (pattern: RegExp) =>
-      deployments.find(({ metadata }) => pattern.test(metadata?.name ?? ""))?.metadata?.namespace;
-    const operator = namespaceOf(/^cnpg-controller-manager$|cloudnative-pg$/);
-    const plugin = namespaceOf(/^(plugin-)?barman-cloud/);
+    const namespaceOf = (name: OperatorName) => {
+      const all = items.filter(({ metadata }) => deployments[name].test(metadata?.name ?? ""));
+      return all.find((one) => before === undefined || before[name] === "existing" || !ours(one))?.metadata?.namespace;
+    };
+    const [certManager, operator, plugin] = (["certManager", "cloudNativePg", "barmanPlugin"] as const).map(
+      namespaceOf,
+    );
     if ((operator ?? cnpgNamespace) !== (plugin ?? cnpgNamespace)) {
       const place = (found: string | undefined) => `${found ? "is" : "would be"} in '${found ?? cnpgNamespace}'`;
       throw new UserError(
@@ -173,13 +278,49 @@ export class Cluster {
           "(https://cloudnative-pg.io/plugin-barman-cloud/docs/installation), then ./try again",
       );
     }
+    const left = (namespace: string) => namespaces.some((one) => isOurs(one) && one.metadata?.name === namespace);
+    for (const [namespace, found] of [
+      ["cert-manager", certManager],
+      [cnpgNamespace, operator],
+    ] as const) {
+      if (before !== undefined || found !== undefined || !left(namespace)) continue;
+      const context = this.config.getCurrentContext();
+      throw new UserError(
+        `namespace '${namespace}' of context '${context}' is what is left of a trial that .state does not know, without ` +
+          `its operator: kubectl --context ${context} delete namespace ${namespace}; then ./try again`,
+      );
+    }
     return {
-      ...(namespaceOf(/^cert-manager$/) === undefined ? {} : { certManager: "existing" }),
+      ...(certManager === undefined ? {} : { certManager: "existing" }),
       ...(operator === undefined ? {} : { cloudNativePg: "existing" }),
       ...(plugin === undefined ? {} : { barmanPlugin: "existing" }),
     };
   }
 }
+
+/** What the operators' Deployments are called. */
+const deployments: Record<OperatorName, RegExp> = {
+  certManager: /^cert-manager$/,
+  cloudNativePg: /^cnpg-controller-manager$|cloudnative-pg$/,
+  barmanPlugin: /^(plugin-)?barman-cloud/,
+};
+
+/** The groups of the definitions that each brings. */
+const groupsOf: Record<OperatorName, readonly string[]> = {
+  certManager: ["cert-manager.io", "acme.cert-manager.io"],
+  cloudNativePg: ["postgresql.cnpg.io"],
+  barmanPlugin: ["barmancloud.cnpg.io"],
+};
+
+/** What our releases of them are called (components/operators.ts). */
+const releases: Record<OperatorName, string> = {
+  certManager: "cert-manager",
+  cloudNativePg: "cloudnative-pg",
+  barmanPlugin: "plugin-barman-cloud",
+};
+
+/** How often it is told what is waited for. */
+const progressMs = 15_000;
 
 const addressOf = (service: k8s.V1Service | undefined): string | undefined => {
   const [first] = service?.status?.loadBalancer?.ingress ?? [];

@@ -3,10 +3,16 @@
  * user wants otherwise. It is written beside the trial's state, so that the committed file stays as it is.
  */
 import * as fs from "node:fs";
+import * as os from "node:os";
+import * as path from "node:path";
 import { parse as parseYaml, stringify } from "yaml";
-import { optionalSecrets, requiredSecrets } from "../../settings";
+import { SettingsError, formatFaults, optionalSecrets, parseSettings, requiredSecrets } from "../../settings";
+import { Placeholders } from "../plan/placeholders";
+import { StackConfigError, readStackConfig } from "../stack-config";
 import { UserError } from "../user-error";
 import type { Context, Found } from "./cluster";
+import { inTrial, originOf } from "./mends";
+import type { Origins } from "./mends";
 
 type Values = Record<string, unknown>;
 
@@ -23,6 +29,8 @@ const secretKeys: readonly string[] = [...requiredSecrets, ...optionalSecrets];
 export interface Overrides {
   values: Values;
   secrets: Record<string, string>;
+  /** Where each of them comes from. */
+  origins: Origins;
 }
 
 /**
@@ -34,6 +42,9 @@ export interface Overrides {
  */
 export function readOverrides(sets: readonly string[], file?: string): Overrides {
   const values = file === undefined ? {} : valuesIn(file);
+  const origins: Origins = Object.fromEntries(
+    Object.keys(values).map((key) => [unqualified(key), `${unqualified(key)} in ${file} (--config)`]),
+  );
   for (const entry of sets) {
     const [, key, text] = /^([^=\s]+)=(.*)$/s.exec(entry) ?? [];
     if (key === undefined || text === undefined)
@@ -45,6 +56,7 @@ export function readOverrides(sets: readonly string[], file?: string): Overrides
         `--set ${first}: a secret, which others can read on a command line; put it into a file: --config <file>`,
       );
     }
+    origins[unqualified(full)] = `--set ${entry.length > 80 ? `${entry.slice(0, 77)}...` : entry}`;
     // Text stays text at the top, where Pulumi makes everything text; inside an object it has to have a type.
     setAt(values, [first, ...rest], rest.length === 0 && !/^[[{]/.test(text) ? text : scalar(text));
   }
@@ -56,11 +68,19 @@ export function readOverrides(sets: readonly string[], file?: string): Overrides
     secrets[key] = value;
     Reflect.deleteProperty(values, `homestead:${key}`);
   }
-  return { values, secrets };
+  if (values["homestead:cluster"] !== undefined) {
+    const says = originOf("cluster", origins) ?? "cluster";
+    throw new UserError(
+      `${says}: a trial is on the cluster of the current context; leave that out, and: kubectl config use-context <context>`,
+    );
+  }
+  return { values, secrets, origins };
 }
 
 /** `blog.kind` -> `homestead:blog.kind`; a key with a namespace stays as it is. */
 const qualify = (key: string) => (/^[a-z]+:/.test(key) ? key : `homestead:${key}`);
+
+const unqualified = (key: string) => key.replace(/^homestead:/, "");
 
 const scalar = (text: string): unknown => {
   try {
@@ -120,6 +140,55 @@ export function writeStackFile(target: string, committed: string, layers: readon
     ...(before.encryptionsalt === undefined ? {} : { encryptionsalt: before.encryptionsalt }),
   };
   fs.writeFileSync(target, stringify(content), { mode: 0o600 });
+}
+
+/**
+ * The committed stack file with the overrides over it, for as long as it is used: what a trial would be, whatever its
+ * cluster is like. Secrets stand in it by their names only.
+ */
+export async function withStackFile<T>(
+  folder: string,
+  stack: string,
+  { values, secrets }: Overrides,
+  use: (file: string) => T | Promise<T>,
+): Promise<T> {
+  const scratch = fs.mkdtempSync(path.join(os.tmpdir(), "homestead-try-"));
+  try {
+    const file = path.join(scratch, `Pulumi.${stack}.yaml`);
+    const given = Object.keys(secrets).map((key) => [`homestead:${key}`, { secure: "given" }] as const);
+    writeStackFile(file, path.join(folder, `Pulumi.${stack}.yaml`), [values, Object.fromEntries(given)]);
+    return await use(file);
+  } finally {
+    fs.rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/**
+ * What the program would refuse when the cluster is chosen and the secrets are made.
+ *
+ * @throws UserError with every fault, and how to mend it with `./try`
+ */
+export async function checkOverrides(folder: string, stack: string, overrides: Overrides): Promise<void> {
+  const { origins } = overrides;
+  await withStackFile(folder, stack, overrides, (configFile) => {
+    try {
+      const placeholders = new Placeholders();
+      // The embedded object store's keys are the same for both buckets.
+      const secret = (key: string) => placeholders.of(key.replace(/^media(?=AccessKeyId|SecretAccessKey)/, "vault"));
+      const { config } = readStackConfig(folder, stack, secret, { configFile });
+      parseSettings({ stack, config, folder });
+    } catch (error) {
+      if (error instanceof SettingsError) {
+        const faults = error.faults.map((fault) => inTrial(fault, origins));
+        throw new UserError(formatFaults(stack, faults));
+      }
+      if (!(error instanceof StackConfigError)) throw error;
+      const origin = error.key === undefined ? undefined : originOf(error.key, origins);
+      throw new UserError(
+        error.message.replace(`${path.basename(configFile)}:`, (all) => (origin ? `${origin}:` : all)),
+      );
+    }
+  });
 }
 
 /** Deep for objects. A union's other kind (`blog: {kind: image, …}` over a folder) replaces the object. */

@@ -6,18 +6,27 @@ import * as path from "node:path";
 import { onTestFinished } from "vitest";
 import { temporaryFolder } from "./folders";
 
+interface FakeNamespace {
+  metadata: { name: string; uid?: string; labels?: Record<string, string>; deletionTimestamp?: string };
+  status?: object;
+}
+
 /** What a cluster has; the defaults are those of k3s. */
 export interface Lists {
   services?: object[];
   nodes?: object[];
   storageClasses?: object[];
-  /** Beside kube-system. */
-  namespaces?: { metadata: { name: string; uid?: string; labels?: Record<string, string> } }[];
+  /** Beside kube-system. Looked at with each request, as all lists are: what a test puts in later is there from then on. */
+  namespaces?: FakeNamespace[];
+  /** How often a namespace that is deleted is seen before it is gone. */
+  lingers?: number;
   /** UID of kube-system, by which a cluster is told from another one. */
   uid?: string;
   deployments?: object[];
   /** Names of custom resource definitions. */
   definitions?: string[];
+  /** Paths that one has no right to. */
+  forbidden?: string[];
   /** Whatever else is asked for, by its path. */
   others?: Record<string, () => object>;
 }
@@ -46,12 +55,19 @@ export const storageClass = (name: string, isDefault: "default" | "other" = "oth
 export async function fakeCluster(lists: Lists = {}): Promise<FakeCluster> {
   const changes: string[] = [];
   const { uid = "cluster-1" } = lists;
-  const namespaces = [{ metadata: { name: "kube-system", uid } }, ...(lists.namespaces ?? [])];
+  const own = (lists.namespaces ??= []);
+  const namespaces = (): FakeNamespace[] => [{ metadata: { name: "kube-system", uid } }, ...own];
+  const gone = (name: string) =>
+    own.splice(
+      own.findIndex(({ metadata }) => metadata.name === name),
+      1,
+    );
+  let seen = 0;
   const answers = (): Record<string, unknown> => ({
     "/version": { major: "1", minor: "34", gitVersion: "v1.34.4" },
     "/api/v1/services": { items: lists.services ?? [traefik] },
     "/api/v1/nodes": { items: lists.nodes ?? [] },
-    "/api/v1/namespaces": { items: namespaces },
+    "/api/v1/namespaces": { items: namespaces() },
     "/api/v1/configmaps": { items: [] },
     "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices": { items: [] },
     "/apis/apps/v1/deployments": { items: lists.deployments ?? [] },
@@ -61,17 +77,33 @@ export async function fakeCluster(lists: Lists = {}): Promise<FakeCluster> {
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": {
       items: (lists.definitions ?? ["ingressroutes.traefik.io"]).map((name) => ({
         metadata: { name },
-        spec: { group: "x", names: { kind: "X", plural: "x" }, scope: "Namespaced", versions: [] },
+        spec: {
+          group: name.replace(/^[^.]*\./, ""),
+          names: { kind: "X", plural: name.split(".")[0] },
+          scope: "Namespaced",
+          versions: [{ name: "v1", served: true, storage: true }],
+        },
       })),
     },
-    ...Object.fromEntries(namespaces.map((namespace) => [`/api/v1/namespaces/${namespace.metadata.name}`, namespace])),
+    ...Object.fromEntries(
+      namespaces().map((namespace) => [`/api/v1/namespaces/${namespace.metadata.name}`, namespace]),
+    ),
   });
   const server = http.createServer((request, response) => {
     const { pathname } = new URL(request.url ?? "/", "http://cluster");
     if (request.method !== "GET") {
       changes.push(`${request.method} ${pathname}`);
-      const gone = namespaces.findIndex(({ metadata }) => pathname.endsWith(`/namespaces/${metadata.name}`));
-      if (gone >= 0) namespaces.splice(gone, 1);
+      const deleted = own.find(({ metadata }) => pathname.endsWith(`/namespaces/${metadata.name}`));
+      if (deleted) deleted.metadata.deletionTimestamp = "2026-11-22T10:00:00Z";
+    }
+    for (const { metadata } of own.filter((one) => one.metadata.deletionTimestamp !== undefined)) {
+      if (request.method === "GET" && pathname === `/api/v1/namespaces/${metadata.name}`) seen++;
+      if (seen > (lists.lingers ?? 0)) gone(metadata.name);
+    }
+    if (lists.forbidden?.includes(pathname)) {
+      response.writeHead(403, { "content-type": "application/json" });
+      response.end(JSON.stringify({ kind: "Status", code: 403, message: `no right to ${pathname}` }));
+      return;
     }
     const answer = request.method === "GET" ? (lists.others?.[pathname]?.() ?? answers()[pathname]) : {};
     response.writeHead(answer === undefined ? 404 : 200, { "content-type": "application/json" });

@@ -1,6 +1,6 @@
 /**
- * A Pulumi CLI that keeps stacks and their configuration in a JSON file: enough of its command line, exit codes and
- * words for the commands that drive it.
+ * A Pulumi CLI that keeps stacks in folders and their configuration in files: enough of its command line, exit codes and
+ * words for the commands that drive it. A shell script, since a Node.js would take longer to start than most commands.
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
@@ -11,64 +11,117 @@ export interface FakePulumi {
   environment: NodeJS.ProcessEnv;
   /** Stack -> key -> value, all of them secrets. */
   stacks: () => Record<string, Record<string, string>>;
-  /** Every command line that was run, each as one text. */
+  /** Every command line that was run, each as one text; a line `told SIGINT` for a signal. */
   commands: () => string[];
 }
 
 /** Commands that fail: the beginning of a command line -> what is said on standard error. */
 export type Failures = Record<string, string>;
 
+/** For {@link FakePulumi.environment}. */
+export const failing = (failures: Failures): NodeJS.ProcessEnv => ({
+  FAKE_PULUMI_FAILURES: Object.entries(failures)
+    .map((entry) => entry.join("\t"))
+    .join("\n"),
+});
+
+/** For {@link FakePulumi.environment}: a command that works until it is told to stop, and needs two seconds for that. */
+export const working = (command: string): NodeJS.ProcessEnv => ({ FAKE_PULUMI_WORKS: command });
+
 const script = `
+root=$FAKE_PULUMI_STATE
+say() { printf '%s\\n' "$1"; }
+say "$*" >> "$root.log"
+fail() { say "error: $1" >&2; exit 255; }
+while IFS="	" read -r start says; do
+  if [ -n "$start" ]; then case "$*" in "$start"*) fail "$says" ;; esac; fi
+done <<END
+$FAKE_PULUMI_FAILURES
+END
+stack= key= value= last=
+for arg; do
+  case "$last" in --stack) stack=$arg ;; homestead:*|kubernetes:*) [ -n "$value" ] || value=$arg ;; esac
+  case "$arg" in homestead:*|kubernetes:*) [ -n "$key" ] || key=$arg ;; esac
+  last=$arg
+done
+known() { [ -d "$root/$stack" ] || fail "no stack named '$stack' found"; }
+case "$1 $2" in
+  "version "*) say v3.260.0 ;;
+  "whoami "*) say '{"user":"me","url":"'"\${FAKE_PULUMI_URL-$PULUMI_BACKEND_URL}"'"}' ;;
+  "stack ls")
+    list=
+    for folder in "$root"/*/; do
+      name=\${folder%/}
+      [ ! -d "$folder" ] || list="$list\${list:+,}{\\"name\\":\\"\${name##*/}\\"}"
+    done
+    say "[$list]" ;;
+  "stack init") mkdir -p "$root/$3" ;;
+  "stack output") say "$FAKE_PULUMI_OUTPUTS" ;;
+  "config set")
+    known
+    case "$value" in ""|--*) cat > "$root/$stack/$key" ;; *) printf %s "$value" > "$root/$stack/$key" ;; esac ;;
+  "config rm") known; rm -f "$root/$stack/$key" ;;
+  "config "*)
+    known
+    case "$*" in *--show-secrets*)
+      [ "$PULUMI_CONFIG_PASSPHRASE" = right ] || [ -f "$PULUMI_CONFIG_PASSPHRASE_FILE" ] || fail "incorrect passphrase"
+    esac
+    exec "$FAKE_PULUMI_NODE" "\${0%/*}/config.cjs" "$root/$stack" "$@" ;;
+  "$FAKE_PULUMI_WORKS "*) exec "$FAKE_PULUMI_NODE" "\${0%/*}/work.cjs" "$root.log" ;;
+  "up "*|"destroy "*) ;;
+  *) fail "unknown command $*" ;;
+esac
+`;
+
+const configScript = `
 const fs = require("node:fs");
-const file = process.env.FAKE_PULUMI_STATE;
-const state = JSON.parse(fs.readFileSync(file, "utf8"));
-const args = process.argv.slice(2);
-fs.appendFileSync(file + ".log", args.join(" ") + "\\n");
-const fail = (message) => { process.stderr.write("error: " + message + "\\n"); process.exit(255); };
-for (const [start, message] of Object.entries(JSON.parse(process.env.FAKE_PULUMI_FAILURES)))
-  if (args.join(" ").startsWith(start)) fail(message);
-const option = (name) => { const i = args.indexOf(name); return i < 0 ? undefined : args[i + 1]; };
-const stack = option("--stack");
-const save = () => fs.writeFileSync(file, JSON.stringify(state));
-const config = () => state[stack] ?? fail("no stack named '" + stack + "' found");
-const [one, two, three, four] = args;
-if (one === "version") console.log("v3.260.0");
-else if (one === "whoami") console.log(JSON.stringify({ user: "me", url: process.env.FAKE_PULUMI_URL ?? process.env.PULUMI_BACKEND_URL }));
-else if (one === "stack" && two === "ls") console.log(JSON.stringify(Object.keys(state).map((name) => ({ name }))));
-else if (one === "stack" && two === "init") { state[three] ??= {}; save(); }
-else if (one === "stack" && two === "output") console.log(process.env.FAKE_PULUMI_OUTPUTS ?? "{}");
-else if (one === "config" && two === "set") {
-  const key = args.slice(2).find((arg) => arg.startsWith("homestead:") || arg.startsWith("kubernetes:"));
-  const given = args[args.indexOf(key) + 1];
-  config()[key] = given === undefined || given.startsWith("--") ? fs.readFileSync(0, "utf8") : given;
-  save();
-} else if (one === "config" && two === "rm") { delete config()[three]; save(); }
-else if (one === "config") {
-  const clear = args.includes("--show-secrets");
-  const file = process.env.PULUMI_CONFIG_PASSPHRASE_FILE;
-  if (clear && process.env.PULUMI_CONFIG_PASSPHRASE !== "right" && !(file && fs.existsSync(file))) fail("incorrect passphrase");
-  console.log(JSON.stringify(Object.fromEntries(Object.entries(config()).map(([key, value]) => [key, clear ? { value, secret: true } : { secret: true }]))));
-} else if (one === "up" || one === "destroy") process.exit(0);
-else fail("unknown command " + args.join(" "));
+const [folder, ...args] = process.argv.slice(2);
+const clear = args.includes("--show-secrets");
+const entry = (key) => [key, { ...(clear ? { value: fs.readFileSync(folder + "/" + key, "utf8") } : {}), secret: true }];
+console.log(JSON.stringify(Object.fromEntries(fs.readdirSync(folder).map(entry))));
+`;
+
+const workScript = `
+const fs = require("node:fs");
+const tell = (line) => fs.appendFileSync(process.argv[2], line + "\\n");
+const stop = (signal) => {
+  tell("told " + signal);
+  setTimeout(() => { console.log("stopped"); process.exit(1); }, 2000);
+};
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, stop);
+// Should nobody tell it.
+setTimeout(() => process.exit(0), 60_000);
+tell("at work");
 `;
 
 /** Makes one for the running test. */
 export function fakePulumi(stacks: Record<string, Record<string, string>> = {}, failures: Failures = {}): FakePulumi {
   const folder = temporaryFolder();
-  const state = path.join(folder, "state.json");
-  fs.writeFileSync(state, JSON.stringify(stacks));
+  const state = path.join(folder, "stacks");
+  fs.mkdirSync(state);
+  for (const [stack, entries] of Object.entries(stacks)) {
+    fs.mkdirSync(path.join(state, stack));
+    for (const [key, value] of Object.entries(entries)) fs.writeFileSync(path.join(state, stack, key), value);
+  }
   fs.writeFileSync(`${state}.log`, "");
-  const program = path.join(folder, "pulumi");
-  fs.writeFileSync(program, `#!${process.execPath}\n${script}`, { mode: 0o755 });
+  fs.writeFileSync(path.join(folder, "pulumi"), `#!/bin/sh\n${script}`, { mode: 0o755 });
+  fs.writeFileSync(path.join(folder, "config.cjs"), configScript);
+  fs.writeFileSync(path.join(folder, "work.cjs"), workScript);
+  const read = (stack: string) => {
+    const keys = fs.readdirSync(path.join(state, stack));
+    return Object.fromEntries(keys.map((key) => [key, fs.readFileSync(path.join(state, stack, key), "utf8")]));
+  };
   return {
     environment: {
       ...process.env,
       PATH: [folder, process.env.PATH].join(path.delimiter),
       PULUMI_CONFIG_PASSPHRASE: "right",
       FAKE_PULUMI_STATE: state,
-      FAKE_PULUMI_FAILURES: JSON.stringify(failures),
+      FAKE_PULUMI_NODE: process.execPath,
+      FAKE_PULUMI_OUTPUTS: "{}",
+      ...failing(failures),
     },
-    stacks: () => JSON.parse(fs.readFileSync(state, "utf8")) as Record<string, Record<string, string>>,
+    stacks: () => Object.fromEntries(fs.readdirSync(state).map((stack) => [stack, read(stack)])),
     commands: () => fs.readFileSync(`${state}.log`, "utf8").split("\n").filter(Boolean),
   };
 }

@@ -17,6 +17,7 @@ import { search } from "./search";
 import { slowDisk } from "./slow-disk";
 import { switchThereAndBack } from "./switch";
 import { tryIt } from "./try";
+import { tryAstray } from "./try-astray";
 import { upgrade } from "./upgrade";
 import { volumeMedia } from "./volume-media";
 import type { Scenario } from "../support/scenario";
@@ -24,6 +25,7 @@ import type { Scenario } from "../support/scenario";
 export const scenarios: readonly Scenario[] = [
   oneSite,
   tryIt,
+  tryAstray,
   doctor,
   restore,
   volumeMedia,

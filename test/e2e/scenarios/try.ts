@@ -7,6 +7,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { parse, stringify } from "yaml";
 import { Cluster } from "../support/cluster";
+import type { Environment } from "../support/environment";
 import { run } from "../support/processes";
 import { Project, succeeded } from "../support/project";
 import type { PulumiOutcome } from "../support/project";
@@ -29,18 +30,13 @@ export const tryIt: Scenario = {
     const before = await cluster.inventory();
 
     await report.check("without a cluster it says what is missing, shows the plan, and makes nothing", async () => {
-      const outcome = succeeded(await trial(context, project, ["--yes"], "/nonexistent"), "./try");
+      const outcome = succeeded(await trial(context, project, ["--yes"], { kubeconfig: "/nonexistent" }), "./try");
       assert.match(outcome.output, /this is missing:\n {2}- a cluster/);
       assert.match(outcome.output, /mastodon/i);
       assert.ok(!fs.existsSync(state));
     });
 
-    // Images and charts of the tests, where the published ones cannot be pulled.
-    project.bind({ ...environment.home, name: "vps" }, { vault: "vault", media: "media" });
-    const { images, charts } = valuesOf(project, "vps");
-    const overrides = path.join(project.root, "overrides.yaml");
-    fs.writeFileSync(overrides, stringify({ ...(images ? { images } : {}), ...(charts ? { charts } : {}) }));
-    const words = ["--yes", "--config", overrides];
+    const words = ["--yes", ...testImages(project, environment)];
     const up = await report.step("./try --yes, on an empty cluster", () => trial(context, project, words));
     if (!(await report.check("it ends with a running server", () => succeeded(up, "./try")))) return;
     const client = ownerOf(project, cluster, up.output);
@@ -55,6 +51,11 @@ export const tryIt: Scenario = {
       assert.equal(new URL(String(answer.headers["location"])).host, webHost);
       assert.equal((await client.apex("/")).status, 200);
     });
+    await report.check("the request that it prints is answered", async () => {
+      const printed = /^ {2}curl --cacert \S+ --resolve \S+ https:\/\/([^/]+)(\/\S+)$/m.exec(up.output);
+      assert.equal(printed?.[1], client.names.webHost);
+      assert.equal((await client.request(printed[2] ?? "")).status, 200);
+    });
     await report.check("a second ./try changes nothing", async () => {
       const outcome = succeeded(await trial(context, project, words), "./try");
       assert.match(outcome.output, /^Resources:\n {4}\d+ unchanged$/m);
@@ -62,8 +63,11 @@ export const tryIt: Scenario = {
     await report.check("the committed stack file is as it was", () =>
       assert.equal(fs.readFileSync(project.path("Pulumi.dev.yaml"), "utf8"), committed),
     );
+    let removed = "";
     await report.check("./try --destroy leaves no namespace, no volume and no state", async () => {
-      succeeded(await trial(context, project, ["--yes", "--destroy"]), "./try --destroy");
+      const outcome = succeeded(await trial(context, project, ["--yes", "--destroy"]), "./try --destroy");
+      removed = outcome.output;
+      assert.match(removed, /^Removing the server from \S+, which takes some minutes/m);
       assert.equal(await cluster.get("namespace", "homestead"), undefined);
       const claimed = (await cluster.list("persistentvolumes")).map(({ spec }) => spec?.["claimRef"]);
       assert.deepEqual(
@@ -71,6 +75,16 @@ export const tryIt: Scenario = {
         [],
       );
       assert.ok(!fs.existsSync(state));
+    });
+    await report.check("the command that it ends with takes the operators' definitions away", async () => {
+      const names = / delete crd (.+)\n$/.exec(removed)?.[1]?.split(" ") ?? [];
+      assert.ok(names.length > 0, "it ends with no such command");
+      await cluster.kubectl(["delete", "crd", ...names]);
+      const left = (await cluster.list("customresourcedefinitions")).map(({ metadata }) => metadata.name);
+      assert.deepEqual(
+        left.filter((name) => /\.(cert-manager\.io|cnpg\.io)$/.test(name)),
+        [],
+      );
     });
     await report.check("what was in the cluster before is there still", async () => {
       const after = await cluster.inventory();
@@ -82,16 +96,26 @@ export const tryIt: Scenario = {
   },
 };
 
+/** Images and charts of the tests, where the published ones cannot be pulled, as options. */
+export function testImages(project: Project, environment: Environment): string[] {
+  project.bind({ ...environment.home, name: "vps" }, { vault: "vault", media: "media" });
+  const { images, charts } = valuesOf(project, "vps");
+  const overrides = path.join(project.root, "overrides.yaml");
+  fs.writeFileSync(overrides, stringify({ ...(images ? { images } : {}), ...(charts ? { charts } : {}) }));
+  return ["--config", overrides];
+}
+
 /** `./try`, as somebody at a terminal runs it: with a current context, and nothing of Pulumi's set. */
-async function trial(
+export async function trial(
   { environment, logs }: Context,
   project: Project,
   words: readonly string[],
-  kubeconfig = environment.home.kubeconfig,
+  { kubeconfig = environment.home.kubeconfig, by = [] }: { kubeconfig?: string; by?: readonly string[] } = {},
 ): Promise<PulumiOutcome> {
   const log = path.join(logs, "try.log");
   const env = { ...environment.childEnv, KUBECONFIG: kubeconfig, PULUMI_HOME: path.join(project.root, "pulumi-home") };
-  return { ...(await run("bash", ["./try", ...words], { cwd: project.folder, env, seconds: 1200, log })), log };
+  const [program = "", ...args] = [...by, "bash", "./try", ...words];
+  return { ...(await run(program, args, { cwd: project.folder, env, seconds: 1200, log })), log };
 }
 
 const valuesOf = (project: Project, site: "vps"): { images?: object; charts?: object } => {
