@@ -83,6 +83,8 @@ interface ClusterState {
   /** When the store last said that this site is active, and for how long that is good. */
   assured: { at: number; grace: number } | undefined;
   database: "there" | "missing";
+  /** Whether its database ever wrote: one that only followed has no token to give. */
+  wrote: boolean;
 }
 
 /** How an update goes wrong, if it does. */
@@ -141,6 +143,7 @@ class World {
       way: [0, 0],
       assured: undefined,
       database: "missing",
+      wrote: false,
     });
     this.cluster = { home: state(), home2: state(), vps: state() };
     for (const name of clusters) this.tick(name);
@@ -352,6 +355,7 @@ class World {
       state.pod = undefined;
       return;
     }
+    state.wrote = true;
     if (this.token === activeSite) this.token = undefined;
     if (state.pod?.epoch === epoch) return;
     state.pod = { epoch, mark: undefined, valkey: "stopped", keeper: 0 };
@@ -383,8 +387,7 @@ class World {
   switchTo(site: SiteName, mishap: Mishap, stop: number, seconds: number): void {
     const other = otherOf(site);
     const from = this.present[other];
-    // A cluster without a database has no token to give.
-    if (this.cluster[from].database === "missing" || !this.takeOver(site) || stop === 0) return;
+    if (!this.cluster[from].wrote || !this.takeOver(site) || stop === 0) return;
     if (this.rules.tokenMeansStopped && !this.update(from, { seconds })) return;
     this.token = other;
     if (stop > 1) this.resume(mishap, seconds);

@@ -206,7 +206,7 @@ function standbyArchiveAlerts(args: RulesArgs): Alert[] {
     alert(args, "BackupOld", "warning", "1h", {
       // A new one has none before its first Sunday: nothing now, and nothing a week and a day ago.
       expr: [
-        `(time() - ${last} > ${oldBackup.standby} and ${last} > 0)`,
+        `(time() - ${last} > ${oldBackup.standby} and ${last} != 0)`,
         `(${last} == 0 and ${last} offset ${oldBackup.standby}s == 0)`,
       ].join(" or "),
       summary: "The standby has made no base backup for more than a week",
