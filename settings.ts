@@ -445,6 +445,7 @@ const schema = {
       .string(allowed("an archive's name such as home-g1"))
       .regex(/^(home|vps|dev)-g[1-9][0-9]*$/, "an archive's name such as home-g1")
       .optional(),
+    oldCluster: z.literal("off", allowed("off, if the cluster that the site had is powered off")).optional(),
   }).prefault({}),
   archiveInterval: positive("seconds, 1 to 3600").max(3600, "seconds, 1 to 3600").default(15),
   images: byName(Object.keys(publishedImages) as ImageName[], imageReference, "an object of image references").default(

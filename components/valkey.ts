@@ -41,6 +41,8 @@ export interface ValkeyArgs extends Pick<
   /** Whether the cluster has the Prometheus operator's resources. */
   podMonitors: PodMonitorsState;
   databaseName: string;
+  /** UID of the cluster. */
+  clusterUid: string;
   /** The moment that the database goes back to, or went back to when it was made. */
   restoredTo?: string;
 }
@@ -312,7 +314,7 @@ const gateMounts = [
 
 /** The container that reads the lease; see lib/lease/keeper.ts. */
 function keeper(args: ValkeyArgs) {
-  const { images, site, otherSite, epoch, databaseName, restoredTo, fingerprint, vault, monitoring } = args;
+  const { images, site, otherSite, epoch, databaseName, clusterUid, restoredTo, fingerprint, vault, monitoring } = args;
   const key = (name: string, secretKey: string) => ({
     name,
     valueFrom: { secretKeyRef: { name: "vault", key: secretKey } },
@@ -322,6 +324,7 @@ function keeper(args: ValkeyArgs) {
     SITE: site,
     OTHER_SITE: otherSite ?? site,
     EPOCH: String(epoch),
+    CLUSTER: clusterUid,
     FINGERPRINT: fingerprint,
     ENDPOINT: vault.endpoint,
     REGION: vault.region,

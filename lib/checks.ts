@@ -25,10 +25,10 @@ import type { OperatorName } from "./doctor/operators";
 import { addressesOf, missingRanges, serversOf } from "./egress";
 import { forgetUnfinished } from "./helm-records";
 import { KubeconfigFault, apiServerSlices, kubeClient, kubeconfigName, kubectl, statusOf } from "./kube";
-import { firstLease, nextLease } from "./lease/lease";
-import type { StoredLease } from "./lease/lease";
+import { firstLease, movedLease, nextLease } from "./lease/lease";
+import type { Claim, Lease, StoredLease } from "./lease/lease";
 import { asTheVaultSays, leaseStep } from "./lease/rules";
-import type { LeaseStep } from "./lease/rules";
+import type { LeaseFacts, LeaseStep } from "./lease/rules";
 import { readLease, writeLease } from "./lease/store";
 import { isPlanning } from "./planning";
 import { isOurs } from "./ours";
@@ -61,6 +61,8 @@ export interface Found {
   podMonitors: PodMonitorsState;
   /** Ports at which pods find the API server: the Service's, and those of whoever is behind it. */
   apiServerPorts: number[];
+  /** UID of the cluster. */
+  clusterUid: string;
   database: DatabaseState;
   /** Name of the database's Cluster, there or to be made. */
   databaseName: string;
@@ -81,18 +83,19 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     return {
       podMonitors: "there",
       apiServerPorts: usualApiPorts,
+      clusterUid: settings.cluster.uid ?? "00000000-0000-0000-0000-000000000000",
       database: "there",
       databaseName,
       former: [],
       restoredTo: moment,
     };
   }
-  const { faults, databases, lease, podMonitors, apiServerPorts } = await lookAround(settings, keys, {
+  const { faults, databases, lease, podMonitors, apiServerPorts, clusterUid } = await lookAround(settings, keys, {
     purpose: "update",
   });
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
   if (databases?.current !== undefined) warnOfRestore(settings);
-  await takeLease(settings, keys, lease);
+  await takeLease(settings, keys, lease, clusterUid);
   if (!pulumi.runtime.isDryRun()) {
     for (const release of await forgetUnfinished(settings)) {
       void pulumi.log.info(`release ${release}: an attempt that was killed is forgotten, this update makes it anew`);
@@ -101,6 +104,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
   return {
     podMonitors,
     apiServerPorts,
+    clusterUid,
     database: databases?.current === undefined ? "missing" : "there",
     databaseName: databases?.name ?? clusterName(settings.generation),
     former: databases?.former.map(({ metadata }) => metadata.name) ?? [],
@@ -113,10 +117,10 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
 
 /** What is left of a restore would speak again when the database is begun anew, perhaps years later. */
 function warnOfRestore({ restore, site }: Settings): void {
-  const set = (["to", "from"] as const).filter((key) => restore[key] !== undefined);
+  const set = (["to", "from", "oldCluster"] as const).filter((key) => restore[key] !== undefined);
   if (set.length === 0) return;
   void pulumi.log.warn(
-    `restore.${set.join(" and restore.")}: looked at only when a database is made, and there is one; take it out: pulumi config rm homestead:restore --stack ${site}`,
+    `restore.${set.join(", restore.")}: looked at only when a database is made, and there is one; take it out: pulumi config rm homestead:restore --stack ${site}`,
   );
 }
 
@@ -156,10 +160,15 @@ async function lookAround(
     });
   const databases = await findDatabases(settings);
   const external = settings.objectStore === "external";
-  const [{ ours, podMonitors, apiServerPorts }, , lease] = await Promise.all([
-    checkCluster(settings, report),
+  const cluster = checkCluster(settings, report);
+  const [{ ours, podMonitors, apiServerPorts, uid = "" }, , lease] = await Promise.all([
+    cluster,
     Promise.all([checkNsupdate(settings.dns, then, report), checkEgress(settings, report)]),
-    external ? checkBuckets(settings, keys, report).then(() => checkLease(settings, keys, databases, report)) : noLease,
+    external
+      ? checkBuckets(settings, keys, report).then(async () =>
+          checkLease(settings, keys, { databases, cluster: (await cluster).uid }, report),
+        )
+      : noLease,
     ...Object.entries(settings.charts).map(([name, chart]) => checkChart(name, chart, report, warn)),
   ]);
   /** For what begins anew. */
@@ -180,7 +189,8 @@ async function lookAround(
     const mayWait = () => purpose === "update" && faults.length === 0;
     if (external) await checkArchives(settings, keys, databases, lease, begins, { mayWait, said });
   }
-  return { faults: faults.sort((a, b) => a.key.localeCompare(b.key)), databases, lease, podMonitors, apiServerPorts };
+  faults.sort((a, b) => a.key.localeCompare(b.key));
+  return { faults, databases, lease, podMonitors, apiServerPorts, clusterUid: uid };
 }
 
 // ---------------------------------------------------------------- the lease
@@ -197,7 +207,7 @@ const noLease: LeaseFound = { stored: undefined, step: { kind: "none" }, archive
 async function checkLease(
   settings: Settings,
   { vault: keys }: CheckKeys,
-  databases: Databases | undefined,
+  { databases, cluster }: { databases: Databases | undefined; cluster: string | undefined },
   report: Report,
 ): Promise<LeaseFound> {
   const { vault, lease, promotionToken, site } = settings;
@@ -214,7 +224,8 @@ async function checkLease(
     return noLease;
   }
   const database = databases?.current === undefined ? "missing" : "there";
-  const { step, faults } = leaseStep(settings, { stored, archives: archives.length > 0, database });
+  const keeper = stored !== undefined && stored.lease.cluster === undefined ? await keeperOf(settings) : "knows";
+  const { step, faults } = leaseStep(settings, { stored, archives: archives.length > 0, database, cluster, keeper });
   for (const { key, value, allowed, mend } of faults) {
     report(key.replace(/^homestead:/, ""), JSON.parse(value), allowed, mend);
   }
@@ -235,6 +246,19 @@ async function checkLease(
     }
   }
   return { stored, step, archives };
+}
+
+/** Of which program the keeper is that runs here. A cluster that does not say is asked by the next update. */
+async function keeperOf({ cluster, namespace }: Settings): Promise<LeaseFacts["keeper"]> {
+  try {
+    const apps = kubeClient(cluster).makeApiClient(k8s.AppsV1Api);
+    const { spec } = await apps.readNamespacedStatefulSet({ name: "valkey", namespace });
+    if (spec?.replicas === 0) return "none";
+    const keeper = spec?.template.spec?.containers.find(({ name }) => name === "keeper");
+    return keeper?.env?.some(({ name }) => name === "CLUSTER") ? "knows" : "older";
+  } catch (error) {
+    return statusOf(error) === 404 ? "none" : "older";
+  }
 }
 
 /** What speaks against a token. A vault that does not say leaves it untold whether the token is stale: then it is not used. */
@@ -264,20 +288,27 @@ async function archivedTimeline({ vault, otherSite, generations }: Settings, key
 }
 
 /** The lease is taken before the first resource: from here on no other site may federate. */
-async function takeLease(settings: Settings, { vault: keys }: CheckKeys, { stored, step }: LeaseFound): Promise<void> {
+async function takeLease(
+  settings: Settings,
+  { vault: keys }: CheckKeys,
+  { stored, step }: LeaseFound,
+  cluster: string,
+): Promise<void> {
   if (step.kind === "none") return;
   const { vault, site, epoch, fingerprint, leaseGrace } = settings;
   if (site === "dev") return;
-  const claim = { site, epoch, fingerprint };
+  const claim = { site, epoch, cluster, fingerprint };
+  const lease = leaseAfter(step, stored, claim, leaseGrace);
   if (pulumi.runtime.isDryRun()) {
-    void pulumi.log.info(`the update will write the site lease: ${site} is active, epoch ${epoch} (${step.takeover})`);
+    const how = step.kind === "move" ? `on this cluster, UID ${cluster}` : step.takeover;
+    void pulumi.log.info(`the update will write the site lease: ${site} is active, epoch ${epoch} (${how})`);
+    if (step.kind === "move" && step.how === "moved") {
+      void pulumi.log.info(
+        `Valkey will begin ${lease.wait} s later, when the cluster that ${site} had has stopped for certain; if that one is off, and stays off until the update is over: pulumi config set --path homestead:restore.oldCluster off --stack ${site}`,
+      );
+    }
     return;
   }
-  const writer = crypto.randomUUID();
-  const lease =
-    step.kind === "create"
-      ? { ...firstLease(claim, leaseGrace, writer), takeover: step.takeover }
-      : nextLease(step.from, claim, step.takeover, leaseGrace, writer);
   try {
     await writeLease(vault, keys, lease, stored);
   } catch (error) {
@@ -292,14 +323,29 @@ async function takeLease(settings: Settings, { vault: keys }: CheckKeys, { store
   }
   void pulumi.log.info(
     lease.wait > 0
-      ? `the site lease is ${site}'s, epoch ${epoch}; Valkey begins when the other site has stopped for certain, in ${lease.wait} s`
+      ? `the site lease is ${site}'s, epoch ${epoch}; Valkey begins when ${step.kind === "move" ? `the cluster that ${site} had` : "the other site"} has stopped for certain, in ${lease.wait} s`
       : `the site lease is ${site}'s, epoch ${epoch}`,
   );
+}
+
+function leaseAfter(
+  step: Exclude<LeaseStep, { kind: "none" }>,
+  stored: StoredLease | undefined,
+  claim: Claim,
+  grace: number,
+): Lease {
+  const writer = crypto.randomUUID();
+  if (step.kind === "create") return { ...firstLease(claim, grace, writer), takeover: step.takeover };
+  if (stored === undefined) throw new Error("there is no lease to go on from");
+  return step.kind === "move"
+    ? movedLease(stored, claim, step.how, grace, writer)
+    : nextLease(stored, claim, step.takeover, grace, writer);
 }
 
 /** `ours`: whether this is the stack's own cluster, as far as can be told. */
 interface ClusterFound {
   ours: boolean;
+  uid?: string;
   podMonitors: PodMonitorsState;
   apiServerPorts: number[];
 }
@@ -355,7 +401,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
     checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report),
   ]);
   const podMonitors = prometheusOperator.every((name) => definitions.has(name)) ? "there" : "missing";
-  return { ours, podMonitors, apiServerPorts };
+  return { ours, ...(uid === undefined ? {} : { uid }), podMonitors, apiServerPorts };
 }
 
 /** Another stack's cluster says so on our namespace. @returns whether it is ours, or nobody's yet */

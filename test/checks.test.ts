@@ -58,6 +58,8 @@ interface World {
   namespaces?: Record<string, Record<string, string>>;
   /** Names of ClusterIssuers and Issuers. */
   issuers?: string[];
+  /** Names of what the keeper that runs here is told. */
+  keeper?: string[];
 }
 
 /** Where the world is changed, the test sees it here. */
@@ -71,14 +73,14 @@ const image = "ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie";
 const databasesPath = "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters";
 
 const leaseOfHome = (fingerprint: string, changes: Partial<Lease> = {}): Lease => ({
-  ...firstLease({ site: "home", epoch: 1, fingerprint }, 600, "w0"),
+  ...firstLease({ site: "home", epoch: 1, cluster: "u", fingerprint }, 600, "w0"),
   ...changes,
 });
 
 async function serve(world: World, seen: Seen): Promise<string> {
   const { databases = {}, vault = [], marker, definitions = [], unfinished = false, silentBelow, operatorIn } = world;
   const { apiServer = { address: "192.0.2.1", port: 6443 }, cilium } = world;
-  const { deployments = [], namespaces = {}, issuers = [] } = world;
+  const { deployments = [], namespaces = {}, issuers = [], keeper } = world;
   const definition = (name: string) => ({
     metadata: { name },
     spec: { group: "x", names: { kind: "X", plural: "x" }, scope: "Namespaced", versions: [] },
@@ -142,6 +144,10 @@ async function serve(world: World, seen: Seen): Promise<string> {
           status,
         }),
       ),
+    },
+    "/apis/apps/v1/namespaces/homestead/statefulsets/valkey": keeper && {
+      metadata: { name: "valkey" },
+      spec: { template: { spec: { containers: [{ name: "keeper", env: keeper.map((name) => ({ name })) }] } } },
     },
     "/api/v1/namespaces/homestead":
       marker === undefined ? undefined : { metadata: { name: "homestead", labels: { "homestead/site": marker } } },
@@ -653,6 +659,42 @@ describe("the lease", () => {
     const seen: Seen = {};
     await check({ lease: "none" }, {}, seen);
     expect(seen.lease).toMatchObject({ activeSite: "home", epoch: 1, grace: 600, wait: 0, takeover: "first" });
+  });
+
+  const raised = { databases: {}, vault: [base("home-g1")] };
+
+  it("is moved to the cluster that a site is restored onto, before the first resource, and the old one waited for", async () => {
+    const seen: Seen = {};
+    const generations = { home: 2, vps: 1 };
+    expect(await check({ ...raised, lease: { cluster: "burnt" } }, { generations }, seen)).toBe("missing");
+    expect(seen.lease).toMatchObject({ activeSite: "home", epoch: 1, cluster: "u", wait: 668, takeover: "first" });
+    const off: Seen = {};
+    const restore = { oldCluster: "off" };
+    expect(await check({ ...raised, lease: { cluster: "burnt" } }, { generations, restore }, off)).toBe("missing");
+    expect(off.lease).toMatchObject({ cluster: "u", wait: 0 });
+  });
+
+  it("stays where it is while anything speaks against the update", async () => {
+    const seen: Seen = {};
+    expect(await check({ ...raised, lease: { cluster: "burnt" } }, {}, seen)).toContain("generations.home");
+    expect(seen.lease).toMatchObject({ cluster: "burnt", writer: "w0" });
+  });
+
+  it("does not go back to a cluster whose database is of before the restore", async () => {
+    const seen: Seen = {};
+    const world = { ...there, vault: [base("home-g1"), base("home-g2")], lease: { cluster: "new" } };
+    expect(await check(world, { generations: { home: 2, vps: 1 } }, seen)).toContain("homestead:cluster.context");
+    expect(seen.lease).toMatchObject({ cluster: "new", writer: "w0" });
+  });
+
+  it("gets the cluster's name, if it has none, when the keeper here knows that it may have one", async () => {
+    const lease = { cluster: undefined } as unknown as Partial<Lease>;
+    const older: Seen = {};
+    expect(await check({ ...there, lease, keeper: ["EPOCH"] }, {}, older)).toBe("there");
+    expect(older.lease?.writer).toBe("w0");
+    const knows: Seen = {};
+    expect(await check({ ...there, lease, keeper: ["EPOCH", "CLUSTER"] }, {}, knows)).toBe("there");
+    expect(knows.lease).toMatchObject({ cluster: "u", wait: 0, epoch: 1 });
   });
 
   it("stops an active site that it does not name, and says how to take over", async () => {

@@ -344,7 +344,10 @@ describe("the sample of media", () => {
 describe("a database in which nothing is encrypted", () => {
   it("is compared by the fingerprint that the lease names", async () => {
     const store = await fakeStore();
-    store.put("lease.json", formatLease(firstLease({ site: "home", epoch: 1, fingerprint: "abcd" }, 600, "w")));
+    store.put(
+      "lease.json",
+      formatLease(firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint: "abcd" }, 600, "w")),
+    );
     const judged = async (fingerprint: string, lease: "vault" | "none" = "vault") => {
       const result = { site: "home", failures: [] as string[], warnings: [] as string[] };
       await compareFingerprint({ vault: store.vault, lease, fingerprint }, store.keys, result);

@@ -6,18 +6,19 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { bundle } from "../lib/bundle";
 import { Keeper } from "../lib/lease/keeper";
 import type { KeeperOptions } from "../lib/lease/keeper";
-import { firstLease, formatLease, nextLease } from "../lib/lease/lease";
+import { firstLease, formatLease, movedLease, nextLease } from "../lib/lease/lease";
 import { beginEpoch, restoredKey } from "../lib/lease/snapshots";
 import type { Beginning } from "../lib/lease/snapshots";
 import { fakeStore } from "./support/fake-store";
 import { temporaryFolder } from "./support/folders";
 
-const home = { site: "home", epoch: 1, fingerprint: "f1" } as const;
-const vps = { site: "vps", epoch: 2, fingerprint: "f1" } as const;
+const home = { site: "home", epoch: 1, cluster: "c1", fingerprint: "f1" } as const;
+const vps = { site: "vps", epoch: 2, cluster: "c2", fingerprint: "f1" } as const;
 const first = firstLease(home, 600, "w1");
-const planned = nextLease(first, vps, "planned", 600, "w2");
-const lost = nextLease(first, vps, "lost", 600, "w2");
-const dead = nextLease(first, vps, "dead", 600, "w2");
+const longAgo = { lease: first, age: 1e6 };
+const planned = nextLease(longAgo, vps, "planned", 600, "w2");
+const lost = nextLease(longAgo, vps, "lost", 600, "w2");
+const dead = nextLease(longAgo, vps, "dead", 600, "w2");
 
 async function until(what: string, look: () => boolean): Promise<void> {
   const end = Date.now() + 30_000;
@@ -103,6 +104,37 @@ describe("one look at the lease", () => {
       await another.keeper.look();
       expect(another.mark()).toBe("others\n");
     }
+  });
+
+  it("closes the gate when its site goes on on another cluster, and says so", async () => {
+    const { keeper, store, said, mark, epoch } = await keeperOf(home);
+    epoch("1\n");
+    store.put("lease.json", formatLease({ ...first, cluster: "c9" }));
+    await keeper.look();
+    expect(mark()).toBe("others\n");
+    expect(said).toEqual(["home goes on on another cluster (UID c9), epoch 1; this is UID c1"]);
+    // What the folder holds would be older than the other's, if this one were to go on again.
+    await until("the folder's epoch is forgotten", () => epoch() === undefined);
+  });
+
+  it("opens the gate by a lease of an earlier program, which names no cluster", async () => {
+    const { keeper, store, mark } = await keeperOf(home);
+    const { cluster: _cluster, ...unnamed } = first;
+    store.put("lease.json", formatLease(unnamed));
+    await keeper.look();
+    expect(mark()).toBe("ours 1000 600\n");
+  });
+
+  it("goes on with its site's snapshot of before it was restored: the epoch is older than the lease", async () => {
+    const { keeper, store, said, dump } = await keeperOf({ ...home, cluster: "c9" });
+    store.put("valkey/home/e1/dump.rdb", "queues", new Date(Date.now() - 900_000));
+    const moved = movedLease({ lease: first, age: 5000 }, { ...home, cluster: "c9" }, "moved", 600, "w2");
+    store.put("lease.json", formatLease(moved), new Date(Date.now() - 700_000));
+    await keeper.look();
+    expect([dump(), said[0]]).toEqual([
+      "queues",
+      expect.stringMatching(/^epoch 1 goes on with valkey\/home\/e1\/dump.rdb, 90\d s old/),
+    ]);
   });
 
   it("touches nothing of Valkey's while the lease is another site's", async () => {
@@ -556,6 +588,44 @@ describe("a keeper that runs", () => {
     expect(store.requests.filter((line) => line.startsWith("PUT"))).toEqual([]);
   });
 
+  it("gives away nothing of a cluster that its site has left: the other one's would be lost", async () => {
+    const { keeper, store, dump, epoch, mark, gateEnds } = await keeperOf(home);
+    dump("of before the fire");
+    epoch("1\n");
+    store.put("lease.json", formatLease({ ...first, cluster: "c9" }));
+    const run = keeper.run();
+    await until("the mark", () => mark() === "others\n");
+    await afterLooks(store.requests, 5);
+    keeper.end();
+    gateEnds();
+    await run;
+    expect(store.requests.filter((line) => line.startsWith("PUT"))).toEqual([]);
+  });
+
+  it("gives away nothing before it has seen since its machine started whose the epoch is", async () => {
+    const { keeper, store, dump, epoch, gateEnds } = await keeperOf(home);
+    dump("of before the fire");
+    epoch("1\n");
+    store.fate = (request) => (request === "GET lease.json" ? 403 : undefined);
+    const run = keeper.run();
+    await afterLooks(store.requests, 5);
+    keeper.end();
+    gateEnds();
+    await run;
+    expect(store.requests.filter((line) => line.startsWith("PUT"))).toEqual([]);
+  });
+
+  it("gives away nothing either when it was cut off while its site was restored", async () => {
+    const { keeper, store, dump, gateEnds, run } = await running();
+    store.put("lease.json", formatLease({ ...first, cluster: "c9" }));
+    dump("of before the fire");
+    keeper.end();
+    gateEnds();
+    await run;
+    expect(puts(store.requests, "dump")).toBe(0);
+    expect(store.text(key("final"))).toBe("");
+  });
+
   it("ends after Valkey, whose last snapshot it takes to the vault, once", async () => {
     const { keeper, store, said, dump, gateEnds, run } = await running();
     keeper.end();
@@ -607,6 +677,7 @@ describe("the keeper's program", () => {
         SITE: "home",
         OTHER_SITE: "vps",
         EPOCH: "1",
+        CLUSTER: "c1",
         FINGERPRINT: "f1",
         ENDPOINT: store.vault.endpoint,
         REGION: store.vault.region,

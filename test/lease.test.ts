@@ -5,7 +5,9 @@ import {
   driftBound,
   firstLease,
   formatLease,
+  isReplaced,
   judge,
+  movedLease,
   nextLease,
   parseLease,
   pollSeconds,
@@ -18,13 +20,18 @@ import { leaseStep } from "../lib/lease/rules";
 import { ageOf, LeaseConflict, readLease, writeLease } from "../lib/lease/store";
 import { fakeStore } from "./support/fake-store";
 
-const home = { site: "home", epoch: 1, fingerprint: "f1" } as const;
-const vps = { site: "vps", epoch: 2, fingerprint: "f1" } as const;
+const home = { site: "home", epoch: 1, cluster: "c1", fingerprint: "f1" } as const;
+const vps = { site: "vps", epoch: 2, cluster: "c2", fingerprint: "f1" } as const;
 const first = firstLease(home, 600, "w1");
+const longAgo = { lease: first, age: 1e6 };
+/** Of an earlier program. */
+const { cluster: _cluster, ...unnamed } = first;
 
 describe("the lease's text", () => {
   it("is read as it was written", () => {
     expect(parseLease(formatLease(first))).toEqual(first);
+    const { lasted: _lasted, ...earlier } = unnamed;
+    expect(parseLease(JSON.stringify(earlier))).toEqual({ ...unnamed, lasted: 0 });
     expect(formatLease(first)).toMatch(/^\{\n {2}"version": 1,\n[^]*\n\}\n$/);
   });
 
@@ -48,12 +55,14 @@ describe("the lease's text", () => {
 });
 
 describe("what a site may do that has just read the lease", () => {
-  const lost = nextLease(first, vps, "lost", 600, "w2");
+  const lost = nextLease(longAgo, vps, "lost", 600, "w2");
 
   it.each<[string, "ours" | "soon" | "others", Lease, number, Claim]>([
     ["its own", "ours", first, 0, home],
     ["another site's", "others", first, 0, { ...vps, epoch: 1 }],
     ["its own in another epoch", "others", first, 0, { ...home, epoch: 2 }],
+    ["its own site's, on another cluster", "others", first, 0, { ...home, cluster: "c9" }],
+    ["its own site's, of a program that named no cluster", "ours", unnamed, 0, { ...home, cluster: "c9" }],
     ["another server's", "others", first, 0, { ...home, fingerprint: "f2" }],
     ["taken from a lost site, too early", "soon", lost, lost.wait - 1, vps],
     ["taken from a lost site, late enough", "ours", lost, lost.wait, vps],
@@ -85,20 +94,27 @@ describe("the wait after a site was lost", () => {
 
 describe("a takeover", () => {
   it("waits only when the other site is lost", () => {
-    const wait = (takeover: "planned" | "lost" | "dead") => nextLease(first, vps, takeover, 600, "w2").wait;
+    const wait = (takeover: "planned" | "lost" | "dead") => nextLease(longAgo, vps, takeover, 600, "w2").wait;
     expect([wait("planned"), wait("lost"), wait("dead")]).toEqual([0, 668, 0]);
   });
 
   it("waits for the longer of two graces: a shorter one is not known to who cannot read it", () => {
-    expect(nextLease(first, vps, "lost", 30, "w2")).toMatchObject({ grace: 30, wait: waitFor(600) });
-    expect(nextLease({ ...first, grace: 30 }, vps, "lost", 600, "w2")).toMatchObject({
+    expect(nextLease(longAgo, vps, "lost", 30, "w2")).toMatchObject({ grace: 30, wait: waitFor(600) });
+    expect(nextLease({ ...longAgo, lease: { ...first, grace: 30 } }, vps, "lost", 600, "w2")).toMatchObject({
       grace: 600,
       wait: waitFor(600),
     });
   });
 
+  it("waits for what is left of an earlier wait: who was waited for may still go on", () => {
+    const waiting = { lease: { ...first, wait: 668 }, age: 100.5 };
+    const wait = (takeover: "planned" | "lost" | "dead") => nextLease(waiting, vps, takeover, 30, "w2").wait;
+    expect([wait("planned"), wait("lost"), wait("dead")]).toEqual([568, 668, 568]);
+    expect(nextLease({ ...waiting, age: 700 }, vps, "planned", 30, "w2").wait).toBe(0);
+  });
+
   it("is the next epoch's", () => {
-    expect(nextLease(first, vps, "planned", 600, "w2")).toEqual({
+    expect(nextLease(longAgo, vps, "planned", 600, "w2")).toEqual({
       version: 1,
       activeSite: "vps",
       epoch: 2,
@@ -106,16 +122,58 @@ describe("a takeover", () => {
       grace: 600,
       wait: 0,
       takeover: "planned",
+      cluster: "c2",
+      lasted: 0,
       writer: "w2",
     });
-    expect(() => nextLease(first, { ...vps, epoch: 3 }, "dead", 600, "w2")).toThrow("epoch 3 does not follow 1");
-    expect(() => nextLease(first, { ...vps, epoch: 1 }, "dead", 600, "w2")).toThrow("epoch 1 does not follow 1");
+    expect(() => nextLease(longAgo, { ...vps, epoch: 3 }, "dead", 600, "w2")).toThrow("epoch 3 does not follow 1");
+    expect(() => nextLease(longAgo, { ...vps, epoch: 1 }, "dead", 600, "w2")).toThrow("epoch 1 does not follow 1");
   });
 
   it("is the same server's", () => {
-    expect(() => nextLease(first, { ...vps, fingerprint: "f2" }, "dead", 600, "w2")).toThrow(
+    expect(() => nextLease(longAgo, { ...vps, fingerprint: "f2" }, "dead", 600, "w2")).toThrow(
       "the lease is another server's",
     );
+  });
+});
+
+describe("a site that goes on on another cluster", () => {
+  const there = { ...home, cluster: "c9" };
+  const planned = { lease: nextLease(longAgo, { ...home, epoch: 2 }, "planned", 600, "w2"), age: 5000.7 };
+  const claim = { ...there, epoch: 2 };
+
+  it("keeps its epoch, its takeover and the epoch's age", () => {
+    const moved = movedLease(planned, claim, "moved", 600, "w3");
+    expect(moved).toEqual({ ...planned.lease, cluster: "c9", wait: 668, lasted: 5000, writer: "w3" });
+    expect(movedLease({ lease: moved, age: 700 }, claim, "moved", 600, "w4").lasted).toBe(5700);
+  });
+
+  it("waits like one that takes over, unless the old one is off, or the lease named none", () => {
+    const wait = (how: "named" | "moved" | "dead", grace = 600) => movedLease(planned, claim, how, grace, "w3").wait;
+    expect([wait("moved"), wait("moved", 30), wait("dead"), wait("named")]).toEqual([668, 668, 0, 0]);
+    const waiting = { ...planned, lease: { ...planned.lease, wait: 668 }, age: 100 };
+    expect(movedLease(waiting, claim, "dead", 600, "w3").wait).toBe(568);
+  });
+
+  it("takes a changed grace with it, and one that is only named does not", () => {
+    expect(movedLease(planned, claim, "moved", 30, "w3").grace).toBe(30);
+    expect(movedLease(planned, claim, "named", 30, "w3").grace).toBe(600);
+  });
+
+  it("is the site that the lease names", () => {
+    for (const other of [{ ...claim, epoch: 3 }, { ...vps }, { ...claim, fingerprint: "f2" }]) {
+      expect(() => movedLease(planned, other, "dead", 600, "w3")).toThrow("the lease is home's, epoch 2");
+    }
+  });
+
+  it("is replaced where it was, and nowhere else", () => {
+    const { lease } = planned;
+    expect([claim, { ...home, epoch: 2 }, there, vps].map((one) => isReplaced(lease, one))).toEqual([
+      true,
+      false,
+      false,
+      false,
+    ]);
   });
 });
 
@@ -132,13 +190,24 @@ describe("the program, given the lease", () => {
       founder: "home",
       fingerprint: "f1",
       promotionToken: undefined,
+      restore: {},
       vault: { endpoint: "https://s3.example.org", region: "eu", bucket: "vault" },
+      cluster: { context: "here" },
       ...over,
     };
   };
-  const holding = (lease: Lease): Facts => ({ stored: { lease }, archives: true, database: "there" });
-  const without: Facts = { stored: undefined, archives: false, database: "missing" };
-  const second = nextLease(first, vps, "planned", 600, "w2");
+  const holding = (lease: Lease, over: Partial<Facts> = {}): Facts => ({
+    stored: { lease },
+    archives: true,
+    database: "there",
+    // As the lease says, unless a test has it otherwise.
+    cluster: lease.cluster,
+    keeper: "knows",
+    ...over,
+  });
+  const without: Facts = { stored: undefined, archives: false, database: "missing", cluster: "c1", keeper: "knows" };
+  const off = { restore: { oldCluster: "off" } } as const;
+  const second = nextLease(longAgo, vps, "planned", 600, "w2");
   const anew = (site: string) =>
     `make sure that no other site runs, then: pulumi config set homestead:promotionToken dead --stack ${site}, pulumi up --stack ${site}, pulumi config rm homestead:promotionToken --stack ${site}`;
 
@@ -155,6 +224,66 @@ describe("the program, given the lease", () => {
       "a token that was not cleared does nothing again",
       stack("home", { promotionToken: "lost" }),
       holding(first),
+      { kind: "none" },
+    ],
+    [
+      "the active site goes on on another cluster, after the old one's grace",
+      stack("home"),
+      holding(first, { cluster: "c9", database: "missing" }),
+      { kind: "move", how: "moved" },
+    ],
+    [
+      "and with the database that is there already, as well",
+      stack("home"),
+      holding(first, { cluster: "c9" }),
+      { kind: "move", how: "moved" },
+    ],
+    [
+      "at once, if the old one is off",
+      stack("home", off),
+      holding(first, { cluster: "c9", database: "missing" }),
+      { kind: "move", how: "dead" },
+    ],
+    [
+      "a word about the old cluster does nothing where there was none",
+      stack("home", off),
+      holding(first),
+      { kind: "none" },
+    ],
+    [
+      "a lease of an earlier program gets the cluster's name, without a wait",
+      stack("home"),
+      holding(unnamed, { cluster: "c1" }),
+      { kind: "move", how: "named" },
+    ],
+    [
+      "and not yet while a keeper runs to which it would be no lease",
+      stack("home"),
+      holding(unnamed, { cluster: "c1", keeper: "older" }),
+      { kind: "none" },
+    ],
+    [
+      "where there is a database and no Valkey it may be another cluster's, which this one followed",
+      stack("home"),
+      holding(unnamed, { cluster: "c1", keeper: "none" }),
+      { kind: "move", how: "moved" },
+    ],
+    [
+      "where there is no database it may be another cluster's",
+      stack("home"),
+      holding(unnamed, { cluster: "c1", database: "missing", keeper: "older" }),
+      { kind: "move", how: "moved" },
+    ],
+    [
+      "a cluster that does not answer changes nothing",
+      stack("home"),
+      holding(first, { cluster: undefined }),
+      { kind: "none" },
+    ],
+    [
+      "a standby is on any cluster",
+      stack("vps", { activeSite: "home" }),
+      holding(first, { cluster: "c7" }),
       { kind: "none" },
     ],
     ["a standby goes on", stack("vps", { activeSite: "home" }), holding(first), { kind: "none" }],
@@ -261,6 +390,17 @@ describe("the program, given the lease", () => {
       },
     ],
     [
+      "a site that steps down on a cluster that does not federate",
+      stack("home", { activeSite: "vps", epoch: 2 }),
+      holding(first, { cluster: "c9" }),
+      {
+        key: "homestead:cluster.context",
+        value: '"here"',
+        allowed: "the cluster that the lease names (UID c1): what steps down on another one is not what federates",
+        mend: "pulumi config set --path homestead:cluster.context <context of home> --stack home",
+      },
+    ],
+    [
       "a standby before there is anybody to follow",
       stack("vps", { activeSite: "home" }),
       without,
@@ -363,7 +503,7 @@ describe("the lease in the vault", () => {
 });
 
 describe("writing the lease", () => {
-  const next = nextLease(first, vps, "planned", 600, "w2");
+  const next = nextLease(longAgo, vps, "planned", 600, "w2");
   const others = { ...next, activeSite: "home", writer: "w3" } as const;
 
   it.each(["kept", "refused", "ignored"] as const)(

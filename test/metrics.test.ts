@@ -323,7 +323,7 @@ describe("the keeper's metrics", () => {
     const uptime = path.join(gate, "uptime");
     fs.writeFileSync(uptime, "1000.70 5.00\n");
     const made = new Metrics({
-      claim: { site: "home", epoch: 3, fingerprint: "f" },
+      claim: { site: "home", epoch: 3, cluster: "c", fingerprint: "f" },
       vault: store.vault,
       keys: store.keys,
       data,
@@ -398,6 +398,7 @@ describe("the keeper's metrics", () => {
       SITE: "home",
       OTHER_SITE: "vps",
       EPOCH: "1",
+      CLUSTER: "c",
       FINGERPRINT: "0123456789abcdef",
       ENDPOINT: store.vault.endpoint,
       REGION: store.vault.region,

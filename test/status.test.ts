@@ -300,7 +300,10 @@ const journal: Journal = {
 };
 
 describe("the lease", () => {
-  const lease: Lease = { ...firstLease({ site: "vps", epoch: 2, fingerprint: "f" }, 600, "w"), takeover: "lost" };
+  const lease: Lease = {
+    ...firstLease({ site: "vps", epoch: 2, cluster: "c", fingerprint: "f" }, 600, "w"),
+    takeover: "lost",
+  };
   const stored = { lease, etag: "x", age: 7200 };
   const waiting = { ...stored, lease: { ...lease, wait: 668 }, age: 68 };
 
@@ -313,6 +316,9 @@ describe("the lease", () => {
       verdict: "warning",
       says: "vps, epoch 2, taken over from a lost site 68 s ago; grace 10 min; it begins in 10 min, when the other has stopped",
     });
+    expect(leaseLine({ ...stored, lease: { ...lease, lasted: 7200 } }).says).toContain(
+      "taken over from a lost site 4 h ago",
+    );
     expect(leaseLine(undefined)).toMatchObject({
       verdict: "fault",
       says: "the vault has no lease: nothing has run yet",
@@ -361,7 +367,10 @@ describe("the lease", () => {
 });
 
 describe("a gate", () => {
-  const lease: Lease = { ...firstLease({ site: "vps", epoch: 2, fingerprint: "f" }, 600, "w"), takeover: "lost" };
+  const lease: Lease = {
+    ...firstLease({ site: "vps", epoch: 2, cluster: "c", fingerprint: "f" }, 600, "w"),
+    takeover: "lost",
+  };
   const stored = { lease, etag: "x", age: 7200 };
   const settings = (site: SiteName) => parseSettings(configurationOf(site, { activeSite: "vps", epoch: 2 }));
   const gated = (epoch: number, gate: Gate) => ({ valkey: "gated", epoch, gate }) as const;
@@ -403,6 +412,16 @@ describe("a gate", () => {
       verdict: "ok",
       says: "Valkey does not run here: nothing federates",
     });
+  });
+
+  it("says why a cluster that its site has left does nothing, and where the site is", () => {
+    const running = { ...gated(2, { verdict: "closed", says: "closed: Valkey waits" }), cluster: "c1" };
+    expect(gateLine(settings("vps"), running, stored)).toMatchObject({
+      verdict: "fault",
+      says: "the lease is vps's, epoch 2, on another cluster (UID c), and this one (UID c1) was given up: its gate is closed, it federates nothing and takes no post (closed: Valkey waits); let cluster.context lead to that one, or begin anew here: docs/runbooks/lost-disk.md",
+    });
+    const open = { ...gated(2, { verdict: "open", says: "open" }), cluster: "c" };
+    expect(gateLine(settings("vps"), open, stored).verdict).toBe("ok");
   });
 
   it("is open at the active site, or a fault with the way to its reason", () => {
@@ -668,7 +687,7 @@ async function world(
   store.put("/vault", "");
   store.put("/media", "");
   putArchive(store, "home-g1", 9);
-  putLease(store, firstLease({ site: "home", epoch: 1, fingerprint }, 600, "w"));
+  putLease(store, firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint }, 600, "w"));
   return { store, apis };
 }
 
@@ -684,7 +703,10 @@ const siteOf = ({ sites }: Status, name: SiteName): SiteStatus => {
 const faultsOf = ({ lines: all }: Pick<SiteStatus, "lines">) =>
   all.filter(({ verdict }) => verdict === "fault").map(({ what }) => what);
 
-const vpsActive: Lease = { ...firstLease({ site: "vps", epoch: 2, fingerprint }, 600, "w"), takeover: "lost" };
+const vpsActive: Lease = {
+  ...firstLease({ site: "vps", epoch: 2, cluster: "c", fingerprint }, 600, "w"),
+  takeover: "lost",
+};
 
 describe("two sites", () => {
   const actual = vi.mocked(readStackConfig).getMockImplementation();

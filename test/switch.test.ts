@@ -576,7 +576,7 @@ describe("before a switch", () => {
         ...changes,
       }),
     );
-    const lease = firstLease({ site: "home", epoch: 1, fingerprint: settings.fingerprint }, 600, "w");
+    const lease = firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint: settings.fingerprint }, 600, "w");
     return preflight({ kind, from: "home", target: { settings, secrets: {} }, old: undefined, lease });
   }
 

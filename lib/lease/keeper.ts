@@ -2,7 +2,7 @@
  * The keeper: runs beside Valkey, reads the site lease, leaves the mark that the gate goes by, and takes Valkey's
  * snapshots to the vault. All it knows is in files, so that it may be killed at any time.
  *
- * SITE, OTHER_SITE, EPOCH, FINGERPRINT   who asks
+ * SITE, OTHER_SITE, EPOCH, CLUSTER, FINGERPRINT   who asks
  * ENDPOINT, REGION, BUCKET, ACCESS_KEY_ID, SECRET_ACCESS_KEY   the vault
  * DATA, GATE   Valkey's folder, and the one that is shared with the gate
  * RESTORED_TO, GENERATION   the moment that the database goes back to, and the generation it was made in; unset: to none
@@ -13,7 +13,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { SiteName } from "../../settings";
 import type { Mark } from "./gate";
 import { formatMark } from "./gate";
-import { judge, pollSeconds, requestSeconds } from "./lease";
+import { epochAge, isReplaced, judge, pollSeconds, requestSeconds } from "./lease";
 import type { Claim, StoredLease } from "./lease";
 import { beginEpoch, snapshotKey, upload } from "./snapshots";
 import type { Restored, Store } from "./snapshots";
@@ -54,6 +54,8 @@ export class Keeper {
     const ending = () => this.ending;
     // To Valkey's end, or the mark would grow old over a long last snapshot, and the gate would cut it short.
     const over = () => this.ending && this.ended();
+    // Nothing is given away before it is known whose the epoch is.
+    await this.look();
     const taking = this.every(snapshots, () => this.snapshot(), ending);
     await this.every(poll, () => this.look(), over);
     await taking;
@@ -92,6 +94,13 @@ export class Keeper {
     if (stored === undefined) return this.say("there is no lease in the vault");
     const { lease } = stored;
     const verdict = judge(stored, claim);
+    if (verdict === "others" && isReplaced(lease, claim)) {
+      this.say(
+        `${claim.site} goes on on another cluster (UID ${lease.cluster ?? ""}), epoch ${lease.epoch}; this is UID ${claim.cluster}`,
+      );
+      this.mark({ word: "others" });
+      return this.forget();
+    }
     if (verdict === "others") {
       this.say(`the lease is ${lease.activeSite}'s, epoch ${lease.epoch}; this is ${claim.site}, epoch ${claim.epoch}`);
       return this.mark({ word: "others" });
@@ -103,7 +112,7 @@ export class Keeper {
     try {
       if (this.begunEpoch !== lease.epoch) {
         // A store that does not tell the lease's age must not make the wait for a snapshot an endless one.
-        const age = Math.max(stored.age, asked - this.oursSince);
+        const age = Math.max(epochAge(stored), asked - this.oursSince);
         const begun = await beginEpoch({ ...this.options, site: claim.site, lease, age });
         if (begun !== undefined) this.say(begun);
         this.begunEpoch = lease.epoch;
@@ -114,6 +123,15 @@ export class Keeper {
     }
     this.mark({ word: "ours", since: asked, grace: lease.grace });
     this.say(`the lease is ours, epoch ${lease.epoch}`);
+  }
+
+  /**
+   * What the folder holds is over, should this cluster be the site's once more in the same epoch. In the background: a
+   * disk that hangs must not hold up the next look.
+   */
+  private forget(): void {
+    this.begunEpoch = 0;
+    void fs.promises.rm(path.join(this.options.data, "epoch"), { force: true }).catch(() => undefined);
   }
 
   /** By renaming: the gate never reads half a mark. */
@@ -130,7 +148,10 @@ export class Keeper {
     if (!(await this.begun())) return;
     const changed = (await fs.promises.stat(file).catch(() => undefined))?.mtimeMs ?? 0;
     try {
-      if (changed !== this.uploaded) await upload(this.options, snapshotKey(claim.site, claim.epoch, "dump"), file);
+      if (changed !== this.uploaded) {
+        if (!(await this.mayGive())) return;
+        await upload(this.options, snapshotKey(claim.site, claim.epoch, "dump"), file);
+      }
       this.uploaded = changed;
       this.uploadedAt = Date.now() / 1000;
     } catch (error) {
@@ -145,12 +166,28 @@ export class Keeper {
     return epoch.trim() === String(this.options.claim.epoch);
   }
 
+  /**
+   * A cluster that was given up has the same names for its snapshots as the one that the site was restored to. It must not
+   * write over that one's: neither when it comes back, nor when it gets to the vault again.
+   *
+   * @throws Error when the store does not say
+   */
+  private async mayGive(): Promise<boolean> {
+    const { claim, gate, vault, keys } = this.options;
+    const mark = await fs.promises.readFile(path.join(gate, "mark"), "utf8").catch(() => "");
+    // Of before the machine started: who knows who has been writing since.
+    if (this.oursSince === undefined && !mark.startsWith("ours")) return false;
+    const stored = await readLease(vault, keys, { seconds: requestSeconds, retries: 0 });
+    return stored === undefined || !isReplaced(stored.lease, claim);
+  }
+
   private async last(): Promise<void> {
     const { claim, data } = this.options;
     const file = path.join(data, "dump.rdb");
     if (!(await this.begun()) || !fs.existsSync(file)) return;
     for (;;) {
       try {
+        if (!(await this.mayGive())) return;
         await upload(this.options, snapshotKey(claim.site, claim.epoch, "final"), file);
         return this.say("the last snapshot is in the vault");
       } catch (error) {
@@ -187,7 +224,12 @@ const setting = (name: string): string => {
 export function keeperOptions(): KeeperOptions {
   const { RESTORED_TO } = process.env;
   return {
-    claim: { site: setting("SITE") as SiteName, epoch: Number(setting("EPOCH")), fingerprint: setting("FINGERPRINT") },
+    claim: {
+      site: setting("SITE") as SiteName,
+      epoch: Number(setting("EPOCH")),
+      cluster: setting("CLUSTER"),
+      fingerprint: setting("FINGERPRINT"),
+    },
     otherSite: setting("OTHER_SITE"),
     vault: { endpoint: setting("ENDPOINT"), region: setting("REGION"), bucket: setting("BUCKET") },
     keys: { accessKeyId: setting("ACCESS_KEY_ID"), secretAccessKey: setting("SECRET_ACCESS_KEY") },

@@ -40,15 +40,24 @@ const leaseShape = z.strictObject({
   /** Seconds, by the store's clock, that the active site lets pass after this object was written before it begins. */
   wait: z.int().nonnegative(),
   takeover: z.enum(takeovers),
+  /**
+   * UID of the cluster that federates: a cluster that was given up is of the same site and epoch as the one that the site
+   * was restored to. Missing in an earlier program's lease, which is any cluster's of the site.
+   */
+  cluster: z.string().optional(),
+  /** Seconds, by the store's clock, that the epoch had lasted when this was written: more than 0 after a restore. */
+  lasted: z.int().nonnegative().default(0),
   /** Differs with every write: tells the writer whether it was its own that prevailed. */
   writer: z.string(),
 });
 export type Lease = z.output<typeof leaseShape>;
 
-/** Who asks: a site in the epoch that its stack names. */
+/** Who asks: a site in the epoch that its stack names, and its cluster. */
 export interface Claim {
   site: SiteName;
   epoch: number;
+  /** UID of its namespace `kube-system`. */
+  cluster: string;
   fingerprint: string;
 }
 
@@ -85,13 +94,23 @@ export const formatLease = (lease: Lease): string => `${JSON.stringify(lease, un
 export function judge({ lease, age }: Pick<StoredLease, "lease" | "age">, claim: Claim): "ours" | "soon" | "others" {
   const same =
     lease.activeSite === claim.site && lease.epoch === claim.epoch && lease.fingerprint === claim.fingerprint;
-  if (!same) return "others";
+  if (!same || isReplaced(lease, claim)) return "others";
   return age >= lease.wait ? "ours" : "soon";
 }
+
+/** Whether a site goes on elsewhere, in the same epoch: it was restored onto another cluster. */
+export const isReplaced = (lease: Lease, { site, epoch, cluster }: Claim): boolean =>
+  lease.activeSite === site && lease.epoch === epoch && lease.cluster !== undefined && lease.cluster !== cluster;
+
+/** Seconds since the epoch began. */
+export const epochAge = ({ lease, age }: Pick<StoredLease, "lease" | "age">): number => lease.lasted + age;
 
 /** Seconds after which a site that cannot be reached has stopped for certain, whatever it last read. */
 export const waitFor = (grace: number): number =>
   Math.ceil((grace * (1 + driftBound)) / (1 - driftBound)) + requestSeconds + reactionSeconds;
+
+/** Seconds of an earlier wait that are not over: somebody may still go on who has not been seen to stop. */
+const left = ({ lease, age }: Pick<StoredLease, "lease" | "age">): number => Math.max(0, Math.ceil(lease.wait - age));
 
 /** The lease of the server's first `up`. */
 export const firstLease = (claim: Claim, grace: number, writer: string): Lease => ({
@@ -102,23 +121,53 @@ export const firstLease = (claim: Claim, grace: number, writer: string): Lease =
   grace,
   wait: 0,
   takeover: "first",
+  cluster: claim.cluster,
+  lasted: 0,
   writer,
 });
 
 /** The lease after a takeover. @throws Error unless it is the next epoch's and of the same server */
 export function nextLease(
-  previous: Lease,
+  stored: Pick<StoredLease, "lease" | "age">,
   claim: Claim,
   takeover: Exclude<Takeover, "first">,
   grace: number,
   writer: string,
 ): Lease {
+  const { lease: previous } = stored;
   if (claim.epoch !== previous.epoch + 1) throw new Error(`epoch ${claim.epoch} does not follow ${previous.epoch}`);
   if (claim.fingerprint !== previous.fingerprint) throw new Error("the lease is another server's");
   return {
     ...firstLease(claim, grace, writer),
     // A grace that was made shorter meanwhile is not known to who cannot read it, hence the longer one.
-    wait: takeover === "lost" ? waitFor(Math.max(previous.grace, grace)) : 0,
+    wait: Math.max(takeover === "lost" ? waitFor(Math.max(previous.grace, grace)) : 0, left(stored)),
     takeover,
+  };
+}
+
+/**
+ * How the active site's lease comes to name a cluster. `named`: it named none, and this one has been its own. `moved`: the
+ * site was restored onto this one, and the old one may still go on. `dead`: the old one is off, at the operator's word.
+ */
+export type Moving = "named" | "moved" | "dead";
+
+/** The lease of the same epoch, on this cluster. @throws Error unless it is the active site's that asks */
+export function movedLease(
+  stored: Pick<StoredLease, "lease" | "age">,
+  claim: Claim,
+  how: Moving,
+  grace: number,
+  writer: string,
+): Lease {
+  const { lease: previous } = stored;
+  const same =
+    previous.activeSite === claim.site && previous.epoch === claim.epoch && previous.fingerprint === claim.fingerprint;
+  if (!same) throw new Error(`the lease is ${previous.activeSite}'s, epoch ${previous.epoch}`);
+  return {
+    // A changed grace counts from a takeover on, and who moves has waited like one that takes over.
+    ...firstLease(claim, how === "named" ? previous.grace : grace, writer),
+    takeover: previous.takeover,
+    wait: Math.max(how === "moved" ? waitFor(Math.max(previous.grace, grace)) : 0, left(stored)),
+    lasted: Math.floor(epochAge(stored)),
   };
 }

@@ -2,7 +2,7 @@
  * What the program may do, given the lease: asked before the first resource, in a preview too. Pure.
  */
 import type { Fault, Settings } from "../../settings";
-import type { Lease, StoredLease, Takeover } from "./lease";
+import type { Lease, Moving, StoredLease, Takeover } from "./lease";
 
 /** What the rules look at besides the stack's settings. */
 export interface LeaseFacts {
@@ -12,6 +12,13 @@ export interface LeaseFacts {
   archives: boolean;
   /** Whether the cluster has this site's database already. */
   database: "there" | "missing";
+  /** UID of the cluster; undefined where it does not answer. */
+  cluster: string | undefined;
+  /**
+   * Whether Valkey and its keeper are to run here, and whether the keeper knows that a lease may name a cluster: to an
+   * earlier one it would be no lease. Looked at only for a lease that names none.
+   */
+  keeper: "knows" | "older" | "none";
 }
 
 /** What the update does to the lease before anything else. */
@@ -20,11 +27,22 @@ export type LeaseStep =
   /** The server's first `up`: there was nothing before. */
   | { kind: "create"; takeover: Extract<Takeover, "first" | "dead"> }
   /** This site takes over. */
-  | { kind: "advance"; from: Lease; takeover: Exclude<Takeover, "first"> };
+  | { kind: "advance"; from: Lease; takeover: Exclude<Takeover, "first"> }
+  /** The active site goes on, on a cluster that the lease does not name. */
+  | { kind: "move"; how: Moving };
 
 type Stack = Pick<
   Settings,
-  "site" | "role" | "activeSite" | "epoch" | "founder" | "fingerprint" | "promotionToken" | "vault"
+  | "site"
+  | "role"
+  | "activeSite"
+  | "epoch"
+  | "founder"
+  | "fingerprint"
+  | "promotionToken"
+  | "restore"
+  | "vault"
+  | "cluster"
 >;
 
 type Verdict = { step: LeaseStep; faults: Fault[] };
@@ -65,12 +83,13 @@ export function leaseStep(stack: Stack, facts: LeaseFacts): Verdict {
       mend: "npx homestead identity verify (which stack differs), or name the right bucket",
     });
   }
-  return stack.role === "active" ? asActive(stack, lease) : asStandby(stack, lease);
+  return stack.role === "active" ? asActive(stack, lease, facts) : asStandby(stack, lease, facts);
 }
 
-function asActive(stack: Stack, lease: Lease): Verdict {
+function asActive(stack: Stack, lease: Lease, facts: LeaseFacts): Verdict {
   const { site, epoch, promotionToken } = stack;
-  if (lease.activeSite === site && lease.epoch === epoch) return { step: none, faults: [] };
+  if (lease.activeSite === site && lease.epoch === epoch)
+    return { step: ofTheSameEpoch(stack, lease, facts), faults: [] };
   if (lease.activeSite === site) return wrongEpoch(stack, lease);
   if (epoch !== lease.epoch + 1 || promotionToken === undefined) {
     return refused({
@@ -83,9 +102,31 @@ function asActive(stack: Stack, lease: Lease): Verdict {
   return { step: { kind: "advance", from: lease, takeover: takeoverOf(promotionToken) }, faults: [] };
 }
 
-function asStandby(stack: Stack, lease: Lease): Verdict {
+/**
+ * Whoever else runs as this site runs on another cluster. Whether the database here is the right one is asked of the
+ * archives in the vault (`checkStale`): a cluster that was given up does not get the lease back.
+ */
+function ofTheSameEpoch({ restore }: Stack, lease: Lease, { cluster, database, keeper }: LeaseFacts): LeaseStep {
+  if (cluster === undefined || lease.cluster === cluster) return none;
+  if (lease.cluster === undefined && database === "there") {
+    if (keeper === "knows") return { kind: "move", how: "named" };
+    // It counts as it did. A database beside which nothing runs may have followed, and another cluster federates.
+    if (keeper === "older") return none;
+  }
+  return { kind: "move", how: restore.oldCluster === "off" ? "dead" : "moved" };
+}
+
+function asStandby(stack: Stack, lease: Lease, { cluster }: LeaseFacts): Verdict {
   const { site, activeSite, epoch } = stack;
   if (lease.activeSite === activeSite && lease.epoch === epoch) return { step: none, faults: [] };
+  if (lease.activeSite === site && ![undefined, lease.cluster].includes(cluster) && lease.cluster !== undefined) {
+    return refused({
+      key: "cluster.context",
+      value: JSON.stringify(stack.cluster.context),
+      allowed: `the cluster that the lease names (UID ${lease.cluster ?? ""}): what steps down on another one is not what federates`,
+      mend: `pulumi config set --path homestead:cluster.context <context of ${site}> --stack ${site}`,
+    });
+  }
   // Its own stepping down makes nobody active.
   if (lease.activeSite === site && epoch === lease.epoch + 1) return { step: none, faults: [] };
   if (lease.activeSite === activeSite) return wrongEpoch(stack, lease);

@@ -79,14 +79,15 @@ export class StatusCluster {
     if ((set.spec?.replicas ?? 0) === 0) return { valkey: "none" };
     const keeper = set.spec?.template.spec?.containers.find(({ name }) => name === "keeper");
     if (keeper === undefined) return { valkey: "ungated" };
-    const epoch = Number(keeper.env?.find(({ name }) => name === "EPOCH")?.value);
+    const told = (variable: string) => keeper.env?.find(({ name }) => name === variable)?.value;
+    const [epoch, cluster] = [Number(told("EPOCH")), told("CLUSTER")];
     const [reading, log] = await Promise.all([
       this.mark().catch(() => undefined),
       this.core
         .readNamespacedPodLog({ name: "valkey-0", namespace, container: "valkey", tailLines: 500 })
         .catch(() => ""),
     ]);
-    return { valkey: "gated", epoch, gate: readGate(reading, log) };
+    return { valkey: "gated", epoch, ...(cluster === undefined ? {} : { cluster }), gate: readGate(reading, log) };
   }
 
   /** The mark that the gate goes by and the machine's uptime, a line each; asked of the keeper, which always runs. */

@@ -4,6 +4,7 @@ import { span } from "../drill/verdicts";
 import { kubectl } from "../kube";
 import { gateVerdict } from "../lease/gate";
 import type { Verdict as GateVerdict } from "../lease/gate";
+import { epochAge } from "../lease/lease";
 import type { StoredLease } from "../lease/lease";
 import { asTheLeaseSays, asTheVaultSays } from "../lease/rules";
 import type { Journal } from "../switch/journal";
@@ -27,7 +28,8 @@ const left = ({ lease, age }: Pick<StoredLease, "lease" | "age">): number => Mat
 /** Who is active. */
 export function leaseLine(stored: StoredLease | undefined): StatusLine {
   if (stored === undefined) return line("lease", "active site", "fault", "the vault has no lease: nothing has run yet");
-  const { lease, age } = stored;
+  const { lease } = stored;
+  const age = epochAge(stored);
   const says = `${lease.activeSite}, epoch ${lease.epoch}, ${came[lease.takeover]} ${span(age)} ago; grace ${span(lease.grace)}`;
   const waits = left(stored);
   if (waits === 0) return line("lease", "active site", "ok", says);
@@ -129,8 +131,8 @@ export type Running =
   | { valkey: "none" }
   /** From before there was a gate, or put there by hand. */
   | { valkey: "ungated" }
-  /** `epoch`: the one it was started for. */
-  | { valkey: "gated"; epoch: number; gate: Gate };
+  /** `epoch`: the one it was started for. `cluster`: its UID, unless an earlier program started it. */
+  | { valkey: "gated"; epoch: number; cluster?: string; gate: Gate };
 
 /** Whether a site does what the lease says; if not, what keeps it from federating, and the way out. */
 export function gateLine(
@@ -156,11 +158,17 @@ export function gateLine(
   if (running.valkey === "ungated") {
     return gate("fault", `Valkey runs without a gate, whatever the lease says: pulumi up --stack ${site}`);
   }
-  const { epoch, gate: state } = running;
+  const { epoch, cluster: uid, gate: state } = running;
   if (stored === undefined || !named) return gate("fault", `no lease to go by; ${state.says}`);
   if (!ours || lease.epoch !== epoch) {
     const mend = ours ? `pulumi up --stack ${site}` : `npx homestead switch ${site} brings the server back here`;
     return gate("fault", `${named}, and ${site} still runs for epoch ${epoch}: ${held(state)}; ${mend}`);
+  }
+  if (uid !== undefined && lease.cluster !== undefined && lease.cluster !== uid) {
+    return gate(
+      "fault",
+      `${named}, on another cluster (UID ${lease.cluster}), and this one (UID ${uid}) was given up: ${held(state)}; let cluster.context lead to that one, or begin anew here: docs/runbooks/lost-disk.md`,
+    );
   }
   if (state.verdict === "open") return gate("ok", state.says);
   const waits = left(stored);
