@@ -37,9 +37,9 @@ interface Server {
 
 export const restore: Scenario = {
   name: "restore",
-  what: "a cluster wiped in mid-write comes back from the vault, then once more as it was at an earlier moment",
+  what: "a cluster wiped in mid-write comes back from the vault, then once more as it was at an earlier moment; one that was given up stays silent",
   place: "beside",
-  minutes: 10,
+  minutes: 12,
   limit: 50,
   async run(context) {
     const { environment, report } = context;
@@ -82,6 +82,7 @@ export const restore: Scenario = {
       succeeded(await project.preview("home", ["--expect-no-changes"]), "preview --expect-no-changes");
     });
     await toAnEarlierMoment(server, client);
+    await givenUp(server);
     await peer.stop();
   },
 };
@@ -229,6 +230,50 @@ async function toAnEarlierMoment(server: Server, client: SiteClient): Promise<vo
     succeeded(await project.preview("home", ["--expect-no-changes"]), "preview --expect-no-changes");
   });
   await newPostArrives(server, await clientOf(cluster, namesOf(environment.zone), server.secrets));
+}
+
+// ---------------------------------------------------------------- a cluster that was given up
+
+/**
+ * What a cluster does whose site was restored onto another one, when it is back: the lab has no third cluster, so the lease
+ * is made to name one. Then the site is brought back here, with the word that the other one is off.
+ */
+async function givenUp(server: Server): Promise<void> {
+  const { context, project, cluster, s3, secrets } = server;
+  const { report, environment } = context;
+  const uid = await cluster.uid();
+  const lease = async () => JSON.parse(await s3.get(buckets.vault, "lease.json")) as Record<string, unknown>;
+  await report.check("the lease names this cluster", async () => assert.equal((await lease())["cluster"], uid));
+  await report.step("the lease names another cluster, as after a restore there", async () => {
+    const text = JSON.stringify({ ...(await lease()), cluster: "elsewhere" });
+    await s3.request("PUT", `${buckets.vault}/lease.json`, text);
+  });
+  await report.check("the keeper here says so, and Valkey stops", () =>
+    eventually(120, "a closed gate", async () => {
+      const logOf = (container: string) =>
+        cluster.kubectl(["logs", "-n", namespace, "valkey-0", "-c", container, "--tail=50"]);
+      assert.match(await logOf("keeper"), /home goes on on another cluster \(UID elsewhere\)/);
+      assert.match(await logOf("valkey"), /gate: closed: Valkey waits/);
+    }),
+  );
+  const client = await clientOf(cluster, namesOf(environment.zone), secrets);
+  await report.control(
+    "it acknowledges a post meanwhile",
+    () => client.post(`by a cluster that was given up ${crypto.randomUUID()}`),
+    /./,
+  );
+  project.set("home", "restore", { oldCluster: "off" });
+  const outcome = await report.step("pulumi up, with the word that the other cluster is off", () => project.up("home"));
+  project.set("home", "restore", undefined);
+  await report.check("the lease names this cluster again, and nothing is waited for", async () => {
+    succeeded(outcome, "pulumi up");
+    const { cluster: named, wait } = await lease();
+    assert.deepEqual({ named, wait }, { named: uid, wait: 0 });
+  });
+  await report.step("it takes posts again", () =>
+    eventually(180, "a post", () => client.post(`once more ${crypto.randomUUID()}`)),
+  );
+  await newPostArrives(server, client);
 }
 
 // ---------------------------------------------------------------- looking
