@@ -69,7 +69,7 @@ const namespaceOf = (site: string | undefined, name = "homestead") => ({
 
 /** What `--destroy` says first. */
 const removing =
-  "\nRemoving the server from trial, which takes some minutes: first what Pulumi has made, then the namespace homestead " +
+  "\nRemoving the server from 'trial', which takes some minutes: first what Pulumi has made, then the namespace homestead " +
   "with the database and the other data, which Pulumi keeps.\n\n";
 
 /** A trial that runs. */
@@ -502,7 +502,7 @@ describe("a trial whose namespace somebody deleted", () => {
     await tryIt(["--yes"], { KUBECONFIG: kubeconfig });
     lists.namespaces?.pop();
     expect(await tryIt(["--yes"], { KUBECONFIG: kubeconfig })).toContain(
-      "\ntrial has no namespace homestead any more: it is made anew, without its data.\n",
+      "\nThere is no namespace homestead on trial, though .state has a trial there: Pulumi looks at the cluster first, and makes what is missing.\n",
     );
     const refreshed = ups().map((command) => command.includes("--refresh --run-program --stack dev"));
     expect(refreshed).toEqual([false, false, true]);
