@@ -2,6 +2,7 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { digest } from "../lib/digest";
 import { labels } from "../lib/pods";
+import type { SubnetLimits } from "../lib/doctor/operators";
 import { revisionOf } from "../lib/revision";
 import type { Settings } from "../settings";
 import { streamingService, webService } from "./mastodon";
@@ -9,6 +10,8 @@ import { streamingService, webService } from "./mastodon";
 export interface IngressArgs extends Pick<Settings, "apex" | "webHost" | "certificates"> {
   /** Proxies between the client and Traefik. */
   ingress: Pick<Settings["ingress"], "proxies">;
+  /** Whether Traefik can take an IPv6 subnet for one client. */
+  subnetLimits: SubnetLimits;
   namespace: pulumi.Input<string>;
   /** Hosts beside apex and web host that the certificate is for (an embedded media host). */
   otherHosts: string[];
@@ -69,12 +72,24 @@ export const rateLimits = {
   login: { average: 10, period: "1m", burst: 20 },
 } as const satisfies Record<string, RateLimit>;
 
+/** Bits of an IPv6 address that say whose network it is: the rest is for whoever is in it to choose (RFC 4291, 2.5.4). */
+const ipv6Subnet = 64;
+
 /**
  * A limit by the client's real address. Without a proxy in front that is the connection's other end, which Traefik sees
  * where its Service keeps it (`externalTrafficPolicy: Local`; `homestead doctor` looks).
+ *
+ * Of IPv6 by the subnet, where Traefik can (3.2 and later). Not behind proxies: some write IPv4 addresses as IPv6 ones
+ * (`::ffff:192.0.2.7`, nginx with one socket for both), which all are of one /64, and one who tries passwords would keep
+ * everybody out.
  */
-export function rateLimit(limit: RateLimit, proxies: number): Record<string, unknown> {
-  return { rateLimit: { ...limit, ...(proxies > 0 ? { sourceCriterion: { ipStrategy: { depth: proxies } } } : {}) } };
+export function rateLimit(
+  limit: RateLimit,
+  { ingress, subnetLimits }: Pick<IngressArgs, "ingress" | "subnetLimits">,
+): Record<string, unknown> {
+  const by = (ipStrategy: Record<string, number>) => ({ rateLimit: { ...limit, sourceCriterion: { ipStrategy } } });
+  if (ingress.proxies > 0) return by({ depth: ingress.proxies });
+  return subnetLimits === "there" ? by({ ipv6Subnet }) : { rateLimit: limit };
 }
 
 /** Where a password or a token is tried at Mastodon. */
@@ -274,15 +289,9 @@ export class Ingress extends pulumi.ComponentResource {
     certificate: pulumi.Input<string>,
     headers: k8s.apiextensions.CustomResource,
   ) {
-    const { namespace, webHost, ingress } = args;
+    const { namespace, webHost } = args;
     const limited = (kind: keyof typeof rateLimits) =>
-      middleware(
-        this,
-        `${name}-${kind}-rate`,
-        `web-host-${kind}-rate`,
-        namespace,
-        rateLimit(rateLimits[kind], ingress.proxies),
-      );
+      middleware(this, `${name}-${kind}-rate`, `web-host-${kind}-rate`, namespace, rateLimit(rateLimits[kind], args));
     const lookUps = limited("webfinger");
     const logins = limited("login");
     const host = `Host(\`${webHost}\`)`;

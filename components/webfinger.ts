@@ -1,9 +1,9 @@
 import * as pulumi from "@pulumi/pulumi";
 import { revisionOf } from "../lib/revision";
-import type { Settings } from "../settings";
 import { middleware, noService, rateLimit, rateLimits, route } from "./ingress";
+import type { IngressArgs } from "./ingress";
 
-export interface WebfingerArgs {
+export interface WebfingerArgs extends Pick<IngressArgs, "ingress" | "subnetLimits"> {
   namespace: pulumi.Input<string>;
   apex: string;
   webHost: string;
@@ -11,8 +11,6 @@ export interface WebfingerArgs {
   certificate: pulumi.Input<string>;
   /** Middleware that every route over HTTPS goes through. */
   securityHeaders: pulumi.Input<string>;
-  /** Proxies between the client and Traefik. */
-  ingress: Pick<Settings["ingress"], "proxies">;
 }
 
 const escape = (host: string) => host.replaceAll(".", "\\.");
@@ -43,7 +41,7 @@ export class Webfinger extends pulumi.ComponentResource {
 
   constructor(name: string, args: WebfingerArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:Webfinger", name, {}, opts);
-    const { namespace, apex, webHost, certificate, securityHeaders, ingress } = args;
+    const { namespace, apex, webHost, certificate, securityHeaders } = args;
     // Before the redirect in the chain, or the redirect itself goes out without the header.
     const cors = middleware(this, `${name}-cors`, "well-known-cors", namespace, {
       headers: { customResponseHeaders: { "Access-Control-Allow-Origin": "*" } },
@@ -56,7 +54,7 @@ export class Webfinger extends pulumi.ComponentResource {
       `${name}-rate`,
       "well-known-rate",
       namespace,
-      rateLimit(rateLimits.webfinger, ingress.proxies),
+      rateLimit(rateLimits.webfinger, args),
     );
     const chain = [cors, limited, toWebHost];
     const middlewares = [{ name: securityHeaders }, ...chain.map((m) => ({ name: m.metadata.name }))];

@@ -20,8 +20,8 @@ import { archiveOf, clusterName, findDatabases, isAsleep, majorOf, majorsOf, res
 import type { DatabaseObject, Databases } from "./database";
 import { DoctorCluster } from "./doctor/cluster";
 import { issuerOf } from "./doctor/issuer";
-import { mendOfInstalled, operatorMarks } from "./doctor/operators";
-import type { OperatorName } from "./doctor/operators";
+import { mendOfInstalled, operatorMarks, subnetLimits } from "./doctor/operators";
+import type { Definitions, OperatorName, SubnetLimits } from "./doctor/operators";
 import { addressesOf, missingRanges, serversOf } from "./egress";
 import { forgetUnfinished } from "./helm-records";
 import { KubeconfigFault, apiServerSlices, kubeClient, kubeconfigName, kubectl, statusOf } from "./kube";
@@ -59,6 +59,8 @@ export type PodMonitorsState = "there" | "missing";
 /** What the program must know of the cluster before it says what it wants. */
 export interface Found {
   podMonitors: PodMonitorsState;
+  /** Whether the cluster's Traefik can take an IPv6 subnet for one client. */
+  subnetLimits: SubnetLimits;
   /** Ports at which pods find the API server: the Service's, and those of whoever is behind it. */
   apiServerPorts: number[];
   database: DatabaseState;
@@ -80,6 +82,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     const moment = restoredTo(undefined, settings);
     return {
       podMonitors: "there",
+      subnetLimits: "there",
       apiServerPorts: usualApiPorts,
       database: "there",
       databaseName,
@@ -87,7 +90,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
       restoredTo: moment,
     };
   }
-  const { faults, databases, lease, podMonitors, apiServerPorts } = await lookAround(settings, keys, {
+  const { faults, databases, lease, found } = await lookAround(settings, keys, {
     purpose: "update",
   });
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
@@ -99,8 +102,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     }
   }
   return {
-    podMonitors,
-    apiServerPorts,
+    ...found,
     database: databases?.current === undefined ? "missing" : "there",
     databaseName: databases?.name ?? clusterName(settings.generation),
     former: databases?.former.map(({ metadata }) => metadata.name) ?? [],
@@ -156,7 +158,7 @@ async function lookAround(
     });
   const databases = await findDatabases(settings);
   const external = settings.objectStore === "external";
-  const [{ ours, podMonitors, apiServerPorts }, , lease] = await Promise.all([
+  const [{ ours, ...found }, , lease] = await Promise.all([
     checkCluster(settings, report),
     Promise.all([checkNsupdate(settings.dns, then, report), checkEgress(settings, report)]),
     external ? checkBuckets(settings, keys, report).then(() => checkLease(settings, keys, databases, report)) : noLease,
@@ -180,7 +182,7 @@ async function lookAround(
     const mayWait = () => purpose === "update" && faults.length === 0;
     if (external) await checkArchives(settings, keys, databases, lease, begins, { mayWait, said });
   }
-  return { faults: faults.sort((a, b) => a.key.localeCompare(b.key)), databases, lease, podMonitors, apiServerPorts };
+  return { faults: faults.sort((a, b) => a.key.localeCompare(b.key)), databases, lease, found };
 }
 
 // ---------------------------------------------------------------- the lease
@@ -298,14 +300,17 @@ async function takeLease(settings: Settings, { vault: keys }: CheckKeys, { store
 }
 
 /** `ours`: whether this is the stack's own cluster, as far as can be told. */
-interface ClusterFound {
+interface ClusterFound extends Pick<Found, "podMonitors" | "subnetLimits" | "apiServerPorts"> {
   ours: boolean;
-  podMonitors: PodMonitorsState;
-  apiServerPorts: number[];
 }
 /** Of the Service `kubernetes`, and of nearly every API server behind it. */
 const usualApiPorts = [443, 6443];
-const noCluster: ClusterFound = { ours: false, podMonitors: "missing", apiServerPorts: usualApiPorts };
+const noCluster: ClusterFound = {
+  ours: false,
+  podMonitors: "missing",
+  subnetLimits: "missing",
+  apiServerPorts: usualApiPorts,
+};
 
 async function checkCluster(settings: Settings, report: Report): Promise<ClusterFound> {
   const { cluster, site } = settings;
@@ -355,7 +360,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
     checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report),
   ]);
   const podMonitors = prometheusOperator.every((name) => definitions.has(name)) ? "there" : "missing";
-  return { ours, podMonitors, apiServerPorts };
+  return { ours, podMonitors, subnetLimits: subnetLimits(definitions), apiServerPorts };
 }
 
 /** Another stack's cluster says so on our namespace. @returns whether it is ours, or nobody's yet */
@@ -485,7 +490,7 @@ const prometheusOperator = ["alertmanagerconfigs", "podmonitors", "prometheusrul
 );
 
 /** Traefik must be there, since we do not bring it. */
-function checkTraefik(definitions: ReadonlySet<string>, report: Report): void {
+function checkTraefik(definitions: Definitions, report: Report): void {
   const definition = "ingressroutes.traefik.io";
   if (definitions.has(definition)) return;
   report(
@@ -506,7 +511,7 @@ const operatorNamespaces: Partial<Record<OperatorName, string>> = {
 async function checkOperators(
   reader: DoctorCluster,
   core: k8s.CoreV1Api,
-  definitions: ReadonlySet<string>,
+  definitions: Definitions,
   settings: Settings,
   report: Report,
 ): Promise<void> {
@@ -562,7 +567,7 @@ async function isTaken(core: k8s.CoreV1Api, name: string): Promise<boolean> {
 /** An issuer of one's own that is not there would be waited for, for a quarter of an hour. */
 async function checkIssuer(
   reader: DoctorCluster,
-  definitions: ReadonlySet<string>,
+  definitions: Definitions,
   settings: Settings,
   report: Report,
 ): Promise<void> {

@@ -23,6 +23,7 @@ import * as lines from "./doctor/lines";
 import type { Area, ClusterFacts, DoctorLine, DoctorReport } from "./doctor/lines";
 import {
   clientAddressLine,
+  subnetLimits,
   expectedVersion,
   operatorLine,
   operatorMarks,
@@ -221,8 +222,9 @@ async function clusterLines(
     attempt("capacity", "memory", look, () => roomLines(settings, cluster, needs)),
     attempt("operators", "operators", look, () => operatorLines(settings, cluster)),
     attempt("operators", "Traefik", look, async () => {
-      const { pods, services } = await cluster.traefik();
-      const requests = pods.length === 0 ? [] : [clientAddressLine(settings, services, pods), uploadLine(pods)];
+      const [{ pods, services }, definitions] = await Promise.all([cluster.traefik(), cluster.definitions()]);
+      const clients = () => clientAddressLine(settings, services, pods, subnetLimits(definitions));
+      const requests = pods.length === 0 ? [] : [clients(), uploadLine(pods)];
       return [traefikLine(settings, pods), ...requests];
     }),
   ]);

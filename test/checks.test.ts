@@ -44,6 +44,8 @@ interface World {
   marker?: string;
   /** Custom resource definitions beside Traefik's. */
   definitions?: string[];
+  /** What Traefik's middlewares say of `ipStrategy`. */
+  ipStrategy?: Record<string, object>;
   /** Of the one storage class. */
   provisioner?: string;
   /** Where the API server is, beside the Service's port. */
@@ -64,6 +66,7 @@ interface World {
 interface Seen {
   lease?: Lease;
   podMonitors?: string;
+  subnetLimits?: string;
   apiServerPorts?: number[];
 }
 
@@ -79,10 +82,22 @@ async function serve(world: World, seen: Seen): Promise<string> {
   const { databases = {}, vault = [], marker, definitions = [], unfinished = false, silentBelow, operatorIn } = world;
   const { apiServer = { address: "192.0.2.1", port: 6443 }, cilium } = world;
   const { deployments = [], namespaces = {}, issuers = [] } = world;
-  const definition = (name: string) => ({
+  const definition = (name: string, versions: object[] = []) => ({
     metadata: { name },
-    spec: { group: "x", names: { kind: "X", plural: "x" }, scope: "Namespaced", versions: [] },
+    spec: { group: "x", names: { kind: "X", plural: "x" }, scope: "Namespaced", versions },
   });
+  const nested = ["spec", "rateLimit", "sourceCriterion", "ipStrategy"].reduceRight<object>(
+    (properties, name) => ({ [name]: { type: "object", properties } }),
+    world.ipStrategy ?? {},
+  );
+  const middlewares = definition("middlewares.traefik.io", [
+    {
+      name: "v1alpha1",
+      served: true,
+      storage: true,
+      schema: { openAPIV3Schema: { type: "object", properties: nested } },
+    },
+  ]);
   const answers: Record<string, object | undefined> = {
     "/api/v1/namespaces/kube-system": { metadata: { name: "kube-system", uid: "u" } },
     "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices": {
@@ -102,7 +117,7 @@ async function serve(world: World, seen: Seen): Promise<string> {
       items: [{ metadata: { name: "local-path" }, provisioner: world.provisioner ?? "x" }],
     },
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": {
-      items: ["ingressroutes.traefik.io", ...definitions].map(definition),
+      items: [...["ingressroutes.traefik.io", ...definitions].map((name) => definition(name)), middlewares],
     },
     "/apis/apps/v1/deployments": {
       items: [
@@ -185,8 +200,8 @@ async function serve(world: World, seen: Seen): Promise<string> {
 async function check(world: World, changes: Record<string, unknown> = {}, seen: Seen = {}): Promise<string> {
   const { settings, keys } = await prepare(world, changes, seen);
   return checkSite(settings, keys).then(
-    ({ database, podMonitors, apiServerPorts }) => {
-      Object.assign(seen, { podMonitors, apiServerPorts });
+    ({ database, podMonitors, subnetLimits, apiServerPorts }) => {
+      Object.assign(seen, { podMonitors, subnetLimits, apiServerPorts });
       return database;
     },
     (error: unknown) => (error as Error).message.replace(/--kubeconfig \S+/g, "--kubeconfig <file>"),
@@ -799,6 +814,17 @@ describe("the Prometheus operator's resources", () => {
     const seen: Seen = {};
     await check({ lease: "none", definitions }, {}, seen);
     expect(seen.podMonitors).toBe(expected);
+  });
+});
+
+describe("rate limits by IPv6 subnets", () => {
+  it("are there where the definition of Traefik's middlewares has a field for them, since 3.2", async () => {
+    const seen: Seen = {};
+    const depth = { depth: { type: "integer" } };
+    await check({ lease: "none", ipStrategy: { ...depth, ipv6Subnet: { type: "integer" } } }, {}, seen);
+    expect(seen.subnetLimits).toBe("there");
+    await check({ lease: "none", ipStrategy: depth }, {}, seen);
+    expect(seen.subnetLimits).toBe("missing");
   });
 });
 

@@ -415,12 +415,15 @@ describe("the client's address", () => {
   const traefik = (externalTrafficPolicy: string) => [{ name: "traefik", externalTrafficPolicy }];
 
   it("is seen where the Service keeps it, or where there is none but the node's own ports", () => {
-    expect(clientAddressLine(home, traefik("Local"), [])).toMatchObject({ verdict: "ok", says: "Traefik sees them" });
-    expect(clientAddressLine(home, [], [])).toMatchObject({ verdict: "ok" });
+    expect(clientAddressLine(home, traefik("Local"), [], "there")).toMatchObject({
+      verdict: "ok",
+      says: "Traefik sees them",
+    });
+    expect(clientAddressLine(home, [], [], "there")).toMatchObject({ verdict: "ok" });
   });
 
   it("is hidden by a Service that spreads connections, and the mend is said", () => {
-    expect(clientAddressLine(home, traefik("Cluster"), [])).toMatchObject({
+    expect(clientAddressLine(home, traefik("Cluster"), [], "there")).toMatchObject({
       verdict: "warning",
       what: "clients' addresses",
       says: "Service traefik may hide them from Traefik, so that all clients behind a node share one rate limit",
@@ -430,16 +433,27 @@ describe("the client's address", () => {
     });
   });
 
+  it("is one of 2^64 to a Traefik that counts no IPv6 subnets, where there is IPv6", () => {
+    const both = settingsOf("home", { network: { families: ["IPv4", "IPv6"] } });
+    expect(clientAddressLine(both, traefik("Local"), [], "missing")).toMatchObject({
+      verdict: "warning",
+      says: "Traefik sees them, but counts each address of an IPv6 network as another client, and who has one address there has 2^64: it is older than 3.2",
+      mend: "upgrade Traefik to 3.2 or later, its custom resource definitions too, where it was installed from (k3s brings it since 1.32.2), then: pulumi up --stack home",
+    });
+    expect(clientAddressLine(both, traefik("Local"), [], "there").verdict).toBe("ok");
+    expect(clientAddressLine(home, traefik("Local"), [], "missing").verdict).toBe("ok");
+  });
+
   it("is told by the proxies where there are any", () => {
     const behind = settingsOf("home", { ingress: { address: "203.0.113.10", proxies: 1 } });
     const pod = (...args: string[]) => [{ args }];
     const believing = pod("--entryPoints.websecure.forwardedHeaders.trustedIPs=192.0.2.1/32", "--ping=true");
-    expect(clientAddressLine(behind, traefik("Cluster"), believing)).toMatchObject({ verdict: "ok" });
+    expect(clientAddressLine(behind, traefik("Cluster"), believing, "there")).toMatchObject({ verdict: "ok" });
     const insecure = pod("--entrypoints.websecure.forwardedheaders.insecure");
-    expect(clientAddressLine(behind, traefik("Cluster"), insecure)).toMatchObject({ verdict: "ok" });
+    expect(clientAddressLine(behind, traefik("Cluster"), insecure, "there")).toMatchObject({ verdict: "ok" });
     // Another entry point's, or none: Traefik would write the header anew with the proxy's address.
     for (const args of [["--entryPoints.web.forwardedHeaders.trustedIPs=192.0.2.1/32"], []]) {
-      expect(clientAddressLine(behind, traefik("Cluster"), pod(...args))).toMatchObject({
+      expect(clientAddressLine(behind, traefik("Cluster"), pod(...args), "there")).toMatchObject({
         verdict: "warning",
         says: expect.stringContaining("all clients share one rate limit") as unknown,
       });

@@ -53,9 +53,29 @@ describe("rate limits", () => {
     expect(chainOf(web)).toEqual(["security-headers"]);
   });
 
-  it("go by the connection, and behind proxies by what the nearest of them saw", () => {
-    expect(rateLimit(rateLimits.login, 0)).toEqual({ rateLimit: { average: 10, period: "1m", burst: 20 } });
-    expect(rateLimit(rateLimits.webfinger, 2)).toEqual({
+  const at64 = { sourceCriterion: { ipStrategy: { ipv6Subnet: 64 } } };
+
+  it("go by the connection, of IPv6 by its subnet, in every stack", () => {
+    const direct = { ingress: { proxies: 0 }, subnetLimits: "there" as const };
+    expect(rateLimit(rateLimits.login, direct)).toEqual({
+      rateLimit: { average: 10, period: "1m", burst: 20, ...at64 },
+    });
+    for (const stack of stacks) {
+      const limits = ofType(plannedStack(stack), "kubernetes:traefik.io/v1alpha1:Middleware").flatMap(
+        ({ inputs }) => at(inputs, "spec.rateLimit") ?? [],
+      );
+      expect(limits).toEqual(Array.from({ length: 3 }, () => expect.objectContaining(at64) as unknown));
+    }
+  });
+
+  it("say nothing of a subnet to a Traefik that has no field for it: the API server would refuse the object", () => {
+    expect(rateLimit(rateLimits.login, { ingress: { proxies: 0 }, subnetLimits: "missing" })).toEqual({
+      rateLimit: { average: 10, period: "1m", burst: 20 },
+    });
+  });
+
+  it("go behind proxies by what the nearest of them saw, whole: IPv4 in IPv6's clothes is all of one subnet", () => {
+    expect(rateLimit(rateLimits.webfinger, { ingress: { proxies: 2 }, subnetLimits: "there" })).toEqual({
       rateLimit: { average: 10, period: "1s", burst: 50, sourceCriterion: { ipStrategy: { depth: 2 } } },
     });
   });

@@ -6,7 +6,7 @@ import { isOursIn } from "../ours";
 import type { Renewal } from "./lines";
 import type { IssuerFacts } from "./issuer";
 import { imageName, operatorMarks } from "./operators";
-import type { OperatorFacts, OperatorName, TraefikPod, TraefikService } from "./operators";
+import type { Definitions, OperatorFacts, OperatorName, TraefikPod, TraefikService } from "./operators";
 
 export class DoctorCluster {
   private readonly core: k8s.CoreV1Api;
@@ -32,14 +32,13 @@ export class DoctorCluster {
     return { uid: system.metadata?.uid ?? "", namespace: own === undefined ? "missing" : "there" };
   }
 
-  /** Names of the custom resource definitions. */
-  async definitions(): Promise<Set<string>> {
+  async definitions(): Promise<Definitions> {
     const { items } = await this.config.makeApiClient(k8s.ApiextensionsV1Api).listCustomResourceDefinition();
-    return new Set(items.map(({ metadata }) => metadata?.name ?? ""));
+    return new Map(items.map((definition) => [definition.metadata?.name ?? "", definition]));
   }
 
   /** @param definitions what {@link definitions} says */
-  async operators(definitions: ReadonlySet<string>): Promise<Record<OperatorName, OperatorFacts>> {
+  async operators(definitions: Definitions): Promise<Record<OperatorName, OperatorFacts>> {
     const [deployments, namespaces] = await Promise.all([
       this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces(),
       this.core.listNamespace(),

@@ -1,6 +1,7 @@
 /** What must run in the cluster beside us: the three operators and Traefik. Pure. */
 import { cnpgNamespace } from "../../components/operators";
 import { tagOf } from "../status/lines";
+import type * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../../settings";
 import { kubectl } from "../kube";
 import { judged, ok } from "./lines";
@@ -160,6 +161,24 @@ export interface TraefikPod {
   args: readonly string[];
 }
 
+/** Custom resource definitions, by name. */
+export type Definitions = ReadonlyMap<string, k8s.V1CustomResourceDefinition>;
+
+/** Whether Traefik can take an IPv6 subnet for one client. */
+export type SubnetLimits = "there" | "missing";
+
+/**
+ * Asked of the definition, not of the image: a field that it does not have is not dropped in silence, but refused to who
+ * applies on the server's side, as the provider does ("field not declared in schema"), and the update with it.
+ */
+export function subnetLimits(definitions: Definitions): SubnetLimits {
+  const path = ["spec", "rateLimit", "sourceCriterion", "ipStrategy", "ipv6Subnet"];
+  const versions = definitions.get("middlewares.traefik.io")?.spec.versions ?? [];
+  const has = ({ schema }: k8s.V1CustomResourceDefinitionVersion) =>
+    path.reduce<k8s.V1JSONSchemaProps | undefined>((at, name) => at?.properties?.[name], schema?.openAPIV3Schema);
+  return versions.some((version) => has(version) !== undefined) ? "there" : "missing";
+}
+
 /** What leads to Traefik's pods from outside the cluster. */
 export interface TraefikService {
   name: string;
@@ -173,9 +192,10 @@ export interface TraefikService {
  * @param services of type LoadBalancer or NodePort that select Traefik's pods; none where its ports are the node's own
  */
 export function clientAddressLine(
-  { ingress, cluster }: Pick<Settings, "ingress" | "cluster">,
+  { ingress, cluster, network, site }: Pick<Settings, "ingress" | "cluster" | "network" | "site">,
   services: readonly TraefikService[],
   pods: readonly Pick<TraefikPod, "args">[],
+  subnets: SubnetLimits,
 ): DoctorLine {
   const what = "clients' addresses";
   if (ingress.proxies > 0) {
@@ -190,7 +210,16 @@ export function clientAddressLine(
     );
   }
   const hiding = services.find(({ externalTrafficPolicy }) => externalTrafficPolicy !== "Local");
-  if (hiding === undefined) return ok("operators", what, "Traefik sees them");
+  if (hiding === undefined) {
+    if (subnets === "there" || !network.families.includes("IPv6")) return ok("operators", what, "Traefik sees them");
+    return judged(
+      "operators",
+      what,
+      "warning",
+      "Traefik sees them, but counts each address of an IPv6 network as another client, and who has one address there has 2^64: it is older than 3.2",
+      `upgrade Traefik to 3.2 or later, its custom resource definitions too, where it was installed from (k3s brings it since 1.32.2), then: pulumi up --stack ${site}`,
+    );
+  }
   return judged(
     "operators",
     what,
