@@ -47,6 +47,9 @@ lost="the share behind the claim 'media' is empty or not mounted. Mount it; if i
 
 # Words of their own, wherever they are used without quotes.
 talk="--stats-one-line --stats 1m --log-level NOTICE"
+# The whole list at once, a thousand objects a request. Asked folder by folder, and Mastodon's lie six deep, or for each
+# one's time, a vault that bills requests costs more by them than by all it keeps (docs/runbooks/media-volume.md).
+whole="--fast-list"
 # Not what other servers' files are cached from, which they still have. Not what may still be being written.
 chosen="--min-age ${MIN_AGE:-1m} --exclude /cache/** --exclude /homestead/** --exclude /lost+found/**"
 
@@ -63,7 +66,9 @@ take_newer() {
   shift 3
   differing=$(mktemp)
   # Its exit code is the same for files that differ and for what went wrong: the copy after it fails on the latter again.
-  rclone check --size-only --one-way --log-level ERROR "$@" --differ "$differing" "$from" "$to" || :
+  # It holds its filters against both sides: by when the vault was given an object, which the list says, and not by the
+  # file's own time, for which it would be asked object by object.
+  rclone check $whole --use-server-modtime --size-only --one-way --log-level ERROR "$@" --differ "$differing" "$from" "$to" || :
   while IFS= read -r name; do
     new=$(written "$from/$name")
     old=$(written "$to/$name")
@@ -77,13 +82,15 @@ take_newer() {
 }
 
 from_vault() {
-  rclone copy --size-only --immutable --transfers 8 $talk "$files" "$VOLUME" && return
+  rclone copy $whole --size-only --immutable --transfers 8 $talk "$files" "$VOLUME" && return
   take_newer "$files" "$VOLUME" ""
-  ask copy --size-only --ignore-existing --transfers 8 $talk "$files" "$VOLUME"
+  ask copy $whole --size-only --ignore-existing --transfers 8 $talk "$files" "$VOLUME"
 }
 
+# --delete-excluded deletes nothing, as `copy` never does. It keeps the filters from what is in the vault: whether that is
+# a minute old, the vault would have to be asked object by object.
 to_vault() {
-  "$@" copy --size-only --immutable --transfers 4 $chosen $talk "$VOLUME" "$files"
+  "$@" copy $whole --delete-excluded --size-only --immutable --transfers 4 $chosen $talk "$VOLUME" "$files"
 }
 
 case "$1" in

@@ -302,6 +302,8 @@ test("without an image for it, the broken blog is left out", () => {
 
 test("a store's listings are told from its reads: they have another price", () => {
   expect(kindOf("GET", "/vault?list-type=2&prefix=pg%2F")).toBe("LIST");
+  // As rclone lists a store that it does not know.
+  expect(kindOf("GET", "/vault?delimiter=&max-keys=1000&prefix=media%2Ffiles%2F")).toBe("LIST");
   expect(kindOf("GET", "/vault/lease.json")).toBe("GET");
   expect(kindOf("PUT", "/vault/lease.json")).toBe("PUT");
 });

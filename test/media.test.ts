@@ -15,6 +15,7 @@ import { checksOf } from "../lib/verify/checks";
 import type { Client } from "../lib/verify/client";
 import { run } from "./support/command";
 import { copyProject, temporaryFolder } from "./support/folders";
+import { listingStore } from "./support/listing-store";
 import { named } from "./support/planned";
 
 const bucket: MediaBucket = {
@@ -173,7 +174,7 @@ const shell = spawnSync("busybox", ["true"], { stdio: "ignore" }).error === unde
 
 describe.skipIf(!rclone)("the copy of a media volume", () => {
   /** A volume and a vault; a claim as Kubernetes would have made it. */
-  function world() {
+  function world(more: Record<string, string> = {}) {
     const folder = temporaryFolder();
     const volume = path.join(folder, "volume");
     const vault = path.join(folder, "bucket");
@@ -194,6 +195,7 @@ describe.skipIf(!rclone)("the copy of a media volume", () => {
           CLAIM: "claim-1",
           EPOCH: "1",
           MIN_AGE: "0s",
+          ...more,
           ...env,
         },
       });
@@ -212,6 +214,11 @@ describe.skipIf(!rclone)("the copy of a media volume", () => {
       fs.mkdirSync(volume);
     };
     return { volume, vault, work, put, read, has, empty };
+  }
+  /** The same with a bucket in the vault's place, which tells what it was asked. */
+  async function bucketWorld() {
+    const store = await listingStore();
+    return { ...world({ REMOTE: "vault:vault", ...store.environment }), store };
   }
   const start = Date.UTC(2026, 10, 23, 8) / 1000;
   const upload = "media_attachments/files/115/original/a.png";
@@ -380,6 +387,84 @@ describe.skipIf(!rclone)("the copy of a media volume", () => {
     fs.rmdirSync(path.join(w.volume, upload));
     expect((await w.work("restore")).code).toBe(0);
     expect(w.read(upload)).toBe("a picture");
+  });
+
+  describe("in a bucket that bills requests", () => {
+    /** Uploads as Mastodon lays them: each in folders of its own. */
+    const uploads = Array.from(
+      { length: 12 },
+      (_, i) => `media_attachments/files/115/${100 + i}/447/${(i * 77) % 1000}/original/a.png`,
+    );
+    const kinds = (requests: string[]) => [...new Set(requests.map((request) => request.split(" ")[0] ?? ""))].sort();
+    const about = (requests: string[], kind: string, prefix: string) =>
+      requests.filter((request) => request.startsWith(`${kind} ${prefix}`));
+
+    it("is one list for a thousand files, and no question about any of them, both ways", async () => {
+      const w = await bucketWorld();
+      await w.work("restore");
+      for (const file of uploads) w.put(file, "a picture", w.volume, 600);
+      expect((await w.work("push", { MIN_AGE: "1m" })).code).toBe(0);
+      for (const file of uploads) expect(w.store.text(`${filesPrefix}${file}`)).toBe("a picture");
+      w.store.take();
+      for (const what of ["push", "pull"]) {
+        expect((await w.work(what, { MIN_AGE: "1m" })).code).toBe(0);
+        const asked = w.store.take();
+        expect([what, about(asked, "LIST", "")]).toEqual([what, [`LIST ${filesPrefix}`]]);
+        for (const kind of ["HEAD", "GET", "PUT"])
+          expect([kind, about(asked, kind, `${filesPrefix}m`)]).toEqual([kind, []]);
+      }
+    });
+
+    it("brings what is new and nothing else, and deletes nothing, what it leaves out itself included", async () => {
+      const w = await bucketWorld();
+      await w.work("restore");
+      const at = new Date((start - 600) * 1000);
+      const there = ["cache/accounts/1.png", "homestead/volume.txt", "gone/from/the/volume.png"];
+      for (const file of there) w.store.put(`${filesPrefix}${file}`, "there", at);
+      w.put(upload, "a picture", w.volume, 600);
+      w.put(video, "being written");
+      w.store.take();
+      expect((await w.work("push", { MIN_AGE: "1m" })).code).toBe(0);
+      const asked = w.store.take();
+      expect(about(asked, "PUT", "")).toEqual([`PUT ${inVault}`, `PUT ${copiedKey("home")}`]);
+      expect(kinds(asked)).not.toContain("DELETE");
+      for (const file of there) expect(w.store.text(`${filesPrefix}${file}`)).toBe("there");
+      // A second one right after the first: what the vault was given just now is there, however young it is.
+      expect((await w.work("push", { MIN_AGE: "1m" })).code).toBe(0);
+      expect(about(w.store.take(), "PUT", filesPrefix)).toEqual([]);
+    });
+
+    it("takes a file that was written again for its copy, keeps the old one, and asks about no other", async () => {
+      const w = await bucketWorld();
+      await w.work("restore");
+      const at = new Date((start - 7200) * 1000);
+      for (const file of [...uploads, video]) {
+        w.put(file, "as it was uploaded", w.volume, 7200);
+        w.store.put(`${filesPrefix}${file}`, "as it was uploaded", at);
+      }
+      w.put(video, "re-encoded", w.volume, 600);
+      w.store.take();
+      const outcome = await w.work("push", { MIN_AGE: "1m" });
+      expect(outcome).toMatchObject({ code: 0, stdout: expect.stringContaining("took the place of") as unknown });
+      expect(w.store.text(`${filesPrefix}${video}`)).toBe("re-encoded");
+      const kept = [...w.store.objects.keys()].filter((key) => key.startsWith("media/replaced/"));
+      expect(kept).toEqual([expect.stringMatching(/116\/original\/b\.mp4\.20\d{12}$/)]);
+      expect(w.store.text(kept[0] ?? "")).toBe("as it was uploaded");
+      const asked = w.store.take();
+      expect(about(asked, "HEAD", `${filesPrefix}media_attachments/files/115/`)).toEqual([]);
+      expect(about(asked, "LIST", filesPrefix).filter((request) => request.includes("/115/"))).toEqual([]);
+    });
+
+    it("leaves a copy alone whose file has changed and was not written, even within a minute of the copy", async () => {
+      const w = await bucketWorld();
+      await w.work("restore");
+      w.put(upload, "a picture", w.volume, 600);
+      await w.work("push", { MIN_AGE: "1m" });
+      w.put(upload, "half a pic", w.volume, 600);
+      const outcome = await w.work("push", { MIN_AGE: "1m" });
+      expect(outcome).toMatchObject({ code: 1, stderr: expect.stringContaining("immutable file modified") as unknown });
+      expect(w.store.text(inVault)).toBe("a picture");
+    });
   });
 
   it("refuses other work", async () => {

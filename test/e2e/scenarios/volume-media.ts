@@ -8,6 +8,7 @@ import { copiedKey, filesPrefix } from "../../../components/media-copy";
 import { copyMedia } from "../../../lib/switch/media";
 import { claimGone, claimUid } from "../support/claims";
 import { Cluster } from "../support/cluster";
+import { CountingProxy } from "../support/counting-proxy";
 import { eventually, sleep } from "../support/processes";
 import { succeeded } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
@@ -46,6 +47,10 @@ export const volumeMedia: Scenario = {
     });
     project.set("home", "sizes", { database: "2Gi", queue: "1Gi", media: "1Gi" });
     project.set("home", "media", { kind: "volume" });
+    // What is asked about the copies of files, which is what a store that bills requests would bill.
+    const proxy = await CountingProxy.start(environment, /media(\/|%2F)files/i);
+    const vault = { endpoint: proxy.endpoint, region: environment.s3.region, bucket: buckets.vault };
+    project.set("home", "vault", vault);
     const first = await report.step("pulumi up, from nothing", () => project.up("home"));
     await report.check("pulumi up succeeds, the check of media included", () => succeeded(first, "pulumi up"));
     if (first.code !== 0) throw new Error("without a site nothing else can be tried");
@@ -54,6 +59,7 @@ export const volumeMedia: Scenario = {
     const site: Site = { context, cluster, client, s3 };
     const upload = await uploadIsServed(site);
     await copyReachesTheVault(site, upload);
+    await copyAsksForAList(site, proxy);
     await lastCopyTakesTheYoungest(site);
     await changedFileIsCopied(site, await send(client));
     await missingShareIsNoticed(site, project);
@@ -207,6 +213,22 @@ async function copyReachesTheVault({ context: { report }, cluster, s3 }: Site, u
     await inVault();
     const copied = Date.parse((await s3.get(buckets.vault, copiedKey("home"))).trim());
     assert.ok(copied >= started - 5000, `copied at ${new Date(copied).toISOString()}`);
+  });
+}
+
+/** A copy that has nothing to do, which is nearly every one. */
+async function copyAsksForAList({ context: { report }, cluster }: Site, proxy: CountingProxy): Promise<void> {
+  await report.check("a copy with nothing to do asks the vault for one list, and about no file", async () => {
+    // A file that is younger than a minute is not even looked for.
+    await sleep(61_000);
+    await copyNow(cluster);
+    proxy.takeAll();
+    await copyNow(cluster);
+    const { LIST: lists, HEAD: heads = 0, ...others } = proxy.takeAll();
+    assert.equal(lists, 1);
+    // rclone asks whether the folder is a file.
+    assert.ok(heads <= 1, `${heads} HEAD`);
+    assert.deepEqual(others, {});
   });
 }
 

@@ -27,14 +27,22 @@ export class CountingProxy {
     readonly endpoint: string,
   ) {}
 
-  /** Starts one at the address at which clusters reach this machine. It ends with the scenario. */
-  static async start({ hostAddress, s3 }: Pick<Environment, "hostAddress" | "s3">): Promise<CountingProxy> {
+  /**
+   * Starts one at the address at which clusters reach this machine. It ends with the scenario.
+   *
+   * @param counted addresses that are counted; the others go through as well
+   */
+  static async start(
+    { hostAddress, s3 }: Pick<Environment, "hostAddress" | "s3">,
+    counted = /./,
+  ): Promise<CountingProxy> {
     const behind = new URL(s3.endpoint);
     const agent = new http.Agent({ keepAlive: true });
     const note = (...what: [who: string, kind: Request, bytes: number]) => proxy.note(...what);
     const server = http.createServer((request, response) => {
       const { method = "GET", url = "/", headers } = request;
-      note(request.socket.remoteAddress ?? "", kindOf(method, url), Number(headers["content-length"] ?? 0));
+      if (counted.test(url))
+        note(request.socket.remoteAddress ?? "", kindOf(method, url), Number(headers["content-length"] ?? 0));
       // The host's name is signed: it must arrive as it was sent.
       const onward = http.request(
         { host: behind.hostname, port: behind.port, method, path: url, headers, agent },
@@ -57,6 +65,16 @@ export class CountingProxy {
     count.requests[kind] = (count.requests[kind] ?? 0) + 1;
     if (kind === "PUT" || kind === "POST") count.sent += bytes;
     this.counts.set(who, count);
+  }
+
+  /** Requests that were counted since the last time, whoever asked, and begins anew. */
+  takeAll(): Count["requests"] {
+    const all: Count["requests"] = {};
+    for (const { requests } of this.counts.values()) {
+      for (const [kind, count] of Object.entries(requests)) all[kind as Request] = (all[kind as Request] ?? 0) + count;
+    }
+    this.counts.clear();
+    return all;
   }
 
   /** What was counted for an address since the last time, and begins anew. */
