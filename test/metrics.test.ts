@@ -112,6 +112,28 @@ describe("the look at the disk", () => {
     expect([writes, seconds(probe)]).toEqual([2, 60]);
   });
 
+  it("tells how much room there is, asks for it as seldom, and says nothing where it is not told", async () => {
+    const folder = temporaryFolder();
+    const probe = new DiskProbe(folder);
+    expect(probe.samples().map(({ name }) => name)).not.toContain("homestead_volume_size_bytes");
+    await probe.probe();
+    const { blocks, bsize } = fs.statfsSync(folder);
+    const values = Object.fromEntries(probe.samples().map(({ name, value }) => [name, value]));
+    expect(values["homestead_volume_size_bytes"]).toBe(blocks * bsize);
+    expect(values["homestead_volume_available_bytes"]).toBeGreaterThan(0);
+
+    let looks = 0;
+    const hangs = () => ((looks += 1), new Promise<never>(() => undefined));
+    const hanging = new DiskProbe(folder, () => Promise.resolve(), undefined, hangs);
+    void hanging.probe();
+    await new Promise((resolve) => setImmediate(resolve));
+    await hanging.probe();
+    expect(looks).toBe(1);
+    const gone = new DiskProbe(path.join(folder, "gone"));
+    await gone.probe();
+    expect(gone.samples()).toHaveLength(2);
+  });
+
   it("counts what fails, and goes on", async () => {
     const probe = new DiskProbe(path.join(temporaryFolder(), "gone"));
     await probe.probe();

@@ -32,11 +32,14 @@ const places = [process.env["PATH"], path.join(os.homedir(), ".cache", "lab", "b
 const promtool = onPath("promtool", { PATH: places.join(path.delimiter) });
 if (promtool === undefined) console.warn("monitoring.test.ts: no promtool here, so the alerts' unit tests do not run");
 
+/** Files with the unit tests of one side. */
+const testsOf = (side: Side) => fs.readdirSync(folder).filter((file) => file.startsWith(side));
+
 /** A folder with the rules and the unit tests of one side. */
 function rulesFolder(side: Side): string {
   const made = temporaryFolder();
   fs.writeFileSync(path.join(made, `${side}.yaml`), stringify(ruleGroups(sides[side])));
-  fs.copyFileSync(path.join(folder, `${side}.test.yaml`), path.join(made, `${side}.test.yaml`));
+  for (const file of testsOf(side)) fs.copyFileSync(path.join(folder, file), path.join(made, file));
   return made;
 }
 
@@ -53,12 +56,15 @@ describe.each(Object.keys(sides) as Side[])("the alerts of the %s site", (side) 
   });
 
   it.skipIf(promtool === undefined)("fire and are silent as their unit tests say", () => {
-    expect(check(["test", "rules", `${side}.test.yaml`], rulesFolder(side))).toContain("SUCCESS");
+    expect(check(["test", "rules", ...testsOf(side)], rulesFolder(side))).toContain("SUCCESS");
   });
 
   it("each have a test in which they fire and one in which they are silent", () => {
-    const text = fs.readFileSync(path.join(folder, `${side}.test.yaml`), "utf8");
-    const tests = (parse(text) as { tests: { name: string }[] }).tests.map(({ name }) => name);
+    const tests = testsOf(side).flatMap((file) =>
+      (parse(fs.readFileSync(path.join(folder, file), "utf8")) as { tests: { name: string }[] }).tests.map(
+        ({ name }) => name,
+      ),
+    );
     const missing = namesOf(sides[side]).flatMap((alert) =>
       ["fires", "silent"].map((word) => `${alert}: ${word}`).filter((start) => !tests.some((t) => t.startsWith(start))),
     );
@@ -79,6 +85,7 @@ describe("the alerts", () => {
       "ArchiveFailing",
       "BackupOld",
       "CertificateExpires",
+      "DatabaseDown",
       "DelayedFsync",
       "GateClosed",
       "IoPressure",
@@ -88,12 +95,21 @@ describe("the alerts", () => {
       "QueueLatency",
       "SlowDisk",
       "SnapshotOld",
+      "VolumeFilling",
       "WebfingerDown",
     ]);
   });
 
-  it("of a standby are about following, and of a cold one about its certificate alone", () => {
-    expect(namesOf(standby)).toEqual(["CertificateExpires", "MetricsMissing", "ReplicaLag"]);
+  it("of a standby are about following, its own archive and its disk, and of a cold one about its certificate alone", () => {
+    expect(namesOf(standby)).toEqual([
+      "ArchiveFailing",
+      "BackupOld",
+      "CertificateExpires",
+      "DatabaseDown",
+      "MetricsMissing",
+      "ReplicaLag",
+      "VolumeFilling",
+    ]);
     expect(namesOf({ ...standby, standby: "cold" })).toEqual(["CertificateExpires"]);
   });
 
@@ -107,8 +123,14 @@ describe("the alerts", () => {
       "ArchiveFailing",
       "BackupOld",
       "CertificateExpires",
+      "DatabaseDown",
       "MetricsMissing",
+      "VolumeFilling",
     ]);
+  });
+
+  it("wake nobody for a standby: it serves no one", () => {
+    expect(alerts(standby).filter(({ labels }) => labels.severity !== "warning")).toEqual([]);
   });
 
   it("each have a section in the runbook, and their links lead to it", () => {
@@ -133,6 +155,8 @@ const others = [
   "cnpg_pg_replication_lag",
   "cnpg_pg_stat_archiver_last_archived_time",
   "cnpg_pg_stat_archiver_last_failed_time",
+  "kubelet_volume_stats_available_bytes",
+  "kubelet_volume_stats_capacity_bytes",
 ];
 
 describe("what alerts and dashboard ask for", () => {
@@ -144,8 +168,8 @@ describe("what alerts and dashboard ask for", () => {
     expect(unknown).toEqual([]);
   });
 
-  it("is what CloudNativePG, its plugin and cert-manager tell", () => {
-    const names = new Set([...expressions, ...shown].join(" ").match(/\b(cnpg|barman|certmanager)_\w+/g));
+  it("is what CloudNativePG, its plugin, cert-manager and the kubelet tell", () => {
+    const names = new Set([...expressions, ...shown].join(" ").match(/\b(cnpg|barman|certmanager|kubelet)_\w+/g));
     expect([...names].sort()).toEqual(others);
   });
 

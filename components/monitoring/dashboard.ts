@@ -18,6 +18,16 @@ function panels(namespace: string): Panel[] {
       queries: { [`homestead_fsync_seconds{${own}}`]: "last, or so far" },
     },
     {
+      title: "Volumes, and how full they are",
+      unit: "percent",
+      queries: {
+        [`100 * (1 - kubelet_volume_stats_available_bytes{${own}} / kubelet_volume_stats_capacity_bytes{${own}})`]:
+          "{{persistentvolumeclaim}}",
+        [`100 * (1 - homestead_volume_available_bytes{${own}} / homestead_volume_size_bytes{${own}})`]:
+          "the databases' disk, as Valkey's pod sees it",
+      },
+    },
+    {
       title: "I/O pressure of the node",
       unit: "percent",
       queries: {

@@ -28,8 +28,10 @@ const day = 24 * hour;
  * from 2 s on Redis speaks of a disk that is too slow: what this tells of is on its way there.
  */
 const slowSync = 1;
-/** A base backup is made every night. */
-const oldBackup = 36 * hour;
+/** A base backup is made every night; on a standby on Sundays, and the first on the first of them. */
+const oldBackup = { active: 36 * hour, standby: 8 * day };
+/** Per cent of a volume. Postgres stops when there is nothing left, and writes nothing from there on. */
+const full = 85;
 /** Media is copied every 15 minutes, and a first copy over a home line takes hours. */
 const oldCopy = 2 * hour;
 /** Snapshots go to the vault every 5 minutes. */
@@ -48,7 +50,12 @@ export function alerts(args: RulesArgs): Alert[] {
 }
 
 function activeAlerts(args: RulesArgs): Alert[] {
-  return [...(args.lease === "vault" ? keeperAlerts(args) : []), ...archiveAlerts(args), metricsMissing(args)];
+  return [
+    ...(args.lease === "vault" ? keeperAlerts(args) : []),
+    ...archiveAlerts(args),
+    ...databaseAlerts(args),
+    metricsMissing(args),
+  ];
 }
 
 /** A cold standby is a site that is not there. */
@@ -56,6 +63,8 @@ function standbyAlerts(args: RulesArgs): Alert[] {
   if (args.standby === "cold") return [];
   const { own } = writing(args);
   return [
+    ...standbyArchiveAlerts(args),
+    ...databaseAlerts(args),
     alert(args, "ReplicaLag", "warning", "10m", {
       // It follows by the archive. While nothing is written at home there is nothing to replay, and the lag grows.
       expr: `cnpg_pg_replication_lag${own()} > ${hour / 2} and cnpg_pg_replication_in_recovery${own()} == 1`,
@@ -167,21 +176,80 @@ function webfingerDown(args: RulesArgs): Alert {
 // ---------------------------------------------------------------- what others see
 
 function archiveAlerts(args: RulesArgs): Alert[] {
-  const { own } = writing(args);
-  const archiver = (name: string) => `cnpg_pg_stat_archiver_${name}${own()}`;
-  const waiting = `cnpg_collector_pg_wal_archive_status${own('value="ready"')}`;
   return [
     alert(args, "ArchiveFailing", "critical", "2m", {
-      // The second for an archiver that neither fails nor gets on.
-      expr: `${archiver("last_failed_time")} > ${archiver("last_archived_time")} or ${waiting} > ${manySegments}`,
+      expr: archiveFails(args),
       summary: "The database's WAL does not reach the vault",
       description: "What is written now would be lost with the cluster, and WAL fills the database's volume.",
     }),
     alert(args, "BackupOld", "critical", "1h", {
-      // By the plugin: CloudNativePG's own metric of that kind stays 0 with it. 0: there is none.
-      expr: `time() - barman_cloud_cloudnative_pg_io_last_available_backup_timestamp${own()} > ${oldBackup}`,
+      expr: `time() - ${lastBackup(args)} > ${oldBackup.active}`,
       summary: "The last base backup is older than 36 hours",
       description: "A restore takes longer by the day, and after 30 days there is nothing to restore from.",
+    }),
+  ];
+}
+
+/**
+ * A standby archives what it replays, into an archive of its own, which segments leave only with a base backup of its own.
+ * Nothing is restored from there but itself: no reason to wake anybody.
+ */
+function standbyArchiveAlerts(args: RulesArgs): Alert[] {
+  const last = lastBackup(args);
+  return [
+    // Not before it has caught up: a new one replays faster than it archives.
+    alert(args, "ArchiveFailing", "warning", "30m", {
+      expr: archiveFails(args),
+      summary: "The standby's WAL does not reach its own archive",
+      description: "It fills the standby's volume, and a full one follows no more.",
+    }),
+    alert(args, "BackupOld", "warning", "1h", {
+      // A new one has none before its first Sunday: nothing now, and nothing a week and a day ago.
+      expr: [
+        `(time() - ${last} > ${oldBackup.standby} and ${last} != 0)`,
+        `(${last} == 0 and ${last} offset ${oldBackup.standby}s == 0)`,
+      ].join(" or "),
+      summary: "The standby has made no base backup for more than a week",
+      description: "Its archive grows for ever: segments go only with the base backup before them.",
+    }),
+  ];
+}
+
+/** The second for an archiver that neither fails nor gets on. */
+function archiveFails(args: RulesArgs): string {
+  const { own } = writing(args);
+  const archiver = (name: string) => `cnpg_pg_stat_archiver_${name}${own()}`;
+  const waiting = `cnpg_collector_pg_wal_archive_status${own('value="ready"')}`;
+  return `${archiver("last_failed_time")} > ${archiver("last_archived_time")} or ${waiting} > ${manySegments}`;
+}
+
+/** By the plugin: CloudNativePG's own metric of that kind stays 0 with it. 0: there is none. */
+const lastBackup = (args: RulesArgs): string =>
+  `barman_cloud_cloudnative_pg_io_last_available_backup_timestamp${writing(args).own()}`;
+
+/** What ends a database, on either site. */
+function databaseAlerts(args: RulesArgs): Alert[] {
+  const { own } = writing(args);
+  const active = args.role === "active";
+  const kubelet = (name: string) => `kubelet_volume_stats_${name}_bytes${own()}`;
+  const keeper = (name: string) => `homestead_volume_${name}_bytes${own()}`;
+  const filled = [
+    `100 * (1 - ${kubelet("available")} / ${kubelet("capacity")}) > ${full}`,
+    // Of a folder on a node's disk, which is what k3s' own class gives, the kubelet says nothing.
+    ...(active && args.lease === "vault" ? [`100 * (1 - ${keeper("available")} / ${keeper("size")}) > ${full}`] : []),
+  ];
+  return [
+    alert(args, "DatabaseDown", active ? "critical" : "warning", active ? "5m" : "15m", {
+      expr: `cnpg_collector_up${own()} == 0`,
+      summary: active
+        ? "The database does not answer"
+        : "The standby's database does not answer, and so follows nothing",
+      description: active ? "Nobody can read or post." : "A takeover would have to wait for it, or for a new one.",
+    }),
+    alert(args, "VolumeFilling", "warning", "15m", {
+      expr: filled.join(" or "),
+      summary: "A volume is {{ $value | humanize }} % full: {{ $labels.persistentvolumeclaim }}{{ $labels.pod }}",
+      description: "With nothing left the database stops, and starts no more until there is room.",
     }),
   ];
 }

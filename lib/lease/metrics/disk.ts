@@ -6,6 +6,12 @@ import type { Sample } from "./exposition";
 /** A page, as a database would write it. */
 const page = Buffer.alloc(4096, "homestead");
 
+/** Bytes of a file system. */
+interface Room {
+  available: number;
+  size: number;
+}
+
 /**
  * Writes and syncs a page now and then, as every commit does. Databases are on volumes of the same class, so what this
  * one waits for, they do.
@@ -17,12 +23,14 @@ export class DiskProbe {
   private begun: number | undefined;
   private took: number | undefined;
   private errors = 0;
+  private room: Room | undefined;
 
   /** @param now a clock that nobody sets, in seconds */
   constructor(
     private readonly folder: string,
     private readonly write: (file: string) => Promise<void> = writeAndSync,
     private readonly now = () => performance.now() / 1000,
+    private readonly look: (folder: string) => Promise<Room> = roomOn,
   ) {}
 
   /** One attempt; none where the last one is still under way. Never throws. */
@@ -36,6 +44,8 @@ export class DiskProbe {
       this.errors++;
     }
     this.took = this.now() - begun;
+    // Part of the attempt: it may hang as well, and must not be asked twice.
+    this.room = await this.look(this.folder).catch(() => undefined);
     this.begun = undefined;
   }
 
@@ -46,8 +56,20 @@ export class DiskProbe {
     return [
       { name: "homestead_fsync_seconds", value: seconds },
       { name: "homestead_fsync_errors_total", value: this.errors },
+      ...(this.room === undefined
+        ? []
+        : [
+            { name: "homestead_volume_available_bytes" as const, value: this.room.available },
+            { name: "homestead_volume_size_bytes" as const, value: this.room.size },
+          ]),
     ];
   }
+}
+
+/** What is left is what may be written by who is not root. */
+async function roomOn(folder: string): Promise<Room> {
+  const { bavail, blocks, bsize } = await fs.promises.statfs(folder);
+  return { available: bavail * bsize, size: blocks * bsize };
 }
 
 async function writeAndSync(file: string): Promise<void> {

@@ -20,6 +20,11 @@ export const metrics = {
     help: "Seconds that writing and syncing 4 KiB on Valkey's volume took last, or has taken so far.",
   },
   homestead_fsync_errors_total: { type: "counter", help: "Writes on Valkey's volume that failed." },
+  homestead_volume_available_bytes: {
+    type: "gauge",
+    help: "Room left on the file system that Valkey's volume is on.",
+  },
+  homestead_volume_size_bytes: { type: "gauge", help: "Size of the file system that Valkey's volume is on." },
   homestead_io_pressure_some_avg60: {
     type: "gauge",
     help: "Per cent of the last minute in which something on the node waited for a disk.",
