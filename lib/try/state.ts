@@ -109,6 +109,7 @@ export class TrialState {
         );
       }
       fs.rmSync(file);
+      fs.rmSync(`${file}.attrs`, { force: true });
     }
   }
 }
