@@ -764,12 +764,17 @@ function asWritten(raw: RawConfiguration, restore: unknown): unknown {
   return read && !moment.safeParse(written.to).success ? { ...restore, to: written.to } : restore;
 }
 
+/** Characters of a key that a message shows; Kubernetes' own, a label's with its prefix, have no more (253 + 1 + 63). */
+const longestName = 317;
+
 /** Turns one of zod's issues into one of ours. */
 function report(stack: string, issue: z.core.$ZodIssue, values: Record<string, unknown>, fault: Report): void {
   const where = (parts: PropertyKey[]) =>
     parts
       .map((p, i) => {
         if (typeof p === "number") return `[${p}]`;
+        // A label's key is the user's own text, and may be a file that went astray.
+        if (typeof p === "string" && p.length > longestName) return `${i ? "." : ""}${p.slice(0, longestName)}...`;
         // As `--path` wants it: a label's key has dots of its own.
         return i > 0 && /[.[\]]/.test(String(p)) ? `[${JSON.stringify(p)}]` : `${i ? "." : ""}${String(p)}`;
       })

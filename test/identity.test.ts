@@ -128,7 +128,7 @@ describe("homestead identity create", () => {
     const { create, stacks, printed } = over({ home: {} });
     await create(["home", "vps"]);
     const { home, vps } = stacks();
-    expect(Object.keys(home ?? {})).toEqual(keys.map((key) => `homestead:${key}`));
+    expect(Object.keys(home ?? {}).sort()).toEqual(keys.map((key) => `homestead:${key}`).sort());
     expect(vps).toEqual(home);
     const secrets = Object.fromEntries(keys.map((key) => [key, home?.[`homestead:${key}`]]));
     expect(identityFaults(secrets)).toEqual([]);

@@ -1,5 +1,5 @@
 /** Rules of DNS by signed updates, of search, and of media on a volume. */
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, test } from "vitest";
 import { SettingsError, parseSettings } from "../settings";
 import type { Fault } from "../settings";
 import { configurationOf } from "./support/configuration";
@@ -120,6 +120,12 @@ describe("search", () => {
   ])("refuses %s", (_what, value, fault) => {
     expect(faultsOf({ search: value })).toEqual(fault);
   });
+});
+
+test("a label's key that is a whole file is shown in part", () => {
+  const [fault] = faultsOf({ monitoring: { kind: "rules", labels: { [`${"a".repeat(200_000)}!`]: "traefik" } } });
+  expect(fault?.key).toBe(`homestead:monitoring.labels.${"a".repeat(317)}...`);
+  expect(fault?.mend.length).toBeLessThan(1000);
 });
 
 describe("a solver's key", () => {
