@@ -9,19 +9,19 @@ import { copyProject } from "./support/folders";
 import { kubeconfigFor } from "./support/fake-cluster";
 import { named, plannedStack } from "./support/planned";
 
-interface Record {
+interface Attempt {
   name: string;
   revision: number;
   status: string;
-  annotations: { [name: string]: string };
+  annotations: Record<string, string>;
 }
 
 /** A cluster whose releases, by namespace and name, have attempts in these states; those that are left can be seen. */
-async function clusterWith(states: { [release: string]: string[] }) {
+async function clusterWith(states: Record<string, string[]>) {
   const records = new Map(
     Object.entries(states).map(([release, attempts]) => [
       release,
-      attempts.map((status, i): Record => {
+      attempts.map((status, i): Attempt => {
         const name = `sh.helm.release.v1.${release.split("/")[1] ?? ""}.v${i + 1}`;
         return { name, revision: i + 1, status, annotations: {} };
       }),
@@ -47,7 +47,7 @@ async function clusterWith(states: { [release: string]: string[] }) {
     request.on("data", (part: Buffer) => parts.push(part));
     request.on("end", () => {
       if (request.method === "PATCH") {
-        const { metadata } = JSON.parse(Buffer.concat(parts).toString()) as { metadata: Pick<Record, "annotations"> };
+        const { metadata } = JSON.parse(Buffer.concat(parts).toString()) as { metadata: Pick<Attempt, "annotations"> };
         Object.assign(all[index]?.annotations ?? {}, metadata.annotations);
       }
       response.end("{}");
