@@ -645,10 +645,13 @@ describe("the site lease's model", () => {
 });
 
 describe("two clusters, of two sites or of one,", () => {
-  const runs = Number(process.env["LEASE_RUNS"] ?? 2000);
+  const wanted = process.env["LEASE_RUNS"];
+  // The same histories every time, so that a red run says something of the change that it is a run of. LEASE_RUNS draws new
+  // ones, which is how rarer faults are looked for.
+  const drawn = wanted === undefined ? { numRuns: 2000, seed: 20_261_127 } : { numRuns: Number(wanted) };
 
   it("never accept writes at once, and one that is cut off stops within the grace", () => {
-    fc.assert(property(safeties), { numRuns: runs });
+    fc.assert(property(safeties), drawn);
   }, 600_000);
 });
 
