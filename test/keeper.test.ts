@@ -546,6 +546,19 @@ describe("a keeper that runs", () => {
     const before = looks(requests);
     await until("some more looks", () => looks(requests) >= before + count);
   };
+  /** Lets the keeper look a few times more and end, which it does without having put anything into the vault. */
+  const givesNothing = async ({
+    keeper,
+    store,
+    gateEnds,
+    run,
+  }: Pick<Awaited<ReturnType<typeof keeperOf>>, "keeper" | "store" | "gateEnds"> & { run: Promise<void> }) => {
+    await afterLooks(store.requests, 5);
+    keeper.end();
+    gateEnds();
+    await run;
+    expect(store.requests.filter((line) => line.startsWith("PUT"))).toEqual([]);
+  };
 
   it("takes a snapshot to the vault once for each that Valkey wrote", async () => {
     const { keeper, store, dump, gateEnds, run } = await running();
@@ -581,11 +594,7 @@ describe("a keeper that runs", () => {
     store.put("lease.json", formatLease(planned));
     const run = keeper.run();
     await until("the mark", () => mark() === "others\n");
-    await afterLooks(store.requests, 5);
-    keeper.end();
-    gateEnds();
-    await run;
-    expect(store.requests.filter((line) => line.startsWith("PUT"))).toEqual([]);
+    await givesNothing({ keeper, store, gateEnds, run });
   });
 
   it("gives away nothing of a cluster that its site has left: the other one's would be lost", async () => {
@@ -595,11 +604,7 @@ describe("a keeper that runs", () => {
     store.put("lease.json", formatLease({ ...first, cluster: "c9" }));
     const run = keeper.run();
     await until("the mark", () => mark() === "others\n");
-    await afterLooks(store.requests, 5);
-    keeper.end();
-    gateEnds();
-    await run;
-    expect(store.requests.filter((line) => line.startsWith("PUT"))).toEqual([]);
+    await givesNothing({ keeper, store, gateEnds, run });
   });
 
   it("gives away nothing before it has seen since its machine started whose the epoch is", async () => {
@@ -607,12 +612,7 @@ describe("a keeper that runs", () => {
     dump("of before the fire");
     epoch("1\n");
     store.fate = (request) => (request === "GET lease.json" ? 403 : undefined);
-    const run = keeper.run();
-    await afterLooks(store.requests, 5);
-    keeper.end();
-    gateEnds();
-    await run;
-    expect(store.requests.filter((line) => line.startsWith("PUT"))).toEqual([]);
+    await givesNothing({ keeper, store, gateEnds, run: keeper.run() });
   });
 
   it("gives away nothing either when it was cut off while its site was restored", async () => {

@@ -393,9 +393,13 @@ class World {
     if (stop > 1) this.resume(mishap, seconds);
   }
 
-  /** An interrupted switch goes on, as long as its token holds. */
+  /**
+   * An interrupted switch goes on, as long as its token holds. Whoever has begun to bring a site up comes to an end first,
+   * as docs/lease.md takes for granted: one operator at a time.
+   */
   resume(mishap: Mishap, seconds: number): void {
     const { activeSite } = this.files;
+    while (this.locked.home || this.locked.vps) this.pass(1);
     if (this.token !== otherOf(activeSite) || this.store?.lease.epoch !== this.files.epoch - 1) return;
     this.update(this.present[activeSite], { word: "token", mishap, seconds });
   }
