@@ -1,8 +1,6 @@
 /** The checks that read a cluster and a vault, against a small server that plays both. */
-import * as fs from "node:fs";
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
-import * as path from "node:path";
 import { afterAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { checkSite, siteFaults } from "../lib/checks";
 import { missingRanges, serversOf } from "../lib/egress";
@@ -11,9 +9,8 @@ import type { Lease } from "../lib/lease/lease";
 import { configWith } from "../lib/switch/files";
 import { filesAt } from "../lib/switch/steps";
 import { parseSettings } from "../settings";
-import { configurationOf } from "./support/configuration";
+import { chartsInFolders, configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
-import { temporaryFolder } from "./support/folders";
 
 // Test files of a worker share their modules: what another one has loaded would be there without the mock, and the mock
 // after us.
@@ -229,17 +226,13 @@ async function beforeSwitch(world: World, changes: Record<string, unknown> = {})
 
 async function prepare(world: World, changes: Record<string, unknown>, seen: Seen) {
   const url = await serve(world, seen);
-  const chart = temporaryFolder();
-  fs.writeFileSync(path.join(chart, "Chart.yaml"), "");
   const settings = parseSettings(
     configurationOf("home", {
       cluster: { context: "trial", kubeconfig: kubeconfigFor(url) },
       storage: { kind: "local", databases: "local-path" },
       vault: { endpoint: url, bucket: "vault" },
       media: { endpoint: url, bucket: "media" },
-      charts: Object.fromEntries(
-        ["mastodon", "cert-manager", "cloudnative-pg", "plugin-barman-cloud"].map((name) => [name, { path: chart }]),
-      ),
+      charts: chartsInFolders(),
       ...changes,
     }),
   );

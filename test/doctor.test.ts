@@ -39,7 +39,7 @@ import { loadSite } from "../lib/site-secrets";
 import type { DnsAnswer } from "../lib/status/lines";
 import { SettingsError, parseSettings } from "../settings";
 import type { Settings, StackName } from "../settings";
-import { committedConfiguration, configurationOf } from "./support/configuration";
+import { chartsInFolders, committedConfiguration, configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
 import { copyProject, temporaryFolder } from "./support/folders";
 import { plannedStack } from "./support/planned";
@@ -1436,14 +1436,6 @@ class FakeKube {
 interface Examined {
   lines: lines.DoctorLine[];
   cluster: FakeKube;
-}
-
-/** So that no test asks the charts' repositories. */
-function chartsInFolders(): Record<string, { path: string }> {
-  const folder = temporaryFolder();
-  fs.writeFileSync(path.join(folder, "Chart.yaml"), "");
-  const names = ["mastodon", "cert-manager", "cloudnative-pg", "plugin-barman-cloud"];
-  return Object.fromEntries(names.map((name) => [name, { path: folder }]));
 }
 
 /** Examines a `home` in this world. */

@@ -1,6 +1,4 @@
 /** How far a standby has come, as a switch sees it before it promotes it: its own word, and the vault's. */
-import * as fs from "node:fs";
-import * as path from "node:path";
 import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { nextSegment } from "../lib/archive";
 import type { DatabaseObject } from "../lib/database";
@@ -10,10 +8,9 @@ import type { Kind } from "../lib/switch/journal";
 import { preflight, standby } from "../lib/switch/preflight";
 import { parseSettings } from "../settings";
 import { images } from "../versions";
-import { configurationOf } from "./support/configuration";
+import { chartsInFolders, configurationOf } from "./support/configuration";
 import { fakeCluster } from "./support/fake-cluster";
 import { fakeStore } from "./support/fake-store";
-import { temporaryFolder } from "./support/folders";
 
 // Files share their modules, and another one has loaded these without the mock.
 vi.hoisted(() => vi.resetModules());
@@ -71,13 +68,10 @@ async function vps({ segments, later = [], base = 3 }: Archive, said: string | E
       "/api/v1/namespaces/homestead/pods": () => ({ items: [{ metadata: { name: "postgres-g1-1" } }] }),
     },
   });
-  const chart = temporaryFolder();
-  fs.writeFileSync(path.join(chart, "Chart.yaml"), "");
-  const charts = ["mastodon", "cert-manager", "cloudnative-pg", "plugin-barman-cloud"];
   const settings = parseSettings(
     configurationOf("vps", {
       cluster: { context: "trial", kubeconfig },
-      charts: Object.fromEntries(charts.map((name) => [name, { path: chart }])),
+      charts: chartsInFolders(),
       vault: { endpoint: store.vault.endpoint, bucket: store.vault.bucket },
     }),
   );

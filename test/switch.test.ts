@@ -19,7 +19,7 @@ import { whyUpFailed } from "../lib/switch/world";
 import { firstLease } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
 import { images } from "../versions";
-import { configurationOf } from "./support/configuration";
+import { chartsInFolders, configurationOf } from "./support/configuration";
 import { fakeCluster } from "./support/fake-cluster";
 import type { Lists } from "./support/fake-cluster";
 import type { Site } from "../lib/site-secrets";
@@ -742,13 +742,10 @@ describe("before a switch", () => {
   async function lookedAt(kind: Kind, changes: Record<string, unknown>, lists: Lists = {}) {
     const store = await fakeStore();
     const { kubeconfig } = await fakeCluster(lists);
-    const chart = temporaryFolder();
-    fs.writeFileSync(path.join(chart, "Chart.yaml"), "");
-    const charts = ["mastodon", "cert-manager", "cloudnative-pg", "plugin-barman-cloud"];
     const settings = parseSettings(
       configurationOf("vps", {
         cluster: { context: "trial", kubeconfig },
-        charts: Object.fromEntries(charts.map((name) => [name, { path: chart }])),
+        charts: chartsInFolders(),
         vault: { endpoint: store.vault.endpoint, bucket: store.vault.bucket },
         ...changes,
       }),

@@ -1,9 +1,13 @@
 /** A site's whole, valid configuration as the CLI would give it, for tests that change a part of it. */
+import * as fs from "node:fs";
+import * as path from "node:path";
 import { inject } from "vitest";
 import { placeholderSecrets } from "../../lib/plan/placeholders";
 import { Placeholders } from "../../lib/plan/placeholders";
 import { readStackConfig } from "../../lib/stack-config";
 import type { RawConfiguration, StackName } from "../../settings";
+import { charts } from "../../versions";
+import { temporaryFolder } from "./folders";
 
 /** The example's configuration, with placeholders for secrets; `changes` in the short form of keys. */
 export function configurationOf(stack: StackName, changes: Record<string, unknown> = {}): RawConfiguration {
@@ -28,3 +32,10 @@ export function committedConfiguration(folder: string, stack: StackName): RawCon
 
 /** The secrets in it. */
 export const secretValues: readonly string[] = Object.values(placeholderSecrets);
+
+/** `homestead:charts` that no test has to ask the charts' repositories for. */
+export function chartsInFolders(): Record<string, { path: string }> {
+  const folder = temporaryFolder();
+  fs.writeFileSync(path.join(folder, "Chart.yaml"), "");
+  return Object.fromEntries(Object.keys(charts).map((name) => [name, { path: folder }]));
+}
