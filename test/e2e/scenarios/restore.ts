@@ -64,10 +64,13 @@ export const restore: Scenario = {
     const archive = await objectsOf(s3, "pg/home-g1/");
     await refusedUntilRaised(server);
 
+    // It is: nothing is left of it. With all repetitions the update is to find out by itself, in 668 s.
+    if (context.extent !== "full") project.set("home", "restore", { oldCluster: "off" });
     const start = Date.now();
     const outcome = await report.step("generations.home raised to 2, pulumi up on the empty cluster", () =>
       begin(server, 2),
     );
+    project.set("home", "restore", undefined);
     await report.check(`pulumi up brings the server back (${seconds(start)} s)`, () => succeeded(outcome, "pulumi up"));
     if (outcome.code !== 0) throw new Error("without a restored site nothing else can be tried");
     client = await clientOf(cluster, names, secrets);
@@ -262,7 +265,8 @@ async function givenUp(server: Server): Promise<void> {
   const lease = async () => JSON.parse(await s3.get(buckets.vault, "lease.json")) as Record<string, unknown>;
   await report.check("the lease names this cluster", async () => assert.equal((await lease())["cluster"], uid));
   await report.step("the lease names another cluster, as after a restore there", async () => {
-    const text = JSON.stringify({ ...(await lease()), cluster: "elsewhere" });
+    // Its wait is over: a lease is as old as the object, and this one is written anew.
+    const text = JSON.stringify({ ...(await lease()), cluster: "elsewhere", wait: 0 });
     await s3.request("PUT", `${buckets.vault}/lease.json`, text);
   });
   await report.check("the keeper here says so, and Valkey stops", () =>
