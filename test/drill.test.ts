@@ -67,6 +67,23 @@ describe("rows lost since the backup", () => {
     ]);
     expect(lostSinceBackup({}, { users: 1 })).toEqual([]);
   });
+
+  it("finds a table of what a person made when many rows are gone, or the table is", () => {
+    expect(lostSinceBackup({ bookmarks: 40, lists: 11 }, { bookmarks: 0, lists: 0 })).toEqual([
+      "table bookmarks has 0 rows in the live database and 40 in the backup: 40 lost since (restore before the backups that still have them expire)",
+      "table lists has 0 rows in the live database and 11 in the backup: 11 lost since (restore before the backups that still have them expire)",
+    ]);
+    expect(lostSinceBackup({ blocks: 300 }, {})).toEqual([
+      "table blocks is gone from the live database; the backup has 300 rows",
+    ]);
+  });
+
+  it("lets a person take back the last of what they made, and a version of Mastodon drop a table that nobody used", () => {
+    const few = { bookmarks: 10, lists: 1, custom_emojis: 0 };
+    expect(lostSinceBackup(few, { bookmarks: 0, lists: 0, custom_emojis: 0 })).toEqual([]);
+    expect(lostSinceBackup(few, {})).toEqual([]);
+    expect(lostSinceBackup({ accounts: 0 }, { accounts: 0 })).toEqual([]);
+  });
 });
 
 describe("rows missing from the restored database", () => {
@@ -83,6 +100,14 @@ describe("rows missing from the restored database", () => {
   it("takes what was deleted at that moment", () => {
     expect(missingFromRestored({ statuses: 50 }, { statuses: 45 })).toEqual([]);
     expect(missingFromRestored({ statuses: 10_000 }, { statuses: 9_950 })).toEqual([]);
+    expect(missingFromRestored({ bookmarks: 1 }, { bookmarks: 0 })).toEqual([]);
+  });
+
+  it("finds a table of what a person made, with many rows missing or all", () => {
+    expect(missingFromRestored({ favourites: 100, mutes: 6 }, { favourites: 90 })).toEqual([
+      "table favourites has 90 rows in the restored database, and the live one had 100",
+      "table mutes is not in the restored database; the live one has 6 rows",
+    ]);
   });
 });
 
@@ -275,6 +300,8 @@ describe("a drill's result", () => {
     expect(text).toContain("took          2 min (restore 85 s, Mastodon 15 s)");
     expect(text).toContain("warning       w");
     expect(text.split("\n").at(-1)).toBe("this backup restores");
+    expect(text).toMatch(/^│ users +│ 1 +│ 1 +│ 1 +│$/m);
+    expect(text).not.toContain("bookmarks");
   });
 
   it("does not praise a backup that failed", () => {
