@@ -20,6 +20,7 @@ import type { Journal } from "../lib/switch/journal";
 import { UserError } from "../lib/user-error";
 import { parseSettings } from "../settings";
 import type { SiteName } from "../settings";
+import { lacking } from "./e2e/cases/status-lines";
 import { configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
 import { fakeStore } from "./support/fake-store";
@@ -669,7 +670,7 @@ function saidBy(site: SiteName, { database, valkey }: FakeSite, command: string)
   if (command.includes("pg_is_in_recovery")) {
     return database?.primary === site ? "f|0/0|\n" : `t|${database?.lsn ?? "0/0"}|20.5|1\n`;
   }
-  if (!command.includes("pg_stat_archiver")) return "queue default 0 \nset retry 0\n";
+  if (!command.includes("pg_stat_archiver")) return "queue default 0 \nqueue scheduler 0 \nset retry 0\n";
   const seconds = Math.round(Date.now() / 1000);
   const archiver: Archiver = {
     now: seconds,
@@ -842,6 +843,23 @@ describe("two sites", () => {
       ["home", "active", "ok"],
       ["vps", "standby", "ok"],
     ]);
+  });
+
+  it("are shown with a line for each part, as the end-to-end suite wants it of a real one", async () => {
+    await world({ home, vps });
+    const status = await statusOf(["home"]);
+    const { apex, webHost, images } = parseSettings(configurationOf("home"));
+    const whole = { context: "trial", apex, webHost, address: "203.0.113.10", mediaBucket: "media", images };
+    expect(lacking(status, whole)).toEqual([]);
+    expect(lacking(status, { ...whole, apex: "other.example" }, [["pods", "search", /./]])).toEqual([
+      "no line certificates, other.example",
+      "no line dns, other.example",
+      "no line pods, search",
+    ]);
+    const others = { ...images, mastodon: "ghcr.io/m/m:v9" };
+    expect(lacking(status, { ...whole, images: others })).toHaveLength(2);
+    await world({ vps });
+    expect(lacking(await statusOf(["home"]), whole)).toContain("no line pods, mastodon-web");
   });
 
   it("are shown when one of them is dead, which is a fault of its own", async () => {
