@@ -244,8 +244,11 @@ const made = () =>
     .flatMap((stack) => plannedStack(stack).resources)
     .map(({ inputs }) => inputs as { apiVersion?: string; kind?: string; metadata?: { name?: string } } | undefined);
 
-/** Kinds that others make, as kubectl takes them (`kubectl api-resources`). */
-const othersKinds = ["pod", "event", "storageclass", "certificate", "challenge", "helmchartconfig.helm.cattle.io"];
+/** Kinds that others make, or a stack with media on a volume, as kubectl takes them (`kubectl api-resources`). */
+const othersKinds = [
+  ...["pod", "event", "storageclass", "certificate", "challenge", "helmchartconfig.helm.cattle.io"],
+  ...["persistentvolumeclaim", "cronjob"],
+];
 
 /** Each kind's names: one or many, with its group or without. */
 const kindNames = (): Set<string> => {
@@ -269,8 +272,8 @@ function kindFault(words: readonly string[]): string | undefined {
   const [verb = "", ...rest] = plainWords(words);
   const alone = ["get", "delete", "label", "scale", "wait"].includes(verb) ? [rest[0] ?? ""] : [];
   const from = ownWords(words).flatMap((word) => /^--from=(.*)$/.exec(word)?.[1] ?? []);
-  // A label has a slash of its own, and what another command prints is nobody's to read here.
-  const named = [...(verb === "label" ? [] : rest), ...from].filter((word) => /^[^$]*\//.test(word));
+  // A label has a slash of its own, as a file has; and what another command prints cannot be known here.
+  const named = [...(verb === "label" ? [] : rest), ...from].filter((word) => /^[a-z.]+\/[^/]+$/.test(word));
   const kinds = [...alone, ...named].flatMap((word) => (word.split("/")[0] ?? "").split(","));
   const unknown = kinds.find((kind) => kind !== "" && !kindNames().has(kind));
   return unknown === undefined ? undefined : `nobody says that there is a kind '${unknown}'`;
