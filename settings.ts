@@ -244,7 +244,7 @@ const moment = z.preprocess(
     .refine(isMoment, "a moment that there is, with its zone, such as 2026-11-22T10:00:00Z"),
 );
 
-const schema = {
+export const schema = {
   // Shared by both sites (Pulumi.yaml).
   apex: hostName,
   webHost: hostName,

@@ -74,15 +74,11 @@ function minutes(value: string): number {
 export function render(result: DrillResult): string {
   const style = { head: [], border: [], compact: true };
   const rows = new Table({ head: ["rows", "live", "restored", "base backup"], style });
-  const count = (of: Record<string, number> | undefined, table: string) => String(of?.[table] ?? "-");
-  rows.push(
-    ...comparedTables.map((table) => [
-      table,
-      count(result.rows.live, table),
-      count(result.rows.restored, table),
-      count(result.rows.backup, table),
-    ]),
-  );
+  const { live, restored, backup } = result.rows;
+  const counts = comparedTables.map((table) => ({ table, found: [live, restored, backup].map((of) => of?.[table]) }));
+  // Most people use a few of Mastodon's tables, and each version has its own.
+  const shown = counts.filter(({ found }) => found.some((count) => count));
+  rows.push(...shown.map(({ table, found }) => [table, ...found.map((count) => String(count ?? "-"))]));
   const { restore, boot, total } = result.seconds;
   const lines = [
     `archive       ${result.archive}${result.backup ? `, base backup ${result.backup.id}` : ""}`,

@@ -7,6 +7,7 @@ import type { Found } from "../lib/checks";
 import { digest, secretsDigest } from "../lib/digest";
 import { imageParts, labels, resources, restrictedContainer, restrictedPod, tagAlone } from "../lib/pods";
 import { reportFailedJobs } from "../lib/failed-jobs";
+import { madeBefore } from "../lib/upgrade-backup";
 import type { Settings } from "../settings";
 import { chartJobs } from "./isolation";
 import { mediaValues } from "./media";
@@ -14,7 +15,7 @@ import type { SearchServer } from "./search";
 import { archiver, database } from "./postgres";
 import { PulledImages } from "./pulled-images";
 
-export interface MastodonArgs extends Pick<Found, "installed" | "killed"> {
+export interface MastodonArgs extends Pick<Found, "installed" | "killed" | "databaseName" | "upgradeBackup"> {
   namespace: pulumi.Input<string>;
   /** Decisions, as `settings.ts` made them. */
   settings: Pick<
@@ -364,29 +365,36 @@ export class Mastodon extends pulumi.ComponentResource {
   }
 
   /**
-   * A base backup before each version of Mastodon touches the schema, done before the release is even looked at; with the
-   * first one too, so that there is something to restore from the start.
+   * A base backup before each upgrade touches the schema, done before the release is even looked at; with the first version
+   * too, so that there is something to restore from the start. Another one has another name (lib/upgrade-backup.ts).
    */
-  private backup(name: string, { namespace, settings, postgres, kept }: MastodonArgs) {
-    const version = tagAlone(imageParts(settings.images.mastodon).tag).toLowerCase();
+  private backup(name: string, { namespace, settings, postgres, databaseName, upgradeBackup, kept }: MastodonArgs) {
     return new k8s.apiextensions.CustomResource(
-      `${name}-backup`,
+      // Another database's is another resource: its name is no past that could be kept.
+      `${name}-backup-of-${databaseName}`,
       {
         apiVersion: "postgresql.cnpg.io/v1",
         kind: "Backup",
         metadata: {
-          name: pulumi.interpolate`${postgres.cluster}-before-mastodon-${version}`,
+          name: upgradeBackup.name,
           namespace,
           labels: labels("postgres"),
           annotations: {
+            [madeBefore]: settings.images.mastodon,
             "pulumi.com/waitFor": "jsonpath={.status.phase}=completed",
             "pulumi.com/timeoutSeconds": "3600",
           },
         },
         spec: { cluster: { name: postgres.cluster }, method: "plugin", pluginConfiguration: { name: archiver } },
       },
-      // Deleting the object would not delete the backup; and going back to a version finds its object there.
-      { parent: this, provider: kept, retainOnDelete: true },
+      {
+        parent: this,
+        provider: kept,
+        // Deleting the object would not delete the backup. A site that serves again finds its own there.
+        retainOnDelete: true,
+        // The object goes when the vault's retention takes the backup: what the cluster still has cannot say its name.
+        ignoreChanges: upgradeBackup.upgrade === "past" ? ["metadata"] : [],
+      },
     );
   }
 

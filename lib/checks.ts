@@ -35,6 +35,8 @@ import { isPlanning } from "./planning";
 import { isOurs } from "./ours";
 import { hasNsupdate } from "./rfc2136";
 import { upgradeFault } from "./upgrade";
+import { backupPrefix, findUpgradeBackup, webImage } from "./upgrade-backup";
+import type { UpgradeBackup } from "./upgrade-backup";
 import { bucketFault, bucketTrouble, hasObjects } from "./s3";
 import type { BucketKeys } from "./s3";
 import { tagOf } from "./status/lines";
@@ -77,6 +79,8 @@ export interface Found {
   restoredTo?: string;
   /** Whether there is a Mastodon with its database, which an upgrade could hurt. */
   installed: "there" | "missing";
+  /** The base backup before this version of Mastodon. */
+  upgradeBackup: UpgradeBackup;
   /** For each Helm release whose last attempt was killed, what the attempt that makes up for it is described by. */
   killed: Releases["killed"];
   /** Seconds that this site lets pass from its takeover until it begins, as the lease says; undefined without one. */
@@ -99,6 +103,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
       former: [],
       restoredTo: moment,
       installed: "there",
+      upgradeBackup: { name: backupPrefix(databaseName, settings.images.mastodon), upgrade: "past" },
       killed: {},
     };
   }
@@ -112,16 +117,19 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
   for (const release of Object.keys(killed)) {
     void pulumi.log.info(`release ${release}: its last attempt was killed, and the update makes it anew`);
   }
+  const database = databases?.current === undefined ? "missing" : "there";
+  const databaseName = databases?.name ?? clusterName(settings.generation);
   return {
     ...found,
-    database: databases?.current === undefined ? "missing" : "there",
-    databaseName: databases?.name ?? clusterName(settings.generation),
+    database,
+    databaseName,
     former: databases?.former.map(({ metadata }) => metadata.name) ?? [],
     ...(databases?.current?.spec.replica?.primary !== undefined
       ? { primary: databases.current.spec.replica.primary }
       : {}),
     restoredTo: restoredTo(databases?.current, settings),
-    installed: databases?.current === undefined ? "missing" : mastodon,
+    installed: database === "missing" ? "missing" : mastodon,
+    upgradeBackup: await findUpgradeBackup(settings, { name: databaseName, state: database }),
     killed,
     ...(taken?.activeSite === settings.site ? { leaseWait: taken.wait } : {}),
   };
@@ -521,9 +529,7 @@ async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, report: Rep
     // What a standby's Deployment of no pods says is what was pulled here, not what the server runs.
     const standsBy =
       web.spec?.replicas === 0 && maintenance === "off" && (role === "standby" || promotionToken !== undefined);
-    const running = standsBy
-      ? undefined
-      : web.spec?.template.spec?.containers.find((c) => c.name === "mastodon-web")?.image;
+    const running = standsBy ? undefined : webImage(web);
     // A takeover does not wait for the base backup that an upgrade needs.
     const fault =
       running === undefined || running === images.mastodon

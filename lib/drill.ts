@@ -16,6 +16,7 @@ import type { MastodonReport, RowCounts } from "./drill/verdicts";
 import { kubeClient, kubectl, statusOf } from "./kube";
 import { copiedAt } from "./media-copied";
 import { projectFolder } from "./plan";
+import type { StoredLease } from "./lease/lease";
 import { readLease } from "./lease/store";
 import { s3Request } from "./s3";
 import type { BucketKeys } from "./s3";
@@ -150,8 +151,8 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   const { newestStatusAt } = report;
   if (newestStatusAt !== null)
     result.newestRow = { at: newestStatusAt, ageSeconds: Math.round((Date.now() - Date.parse(newestStatusAt)) / 1000) };
-  if (report.decrypted && report.encryptedValues === 0) await compareFingerprint(settings, vaultKeys, result);
-  if (judgeDecryption(report, result)) {
+  await judgeIdentity(settings, vaultKeys, report, result);
+  if (report.decrypted) {
     await cluster.create([manifests.webObject(args)]);
     await cluster.webReady(600);
   }
@@ -193,35 +194,44 @@ async function compare(cluster: DrillCluster, result: DrillResult): Promise<void
 }
 
 /**
- * Where nothing is encrypted (Mastodon encrypts little more than second factors) the keys cannot be tried: then the
- * lease knows whose server it is.
+ * Whether the stack's identity is the one that wrote the database. What is encrypted tells only of the keys that it was
+ * encrypted with (Mastodon encrypts little more than second factors), so the lease, which knows whose server it is, is
+ * asked as well.
  */
-export async function compareFingerprint(
+export async function judgeIdentity(
   { vault, lease, fingerprint }: Pick<Settings, "vault" | "lease" | "fingerprint">,
   keys: BucketKeys,
-  result: Pick<DrillResult, "site" | "failures" | "warnings">,
+  { decrypted, encryptedValues }: Pick<MastodonReport, "decrypted" | "encryptedValues">,
+  result: Pick<DrillResult, "site" | "failures" | "warnings" | "decryptedValues">,
 ): Promise<void> {
-  const untried = "nothing in the database is encrypted, so the keys were not tried";
-  const stored = lease === "none" ? undefined : await readLease(vault, keys);
-  if (stored === undefined) result.warnings.push(untried);
-  else if (stored.lease.fingerprint === fingerprint)
-    result.warnings.push(`${untried}; the identity has the fingerprint that the lease names`);
-  else
-    result.failures.push(
-      `the identity of stack ${result.site} is ${fingerprint}, and the lease is of ${stored.lease.fingerprint}: this is not the identity that wrote it (npx homestead identity verify)`,
-    );
-}
-
-/** @returns whether the identity opens what is in the database. */
-function judgeDecryption({ decrypted, encryptedValues }: MastodonReport, result: DrillResult): boolean {
+  const { site, failures, warnings } = result;
   if (!decrypted) {
-    result.failures.push(
-      `the Active Record keys of stack ${result.site} do not open what is encrypted in the restored database: this is not the identity that wrote it`,
+    failures.push(
+      `the Active Record keys of stack ${site} do not open what is encrypted in the restored database: this is not the identity that wrote it`,
     );
-    return false;
+    return;
   }
   result.decryptedValues = encryptedValues;
-  return true;
+  const untried =
+    encryptedValues === 0
+      ? "nothing in the database is encrypted, so the keys were not tried"
+      : "keys that nothing in the database is encrypted with were not tried";
+  let stored: StoredLease | undefined;
+  try {
+    stored = lease === "none" ? undefined : await readLease(vault, keys);
+  } catch (error) {
+    failures.push(`the identity of stack ${site} cannot be compared: ${reason(error)}`);
+    return;
+  }
+  if (stored === undefined) {
+    warnings.push(`${untried}: there is no lease to compare the identity with`);
+  } else if (stored.lease.fingerprint !== fingerprint) {
+    failures.push(
+      `the identity of stack ${site} is ${fingerprint}, and the lease is of ${stored.lease.fingerprint}: one of its keys at least is not the one that the server is run with (npx homestead identity verify)`,
+    );
+  } else if (encryptedValues === 0) {
+    warnings.push(`${untried}; the identity has the fingerprint that the lease names`);
+  }
 }
 
 /**

@@ -14,11 +14,10 @@ import {
 import { reason, within } from "./attempt";
 import { keysOf } from "./bucket-keys";
 import { clusterName, findDatabases } from "./database";
-import { span } from "./drill/verdicts";
-import { kubeClient } from "./kube";
+import { kubeClient, kubectl } from "./kube";
 import type { StoredLease } from "./lease/lease";
 import { readLease } from "./lease/store";
-import { copiedAt } from "./media-copied";
+import { copiedAt, youngest } from "./media-copied";
 import { bucketFault } from "./s3";
 import type { Site } from "./site-secrets";
 import { StatusCluster } from "./status/cluster";
@@ -138,9 +137,19 @@ async function lossLines(
     const newest = await newestSegment(vault, keysOf(site).vault, archive);
     if (newest === undefined) return [lines.segmentLine(archive, undefined)];
     const seconds = Math.max(0, Math.round((Date.now() - newest.archivedAt.getTime()) / 1000));
-    return [lines.lossLine(active, { seconds, knownBy: "vault" }, archiveInterval)];
+    const { uploads } = await mediaStatus(
+      { ...site, settings: { ...site.settings, activeSite: active } },
+      Date.now() / 1000,
+    );
+    return [lines.lossLine(active, lossOf(seconds, "vault", uploads), archiveInterval)];
   });
 }
+
+const lossOf = (seconds: number, knownBy: Loss["knownBy"], uploads: Loss["uploads"]): Loss => ({
+  seconds,
+  knownBy,
+  ...(uploads === undefined ? {} : { uploads }),
+});
 
 /** A site that exists only when it is needed. */
 const isCold = ({ role, standby }: Pick<Settings, "role" | "standby">) => role === "standby" && standby === "cold";
@@ -157,7 +166,7 @@ export async function siteStatus(site: Site, options: StatusOptions = {}): Promi
     settings.role === "active" ? backupLines(site, archive, now) : none,
     isCold(settings) ? [] : certificateLines(settings, now),
     dnsLines(settings, options.resolvers),
-    mediaLines(site, now),
+    mediaStatus(site, now),
   ]);
   // The database knows better what is archived; the vault is asked for who has no database any more.
   const wal = cluster.wal ?? (backup.segmentAge === undefined ? undefined : segmentOnly(archive, backup.segmentAge));
@@ -169,7 +178,7 @@ export async function siteStatus(site: Site, options: StatusOptions = {}): Promi
     ...(wal === undefined ? [] : [wal.line]),
     ...certificates,
     ...dns,
-    ...media,
+    ...media.lines,
   ];
   return {
     site: settings.site,
@@ -177,7 +186,7 @@ export async function siteStatus(site: Site, options: StatusOptions = {}): Promi
     at: at.toISOString(),
     verdict: lines.worst(all.map(({ verdict }) => verdict)),
     lines: all,
-    ...(wal === undefined ? {} : { loss: { seconds: wal.lossSeconds, knownBy } }),
+    ...(wal === undefined ? {} : { loss: lossOf(wal.lossSeconds, knownBy, media.uploads) }),
     ...(cluster.follows === undefined ? {} : { follows: cluster.follows }),
   };
 }
@@ -255,6 +264,12 @@ async function clusterLines(site: Site, archive: string, now: number): Promise<C
           return lines.queueLines(lines.parseQueues(await cluster.queues(names), now), now);
         })
       : [],
+    settings.media.kind === "volume" && !isCold(settings)
+      ? attempt("media", "copying", async () => {
+          const look = `${kubectl(access)} -n ${namespace} logs job/`;
+          return [lines.copyRunsLine(await cluster.copyRuns(), now, look)];
+        })
+      : [],
   ]);
   const former = (databases?.former ?? []).map(({ metadata }) =>
     line("database", metadata.name, "ok", "of an earlier generation: kept, asleep"),
@@ -286,7 +301,7 @@ const coldLine = ({ site }: Settings, archive: string) =>
 
 /** What a site must run, with the image that its stack names. */
 function expected(settings: Settings): Record<string, string | undefined> {
-  const { role, images } = settings;
+  const { role, images, search } = settings;
   if (isCold(settings)) return {};
   const active = {
     "mastodon-web": images.mastodon,
@@ -294,6 +309,7 @@ function expected(settings: Settings): Record<string, string | undefined> {
     "mastodon-streaming": images["mastodon-streaming"],
     valkey: images.valkey,
     "valkey-cache": images.valkey,
+    ...(search.kind === "off" ? {} : { search: images.elasticsearch }),
   };
   return { ...(role === "active" ? active : {}), blog: undefined };
 }
@@ -408,18 +424,25 @@ async function dnsLines(settings: Settings, resolvers: readonly string[] = []): 
   return (await Promise.all(each)).flat();
 }
 
-async function mediaLines(site: Site, now: number): Promise<StatusLine[]> {
+/** `uploads`: what the copy of a volume lacks. */
+interface MediaStatus extends Pick<Loss, "uploads"> {
+  lines: StatusLine[];
+}
+
+async function mediaStatus(site: Site, now: number): Promise<MediaStatus> {
   const { media, objectStore } = site.settings;
-  if (objectStore === "embedded") return [];
+  if (objectStore === "embedded") return { lines: [] };
   if (media.kind === "volume") {
-    return attempt("media", "copy in the vault", async () => {
+    let uploads: Loss["uploads"] = "unknown";
+    const copy = await attempt("media", "copy in the vault", async () => {
       const copied = await copiedAt(site);
-      if (copied === undefined) return [line("media", "copy in the vault", "fault", "there is none yet")];
-      const age = now - copied.getTime() / 1000;
-      const verdict = lines.byLimit(age, { warning: 3600, fault: 24 * 3600 });
-      return [line("media", "copy in the vault", verdict, `${span(age)} old`)];
+      const age = copied && Math.max(0, now - copied.getTime() / 1000);
+      uploads = age === undefined ? "all" : Math.round(age + youngest);
+      return [lines.mediaCopyLine(age)];
     });
+    return { lines: copy, uploads };
   }
   const fault = await bucketFault(media, keysOf(site).media);
-  return [line("media", media.bucket, fault === undefined ? "ok" : "fault", fault ?? "there, and the keys open it")];
+  const says = fault ?? "there, and the keys open it";
+  return { lines: [line("media", media.bucket, fault === undefined ? "ok" : "fault", says)] };
 }

@@ -8,6 +8,8 @@ import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
 import type { Lease } from "../lib/lease/lease";
 import { configWith } from "../lib/switch/files";
 import { filesAt } from "../lib/switch/steps";
+import { madeBefore } from "../lib/upgrade-backup";
+import type { BackupObject, UpgradeBackup } from "../lib/upgrade-backup";
 import { parseSettings } from "../settings";
 import { chartsInFolders, configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
@@ -61,6 +63,10 @@ interface World {
   installed?: boolean;
   /** Names of what the keeper that runs here is told. */
   keeper?: string[];
+  /** Image of the Mastodon that runs here. */
+  runs?: string;
+  /** CloudNativePG's Backups. */
+  backups?: BackupObject[];
 }
 
 /** Where the world is changed, the test sees it here. */
@@ -71,6 +77,7 @@ interface Seen {
   subnetLimits?: string;
   apiServerPorts?: number[];
   leaseWait?: number;
+  upgradeBackup?: UpgradeBackup;
 }
 
 const image = "ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie";
@@ -85,6 +92,7 @@ async function serve(world: World, seen: Seen): Promise<string> {
   const { databases = {}, vault = [], marker, definitions = [], unfinished = false, silentBelow, operatorIn } = world;
   const { apiServer = { address: "192.0.2.1", port: 6443 }, cilium } = world;
   const { deployments = [], namespaces = {}, issuers = [], keeper, installed = false } = world;
+  const { runs, backups } = world;
   const records = installed ? [{ metadata: { name: "v1", labels: { status: "deployed", version: "1" } } }] : [];
   const definition = (name: string, versions: object[] = []) => ({
     metadata: { name },
@@ -166,6 +174,11 @@ async function serve(world: World, seen: Seen): Promise<string> {
       metadata: { name: "valkey" },
       spec: { template: { spec: { containers: [{ name: "keeper", env: keeper.map((name) => ({ name })) }] } } },
     },
+    "/apis/apps/v1/namespaces/homestead/deployments/mastodon-web":
+      runs === undefined
+        ? undefined
+        : { spec: { replicas: 1, template: { spec: { containers: [{ name: "mastodon-web", image: runs }] } } } },
+    "/apis/postgresql.cnpg.io/v1/namespaces/homestead/backups": backups && { items: backups },
     "/api/v1/namespaces/homestead":
       marker === undefined ? undefined : { metadata: { name: "homestead", labels: { "homestead/site": marker } } },
   };
@@ -210,8 +223,8 @@ async function serve(world: World, seen: Seen): Promise<string> {
 async function check(world: World, changes: Record<string, unknown> = {}, seen: Seen = {}): Promise<string> {
   const { settings, keys } = await prepare(world, changes, seen);
   return checkSite(settings, keys).then(
-    ({ database, podMonitors, subnetLimits, apiServerPorts, installed, leaseWait }) => {
-      Object.assign(seen, { podMonitors, subnetLimits, apiServerPorts, installed, leaseWait });
+    ({ database, podMonitors, subnetLimits, apiServerPorts, installed, leaseWait, upgradeBackup }) => {
+      Object.assign(seen, { podMonitors, subnetLimits, apiServerPorts, installed, leaseWait, upgradeBackup });
       return database;
     },
     (error: unknown) => (error as Error).message.replace(/--kubeconfig \S+/g, "--kubeconfig <file>"),
@@ -325,6 +338,35 @@ describe("an upgrade", () => {
     const seen: Seen = {};
     await check(world, changes, seen);
     expect(seen.installed).toBe(installed);
+  });
+
+  const wanted = parseSettings(configurationOf("home")).images.mastodon;
+  const tag = /:([^@]+)/.exec(wanted)?.[1] ?? "";
+  const made = `postgres-g1-before-mastodon-${tag}-20261122t220302`;
+  const backups: BackupObject[] = [
+    {
+      metadata: { name: made, creationTimestamp: "2026-11-22T22:03:02Z", annotations: { [madeBefore]: wanted } },
+      status: { phase: "completed", stoppedAt: new Date().toISOString() },
+    },
+  ];
+  const older = "ghcr.io/mastodon/mastodon:v4.6.0";
+  const stamped = (database: string) =>
+    expect.stringMatching(new RegExp(`^${database}-before-mastodon-${tag}-\\d{8}t\\d{6}$`)) as string;
+  const there = { installed: true, databases, marker: "home" };
+  it.each<[string, World, Record<string, unknown>, UpgradeBackup]>([
+    ["for the next version", { ...there, runs: older }, {}, { name: stamped("postgres-g1"), upgrade: "due" }],
+    ["once for both tries", { ...there, runs: older, backups }, {}, { name: made, upgrade: "due" }],
+    ["no more, once it runs", { ...there, runs: wanted, backups }, {}, { name: made, upgrade: "past" }],
+    [
+      "for another database, whatever runs",
+      { installed: true, vault: [base("home-g1")], marker: "home", runs: wanted, backups },
+      raised,
+      { name: stamped("postgres-g2"), upgrade: "due" },
+    ],
+  ])("takes a base backup %s", async (_what, world, changes, backup) => {
+    const seen: Seen = {};
+    await check(world, changes, seen);
+    expect(seen.upgradeBackup).toEqual(backup);
   });
 });
 

@@ -6,7 +6,8 @@ import { interruptible, render } from "../cli/drill";
 import { endOf, listing, newestOf, newestSegment } from "../lib/archive";
 import { outsideOf, portOf } from "../components/isolation";
 import { filesPrefix } from "../components/media-copy";
-import { compareFingerprint, drill, fetchMedia } from "../lib/drill";
+import { drill, fetchMedia, judgeIdentity } from "../lib/drill";
+import { createSharedSecrets, identityFingerprint } from "../lib/identity";
 import { firstLease, formatLease } from "../lib/lease/lease";
 import { fakeStore } from "./support/fake-store";
 import { temporaryFolder } from "./support/folders";
@@ -66,6 +67,23 @@ describe("rows lost since the backup", () => {
     ]);
     expect(lostSinceBackup({}, { users: 1 })).toEqual([]);
   });
+
+  it("finds a table of what a person made when many rows are gone, or the table is", () => {
+    expect(lostSinceBackup({ bookmarks: 40, lists: 11 }, { bookmarks: 0, lists: 0 })).toEqual([
+      "table bookmarks has 0 rows in the live database and 40 in the backup: 40 lost since (restore before the backups that still have them expire)",
+      "table lists has 0 rows in the live database and 11 in the backup: 11 lost since (restore before the backups that still have them expire)",
+    ]);
+    expect(lostSinceBackup({ blocks: 300 }, {})).toEqual([
+      "table blocks is gone from the live database; the backup has 300 rows",
+    ]);
+  });
+
+  it("lets a person take back the last of what they made, and a version of Mastodon drop a table that nobody used", () => {
+    const few = { bookmarks: 10, lists: 1, custom_emojis: 0 };
+    expect(lostSinceBackup(few, { bookmarks: 0, lists: 0, custom_emojis: 0 })).toEqual([]);
+    expect(lostSinceBackup(few, {})).toEqual([]);
+    expect(lostSinceBackup({ accounts: 0 }, { accounts: 0 })).toEqual([]);
+  });
 });
 
 describe("rows missing from the restored database", () => {
@@ -82,6 +100,14 @@ describe("rows missing from the restored database", () => {
   it("takes what was deleted at that moment", () => {
     expect(missingFromRestored({ statuses: 50 }, { statuses: 45 })).toEqual([]);
     expect(missingFromRestored({ statuses: 10_000 }, { statuses: 9_950 })).toEqual([]);
+    expect(missingFromRestored({ bookmarks: 1 }, { bookmarks: 0 })).toEqual([]);
+  });
+
+  it("finds a table of what a person made, with many rows missing or all", () => {
+    expect(missingFromRestored({ favourites: 100, mutes: 6 }, { favourites: 90 })).toEqual([
+      "table favourites has 90 rows in the restored database, and the live one had 100",
+      "table mutes is not in the restored database; the live one has 6 rows",
+    ]);
   });
 });
 
@@ -274,6 +300,8 @@ describe("a drill's result", () => {
     expect(text).toContain("took          2 min (restore 85 s, Mastodon 15 s)");
     expect(text).toContain("warning       w");
     expect(text.split("\n").at(-1)).toBe("this backup restores");
+    expect(text).toMatch(/^│ users +│ 1 +│ 1 +│ 1 +│$/m);
+    expect(text).not.toContain("bookmarks");
   });
 
   it("does not praise a backup that failed", () => {
@@ -357,27 +385,68 @@ describe("the sample of media", () => {
   });
 });
 
-describe("a database in which nothing is encrypted", () => {
-  it("is compared by the fingerprint that the lease names", async () => {
+describe("the identity", () => {
+  const identity = createSharedSecrets();
+  const fingerprint = identityFingerprint(identity);
+  const lease = formatLease(firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint }, 600, "w"));
+
+  /** What a drill says of the identity of stack `home`. */
+  const judged = async (
+    own: string,
+    { encryptedValues = 2, decrypted = true, kind = "vault" as "vault" | "none", stored = lease } = {},
+  ) => {
     const store = await fakeStore();
-    store.put(
-      "lease.json",
-      formatLease(firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint: "abcd" }, 600, "w")),
-    );
-    const judged = async (fingerprint: string, lease: "vault" | "none" = "vault") => {
-      const result = { site: "home", failures: [] as string[], warnings: [] as string[] };
-      await compareFingerprint({ vault: store.vault, lease, fingerprint }, store.keys, result);
-      return result;
-    };
-    expect(await judged("abcd")).toMatchObject({
-      failures: [],
-      warnings: [expect.stringContaining("lease names") as string],
+    if (stored !== "") store.put("lease.json", stored);
+    const result: Parameters<typeof judgeIdentity>[3] = { site: "home", failures: [], warnings: [] };
+    const settings = { vault: store.vault, lease: kind, fingerprint: own };
+    await judgeIdentity(settings, store.keys, { decrypted, encryptedValues }, result);
+    return result;
+  };
+
+  it("is the one that the lease names", async () => {
+    expect(await judged(fingerprint)).toEqual({ site: "home", failures: [], warnings: [], decryptedValues: 2 });
+  });
+
+  it.each([0, 2])("fails with a wrong key that opens all %i values: none of them needs it", async (encryptedValues) => {
+    for (const key of ["activeRecordPrimaryKey", "activeRecordDeterministicKey", "activeRecordKeyDerivationSalt"]) {
+      const other = identityFingerprint({ ...identity, [key]: "x".repeat(32) });
+      const { failures, warnings } = await judged(other, { encryptedValues });
+      expect(failures).toEqual([
+        `the identity of stack home is ${other}, and the lease is of ${fingerprint}: one of its keys at least is not the one that the server is run with (npx homestead identity verify)`,
+      ]);
+      expect(warnings).toEqual([]);
+    }
+  });
+
+  it("fails once where it does not open what is encrypted", async () => {
+    expect(await judged("ffff", { decrypted: false })).toEqual({
+      site: "home",
+      failures: [
+        "the Active Record keys of stack home do not open what is encrypted in the restored database: this is not the identity that wrote it",
+      ],
+      warnings: [],
     });
-    expect((await judged("ffff")).failures).toEqual([
-      "the identity of stack home is ffff, and the lease is of abcd: this is not the identity that wrote it (npx homestead identity verify)",
+  });
+
+  it("fails where the lease cannot be read: what is not compared may be wrong", async () => {
+    const { failures } = await judged(fingerprint, { stored: "{}" });
+    expect(failures).toEqual([expect.stringMatching(/^the identity of stack home cannot be compared: .+/)]);
+  });
+
+  it("is known by the lease alone where nothing is encrypted, and that is said", async () => {
+    expect((await judged(fingerprint, { encryptedValues: 0 })).warnings).toEqual([
+      "nothing in the database is encrypted, so the keys were not tried; the identity has the fingerprint that the lease names",
     ]);
-    expect((await judged("ffff", "none")).warnings).toEqual([
-      "nothing in the database is encrypted, so the keys were not tried",
+  });
+
+  it("is not known where there is no lease, and that is said", async () => {
+    const says = async (encryptedValues: number, stored: string) =>
+      (await judged("ffff", { encryptedValues, stored, kind: stored === "" ? "vault" : "none" })).warnings;
+    expect(await says(0, lease)).toEqual([
+      "nothing in the database is encrypted, so the keys were not tried: there is no lease to compare the identity with",
+    ]);
+    expect(await says(2, "")).toEqual([
+      "keys that nothing in the database is encrypted with were not tried: there is no lease to compare the identity with",
     ]);
   });
 });

@@ -465,6 +465,14 @@ describe("renderDrift", () => {
     expect(renderDrift({ site: "home", refresh: preview(), chart: preview(), preview: preview() })).toBe("");
   });
 
+  it("does not miss the backup before an upgrade, whose object goes with the vault's retention", () => {
+    const gone = (kind: string) => step("delete", `kubernetes:postgresql.cnpg.io/v1:${kind}`, "a");
+    const of = (kind: string) =>
+      renderDrift({ site: "home", refresh: preview(gone(kind)), chart: preview(), preview: preview() });
+    expect(of("Backup")).toBe("");
+    expect(of("ScheduledBackup")).toContain("- kubernetes:postgresql.cnpg.io/v1:ScheduledBackup a");
+  });
+
   it("tells what changed in the cluster from what was never applied", () => {
     const text = renderDrift({
       site: "home",

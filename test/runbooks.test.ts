@@ -23,7 +23,9 @@ import { onPath } from "../lib/pulumi-cli";
 import type { Journal, StepName } from "../lib/switch/journal";
 import { filesAt } from "../lib/switch/steps";
 import type { FileValues } from "../lib/switch/steps";
-import { configKeys, optionalSecrets, requiredSecrets } from "../settings";
+import { acmeSolverSecret, configKeys, optionalSecrets, requiredSecrets } from "../settings";
+import { plannedStack, stacks } from "./support/planned";
+import { rulesAt, takes } from "./support/schema-path";
 
 const folder = path.join(projectFolder, "docs", "runbooks");
 const files = fs.readdirSync(folder).filter((file) => file.endsWith(".md"));
@@ -204,22 +206,96 @@ function knownFault(program: string, words: readonly string[]): string | undefin
   return unknown === undefined ? undefined : `${program} ${name} has no option ${unknown} (or the list lacks it)`;
 }
 
-/** Files that are named, and keys of the configuration, must exist. */
+/** Files that are named, keys of the configuration, and what is asked of the cluster must exist. */
 function argumentFault(program: string, words: readonly string[]): string | undefined {
+  if (program === "kubectl") return namedFileFault(words) ?? kindFault(words) ?? fieldFault(words);
+  return program === "pulumi" ? keyFault(words) : undefined;
+}
+
+function namedFileFault(words: readonly string[]): string | undefined {
   const file = words.indexOf("-f");
   const [, template] = /^go-template-file=(.*)$/.exec(words[words.indexOf("-o") + 1] ?? "") ?? [];
-  if (program === "kubectl" && template !== undefined) return fileFault(template);
+  if (template !== undefined) return fileFault(template);
   // A hyphen: what the program before it in the pipeline prints.
-  if (program === "kubectl" && file >= 0 && words[file + 1] !== "-") return fileFault(words[file + 1] ?? "");
-  const key = words.find((word) => word.startsWith("homestead:"))?.slice("homestead:".length);
-  if (program !== "pulumi" || key === undefined) return undefined;
+  return file >= 0 && words[file + 1] !== "-" ? fileFault(words[file + 1] ?? "") : undefined;
+}
+
+function keyFault(words: readonly string[]): string | undefined {
+  const at = words.findIndex((word) => word.startsWith("homestead:"));
+  if (at < 0) return undefined;
+  const key = (words[at] ?? "").slice("homestead:".length);
   const name = key.split(/[.[]/)[0] ?? "";
   const names: readonly string[] = [...configKeys, ...requiredSecrets, ...optionalSecrets];
   if (!names.includes(name)) return `there is no configuration key ${name}`;
   if (key.includes(".") && !words.includes("--path")) return `homestead:${key} needs --path`;
-  const secret = !(configKeys as readonly string[]).includes(name);
-  return secret && words[1] === "set" && !words.includes("--secret") ? `homestead:${key} needs --secret` : undefined;
+  const value = words[1] === "set" ? words[at + 1] : undefined;
+  if (!(configKeys as readonly string[]).includes(name)) {
+    return words[1] === "set" && !words.includes("--secret") ? `homestead:${key} needs --secret` : undefined;
+  }
+  const rules = rulesAt(key);
+  if (rules.length === 0) return `there is no configuration key ${key}`;
+  const given = value !== undefined && !value.startsWith("-") && !/<[^>]+>/.test(value);
+  return given && !takes(rules, value) ? `homestead:${key} does not take '${value}'` : undefined;
 }
+
+/** What our stacks make in a cluster. */
+const made = () =>
+  stacks
+    .flatMap((stack) => plannedStack(stack).resources)
+    .map(({ inputs }) => inputs as { apiVersion?: string; kind?: string; metadata?: { name?: string } } | undefined);
+
+/** Kinds that others make, or a stack with media on a volume, as kubectl takes them (`kubectl api-resources`). */
+const othersKinds = [
+  ...["pod", "event", "storageclass", "certificate", "challenge", "helmchartconfig.helm.cattle.io"],
+  ...["persistentvolumeclaim", "cronjob"],
+];
+
+/** Each kind's names: one or many, with its group or without. */
+const kindNames = (): Set<string> => {
+  const ours = made().flatMap(({ apiVersion = "", kind } = {}) => {
+    const group = apiVersion.includes("/") ? `.${apiVersion.split("/")[0]}` : "";
+    return kind === undefined ? [] : [kind.toLowerCase(), `${kind.toLowerCase()}${group}`];
+  });
+  const many = (name: string) => name.replace(/^[^.]*/, (kind) => (kind.endsWith("s") ? `${kind}es` : `${kind}s`));
+  return new Set([...ours, ...othersKinds, "deploy"].flatMap((name) => [name, many(name)]));
+};
+
+/** Options of kubectl that are followed by their value. */
+const withValue = ["--context", "-n", "--namespace", "-l", "-o", "-c", "-f"];
+
+/** Words of a command for kubectl that are neither options nor their values. */
+const plainWords = (words: readonly string[]): string[] =>
+  ownWords(words).filter((word, i) => !word.startsWith("-") && !withValue.includes(words[i - 1] ?? ""));
+
+/** Kinds must be ours or well known, whether they stand alone (`get pods,jobs`) or before a name (`logs job/x`). */
+function kindFault(words: readonly string[]): string | undefined {
+  const [verb = "", ...rest] = plainWords(words);
+  const alone = ["get", "delete", "label", "scale", "wait"].includes(verb) ? [rest[0] ?? ""] : [];
+  const from = ownWords(words).flatMap((word) => /^--from=(.*)$/.exec(word)?.[1] ?? []);
+  // A label has a slash of its own, as a file has; and what another command prints cannot be known here.
+  const named = [...(verb === "label" ? [] : rest), ...from].filter((word) => /^[a-z.]+\/[^/]+$/.test(word));
+  const kinds = [...alone, ...named].flatMap((word) => (word.split("/")[0] ?? "").split(","));
+  const unknown = kinds.find((kind) => kind !== "" && !kindNames().has(kind));
+  return unknown === undefined ? undefined : `nobody says that there is a kind '${unknown}'`;
+}
+
+/** Fields that every object begins with, and those of a Secret of ours. */
+function fieldFault(words: readonly string[]): string | undefined {
+  const output = words.find((word) => /^(jsonpath|custom-columns)=/.test(word)) ?? "";
+  const [, ...first] = output.split(/(?:\{|:)\./);
+  const unknown = first
+    .map((path) => /^[\w-]*/.exec(path)?.[0] ?? "")
+    .find((field) => !["metadata", "spec", "status", "data", "items"].includes(field));
+  if (unknown !== undefined) return `objects have no field ${unknown}`;
+  const [, kind, name = ""] = plainWords(words);
+  const key = /\{\.data\.([\w-]+)\}/.exec(output)?.[1];
+  if (kind !== "secret" || key === undefined) return undefined;
+  const secrets = made().filter((one) => one?.kind === "Secret" && one.metadata?.name === name);
+  const keys = name === acmeSolverSecret ? ["key"] : secrets.flatMap((one) => Object.keys(dataOf(one)));
+  return keys.includes(key) ? undefined : `no Secret '${name}' of ours has a key ${key}`;
+}
+
+const dataOf = (secret: object | undefined): object => (secret as { stringData?: object } | undefined)?.stringData ?? {};
 
 const fileFault = (file: string): string | undefined =>
   fs.existsSync(path.join(projectFolder, file)) ? undefined : `there is no file ${file}`;
@@ -416,6 +492,35 @@ describe("the check of a runbook's commands", () => {
     ["pulumi config set homestead:valt x --stack home", "there is no configuration key valt"],
     ["pulumi config set homestead:vault.bucket x --stack home", "homestead:vault.bucket needs --path"],
     ["pulumi config set homestead:ownerPassword --stack home", "homestead:ownerPassword needs --secret"],
+    [
+      "pulumi config set --path homestead:restore.oldclster off --stack home",
+      "there is no configuration key restore.oldclster",
+    ],
+    ["pulumi config rm --path homestead:vault.buckt --stack home", "there is no configuration key vault.buckt"],
+    [
+      "pulumi config set --path 'homestead:network.privateEgress[first]' 10.0.0.0/8 --stack home",
+      "there is no configuration key network.privateEgress[first]",
+    ],
+    [
+      "pulumi config set --path homestead:generations.hme 2 --stack home",
+      "there is no configuration key generations.hme",
+    ],
+    [
+      "pulumi config set --path homestead:restore.oldCluster of --stack home",
+      "homestead:restore.oldCluster does not take 'of'",
+    ],
+    ["pulumi config set homestead:standby lukewarm --stack vps", "homestead:standby does not take 'lukewarm'"],
+    ["pulumi config set --path homestead:cluster.uid me --stack vps", "homestead:cluster.uid does not take 'me'"],
+    ["kubectl --context home get pds -l a=b", "nobody says that there is a kind 'pds'"],
+    ["kubectl --context home get clusters.cnpg.io,pods", "nobody says that there is a kind 'clusters.cnpg.io'"],
+    ["kubectl --context home logs jb/media-copy", "nobody says that there is a kind 'jb'"],
+    ["kubectl create job --from=cronjb/media-copy x", "nobody says that there is a kind 'cronjb'"],
+    ["kubectl get pods -o jsonpath='{.statu.phase}'", "objects have no field statu"],
+    ["kubectl get jobs -o custom-columns=A:.metadata.name,B:.stat.x", "objects have no field stat"],
+    [
+      "kubectl get secret mastodon-identity -o jsonpath='{.data.secret-key}'",
+      "no Secret 'mastodon-identity' of ours has a key secret-key",
+    ],
     ["kubectl --context home destroy pods", "kubectl has no subcommand 'destroy pods' (or the list lacks it)"],
     ["kubectl create -f docs/nothing.yaml", "there is no file docs/nothing.yaml"],
     ["kubectl get pods -o go-template-file=docs/nothing.yaml", "there is no file docs/nothing.yaml"],
@@ -426,6 +531,21 @@ describe("the check of a runbook's commands", () => {
     ["rm -rf /", "nobody says that there is a program 'rm'"],
   ])("finds what is wrong with: %s", (text, fault) => {
     expect(faultOf(parse(text))).toBe(fault);
+  });
+
+  it.each([
+    "pulumi config set --path homestead:restore.to <moment> --stack home",
+    "pulumi config set --path homestead:generations.<site> 2 --stack home",
+    "pulumi config set --path 'homestead:network.privateEgress[0]' 10.0.0.0/8 --stack home",
+    "pulumi config set --path homestead:blog.port 8080 --stack home",
+    "pulumi config set --path homestead:media.kind volume --stack home",
+    "pulumi config rm homestead:restore --stack home",
+    "kubectl --context home -n homestead get clusters.postgresql.cnpg.io,pods -l a=b",
+    "kubectl exec deploy/mastodon-web -- rm a/b",
+    'kubectl exec -c postgres "$(kubectl get pods -l cnpg.io/x=y -o name)" -- psql',
+    "kubectl get storageclasses",
+  ])("takes: %s", (text) => {
+    expect(faultOf(parse(text))).toBeUndefined();
   });
 
   it("sees a command in a block of text, where it would be overlooked, and those of a chain one by one", () => {

@@ -13,13 +13,14 @@ import * as edge from "../lib/status/edge";
 import { filesLine, gateLine, journalLine, lagLine, leaseLine, readGate } from "../lib/status/lease";
 import type { Gate } from "../lib/status/lease";
 import * as lines from "../lib/status/lines";
-import type { Archiver, DnsAnswer, SiteStatus, Status, Workload } from "../lib/status/lines";
+import type { Archiver, CopyRuns, DnsAnswer, Loss, SiteStatus, Status, Workload } from "../lib/status/lines";
 import { readStackConfig } from "../lib/stack-config";
 import { journalKey } from "../lib/switch/journal";
 import type { Journal } from "../lib/switch/journal";
 import { UserError } from "../lib/user-error";
 import { parseSettings } from "../settings";
 import type { SiteName } from "../settings";
+import { lacking } from "./e2e/cases/status-lines";
 import { configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
 import { fakeStore } from "./support/fake-store";
@@ -195,7 +196,7 @@ describe("the backup", () => {
       area: "backup",
       what: "lost if home went now",
       verdict: "ok",
-      says: "nothing",
+      says: "nothing of the database; queued jobs in any case",
     });
     expect(loss(12, "database").says).toBe("what was written in the last 12 s; queued jobs in any case");
     expect(loss(300, "database").verdict).toBe("warning");
@@ -204,6 +205,74 @@ describe("the backup", () => {
       says: "at most what was written in the last 5 min (the vault alone was asked); queued jobs in any case",
     });
     expect(loss(900, "vault").verdict).toBe("warning");
+  });
+
+  it("loses uploads on a volume that are not in its copy", () => {
+    const loss = (uploads: Loss["uploads"], seconds = 0) =>
+      lines.lossLine("home", { seconds, knownBy: "database", uploads }, 15);
+    expect(loss(720)).toMatchObject({
+      verdict: "ok",
+      says: "nothing of the database; uploads of the last 12 min; queued jobs in any case",
+    });
+    expect([loss(2 * hour), loss(25 * hour), loss(60, 300)].map(({ verdict }) => verdict)).toEqual([
+      "warning",
+      "fault",
+      "warning",
+    ]);
+    expect(loss("all", 12)).toMatchObject({
+      verdict: "fault",
+      says: "what was written in the last 12 s; all uploads, of which the vault shows no copy; queued jobs in any case",
+    });
+    expect(loss("unknown")).toMatchObject({
+      verdict: "warning",
+      says: "nothing of the database; uploads since a copy whose age the vault does not tell; queued jobs in any case",
+    });
+  });
+});
+
+describe("the copy of a media volume", () => {
+  it("is a warning when it is an hour old, a fault after a day, and none is a fault", () => {
+    expect(lines.mediaCopyLine(720)).toEqual({
+      area: "media",
+      what: "copy in the vault",
+      verdict: "ok",
+      says: "12 min old",
+    });
+    const verdicts = [2 * hour, 25 * hour, undefined].map((age) => lines.mediaCopyLine(age).verdict);
+    expect(verdicts).toEqual(["warning", "fault", "fault"]);
+    expect(lines.mediaCopyLine(undefined).says).toBe("there is none yet");
+  });
+
+  const look = "kubectl --context home -n homestead logs job/";
+  const copying = (runs: CopyRuns | undefined) => lines.copyRunsLine(runs, now, look);
+  const lastFailed = { at: now - 300, job: "media-copy-2", why: "BackoffLimitExceeded" };
+
+  it("is made by runs of which the last one went well", () => {
+    expect(copying({ lastGood: now - 420 })).toEqual({
+      area: "media",
+      what: "copying",
+      verdict: "ok",
+      says: "the last run ended well 7 min ago",
+    });
+    expect(copying({ lastGood: now - 200, lastFailed }).verdict).toBe("ok");
+    expect(copying({ lastGood: now - 2 * hour }).verdict).toBe("warning");
+    expect(copying({})).toMatchObject({ verdict: "ok", says: "no run has ended yet" });
+  });
+
+  it("is not made by a run that failed, and the way to its reason is named", () => {
+    expect(copying({ lastGood: now - 1200, lastFailed })).toMatchObject({
+      verdict: "warning",
+      says: "the last run failed 5 min ago (BackoffLimitExceeded), and the last that went well 20 min ago; why: kubectl --context home -n homestead logs job/media-copy-2",
+    });
+    expect(copying({ lastGood: now - 25 * hour, lastFailed }).verdict).toBe("fault");
+    expect(copying({ lastFailed })).toMatchObject({
+      verdict: "fault",
+      says: "the last run failed 5 min ago (BackoffLimitExceeded), and none went well before it; why: kubectl --context home -n homestead logs job/media-copy-2",
+    });
+  });
+
+  it("is made by nobody where the CronJob is gone", () => {
+    expect(copying(undefined)).toMatchObject({ verdict: "fault", says: "its CronJob is not there: pulumi up" });
   });
 });
 
@@ -500,13 +569,17 @@ interface FakeSite {
   valkey?: { epoch: number; mark: string };
   /** Name of an earlier generation's database beside it. */
   former?: string;
+  /** The search server's image. */
+  search?: string;
+  /** The CronJob that copies media, and the Jobs that are there. */
+  copies?: { cronJob: object; jobs: object[] };
 }
 
 const home: FakeSite = { database: { primary: "home" }, valkey: { epoch: 1, mark: "ours 1000 600" } };
 const vps: FakeSite = { database: { primary: "home", lsn: "0/19000028" } };
 
 /** A Kubernetes API server with one site's objects. @returns its address */
-async function fakeApi(site: SiteName, { database, valkey, former }: FakeSite): Promise<string> {
+async function fakeApi(site: SiteName, { database, valkey, former, search, copies }: FakeSite): Promise<string> {
   const { images } = parseSettings(configurationOf(site));
   const replicas = valkey === undefined ? 0 : 1;
   const workload = (name: string, image: string, wanted = replicas, sidecars: object[] = []) => ({
@@ -532,9 +605,8 @@ async function fakeApi(site: SiteName, { database, valkey, former }: FakeSite): 
     ...(database === undefined ? [] : [cluster(clusterName(1), 1)]),
     ...(former === undefined ? [] : [cluster(former, 0)]),
   ];
-  const [core, apps, postgres] = ["/api/v1", "/apis/apps/v1", "/apis/postgresql.cnpg.io/v1"].map(
-    (group) => `${group}/namespaces/homestead`,
-  );
+  const groups = ["/api/v1", "/apis/apps/v1", "/apis/batch/v1", "/apis/postgresql.cnpg.io/v1"];
+  const [core, apps, jobs, postgres] = groups.map((group) => `${group}/namespaces/homestead`);
   const answers: Record<string, unknown> = {
     "/version": { major: "1", minor: "34", gitVersion: "v1.34.4" },
     [`${apps}/deployments`]: {
@@ -545,7 +617,15 @@ async function fakeApi(site: SiteName, { database, valkey, former }: FakeSite): 
         workload("blog", "nginx:1", 1),
       ],
     },
-    [`${apps}/statefulsets`]: { items: [queue, workload("valkey-cache", images.valkey)] },
+    [`${apps}/statefulsets`]: {
+      items: [
+        queue,
+        workload("valkey-cache", images.valkey),
+        ...(search === undefined ? [] : [workload("search", search)]),
+      ],
+    },
+    ...(copies === undefined ? {} : { [`${jobs}/cronjobs/media-copy`]: copies.cronJob }),
+    [`${jobs}/jobs`]: { items: copies?.jobs ?? [] },
     [`${apps}/statefulsets/valkey`]: queue,
     [`${core}/pods`]: {
       items: [
@@ -590,7 +670,7 @@ function saidBy(site: SiteName, { database, valkey }: FakeSite, command: string)
   if (command.includes("pg_is_in_recovery")) {
     return database?.primary === site ? "f|0/0|\n" : `t|${database?.lsn ?? "0/0"}|20.5|1\n`;
   }
-  if (!command.includes("pg_stat_archiver")) return "queue default 0 \nset retry 0\n";
+  if (!command.includes("pg_stat_archiver")) return "queue default 0 \nqueue scheduler 0 \nset retry 0\n";
   const seconds = Math.round(Date.now() / 1000);
   const archiver: Archiver = {
     now: seconds,
@@ -710,17 +790,21 @@ const vpsActive: Lease = {
   takeover: "lost",
 };
 
+/** Certificates are good, and the names lead to home. */
+function edgeIsWell(): void {
+  vi.mocked(edge.certificateDays).mockResolvedValue(60);
+  vi.mocked(edge.ownAddresses).mockImplementation((address) => Promise.resolve([address]));
+  vi.mocked(edge.addressesOf).mockImplementation((name) =>
+    Promise.resolve({ name, addresses: ["203.0.113.10"], source: "authoritative", server: "ns1.example" }),
+  );
+}
+
 describe("two sites", () => {
   const actual = vi.mocked(readStackConfig).getMockImplementation();
 
   beforeEach(() => {
     if (actual) vi.mocked(readStackConfig).mockImplementation(actual);
-    vi.mocked(edge.certificateDays).mockResolvedValue(60);
-    vi.mocked(edge.ownAddresses).mockImplementation((address) => Promise.resolve([address]));
-    // The names lead to home.
-    vi.mocked(edge.addressesOf).mockImplementation((name) =>
-      Promise.resolve({ name, addresses: ["203.0.113.10"], source: "authoritative", server: "ns1.example" }),
-    );
+    edgeIsWell();
   });
 
   it("are told apart when the standby has replayed what a restore of the active site left behind", async () => {
@@ -759,6 +843,23 @@ describe("two sites", () => {
       ["home", "active", "ok"],
       ["vps", "standby", "ok"],
     ]);
+  });
+
+  it("are shown with a line for each part, as the end-to-end suite wants it of a real one", async () => {
+    await world({ home, vps });
+    const status = await statusOf(["home"]);
+    const { apex, webHost, images } = parseSettings(configurationOf("home"));
+    const whole = { context: "trial", apex, webHost, address: "203.0.113.10", mediaBucket: "media", images };
+    expect(lacking(status, whole)).toEqual([]);
+    expect(lacking(status, { ...whole, apex: "other.example" }, [["pods", "search", /./]])).toEqual([
+      "no line certificates, other.example",
+      "no line dns, other.example",
+      "no line pods, search",
+    ]);
+    const others = { ...images, mastodon: "ghcr.io/m/m:v9" };
+    expect(lacking(status, { ...whole, images: others })).toHaveLength(2);
+    await world({ vps });
+    expect(lacking(await statusOf(["home"]), whole)).toContain("no line pods, mastodon-web");
   });
 
   it("are shown when one of them is dead, which is a fault of its own", async () => {
@@ -930,13 +1031,136 @@ describe("two sites", () => {
   });
 });
 
+describe("a site with search", () => {
+  const changes = {
+    search: { kind: "elasticsearch" },
+    storage: { kind: "local", databases: "local-path" },
+  };
+  const image = "docker.elastic.co/elasticsearch/elasticsearch:7.17.0";
+  beforeEach(edgeIsWell);
+  const searchLine = async (site: FakeSite) => {
+    await world({ home: site, vps }, { changes });
+    return lineOf(siteOf(await statusOf(["home"]), "home"), "search");
+  };
+
+  it("misses its server", async () => {
+    expect(await searchLine(home)).toMatchObject({ area: "pods", verdict: "fault", says: "is not there: pulumi up" });
+  });
+
+  it("compares its image with the stack's", async () => {
+    const { elasticsearch } = parseSettings(configurationOf("home")).images;
+    expect(await searchLine({ ...home, search: elasticsearch })).toMatchObject({ verdict: "ok" });
+    expect(await searchLine({ ...home, search: image })).toMatchObject({
+      verdict: "warning",
+      says: `1/1 ready; 7.17.0; the stack says ${lines.tagOf(elasticsearch)}: pulumi up`,
+    });
+  });
+
+  it("has none on a standby, and none where it is off", async () => {
+    await world({ home, vps }, { changes });
+    expect(siteOf(await statusOf(["vps"]), "vps").verdict).toBe("ok");
+    await world({ home, vps });
+    expect(siteOf(await statusOf(["home"]), "home").verdict).toBe("ok");
+  });
+});
+
+describe("a site with media on a volume", () => {
+  const changes = {
+    media: { kind: "volume" },
+    storage: { kind: "local", databases: "local-path", media: "nfs-client" },
+  };
+  const ended = (name: string, seconds: number, end: "Complete" | "Failed") => ({
+    metadata: { name, ownerReferences: [{ apiVersion: "batch/v1", kind: "CronJob", name: "media-copy", uid: "u" }] },
+    status: {
+      ...(end === "Complete" ? { completionTime: secondsAgo(seconds) } : {}),
+      conditions: [
+        { type: end, status: "True", lastTransitionTime: secondsAgo(seconds), reason: "BackoffLimitExceeded" },
+      ],
+    },
+  });
+  const copies = (...jobs: object[]) => ({
+    cronJob: { metadata: { name: "media-copy" }, status: { lastSuccessfulTime: secondsAgo(1200) } },
+    jobs,
+  });
+  const copying = (...jobs: object[]): FakeSite => ({ ...home, copies: copies(...jobs) });
+  const restore = { metadata: { name: "media-restore" }, status: { completionTime: secondsAgo(5) } };
+  beforeEach(edgeIsWell);
+
+  it("says how old its copy is, that the last run went well, and which uploads would be lost", async () => {
+    const { store } = await world({ home: copying(restore, ended("media-copy-1", 420, "Complete")), vps }, { changes });
+    store.put("media/copied-home", secondsAgo(600));
+    const status = await statusOf(["home", "vps"]);
+    const media = siteOf(status, "home").lines.filter(({ area }) => area === "media");
+    expect(media.map(({ what, verdict, says }) => `${what}, ${verdict}: ${says}`)).toEqual([
+      "copying, ok: the last run ended well 7 min ago",
+      "copy in the vault, ok: 10 min old",
+    ]);
+    expect(siteOf(status, "home").loss?.uploads).toBeGreaterThanOrEqual(659);
+    expect(lineOf(status.server, "lost if home went now")).toMatchObject({
+      verdict: "ok",
+      says: expect.stringMatching(
+        /^what was written in the last \d+ s; uploads of the last 1[01] min; queued jobs in any case$/,
+      ) as string,
+    });
+  });
+
+  it("says which uploads would be lost also where its cluster is dead, or was not asked", async () => {
+    const { store } = await world({ vps: { ...vps, copies: copies() } }, { changes });
+    store.put("media/copied-home", secondsAgo(600));
+    for (const sites of [["home", "vps"], ["vps"]]) {
+      expect(lineOf((await statusOf(sites)).server, "lost if home went now")?.says).toMatch(
+        /^at most what was written in the last \d+ s \(the vault alone was asked\); uploads of the last 1[01] min; queued jobs in any case$/,
+      );
+    }
+  });
+
+  it("finds a copy that is too old, one that was never made, and a vault that does not tell", async () => {
+    const { store } = await world({ home: copying(), vps }, { changes });
+    const seen = async () => {
+      const status = await statusOf(["home"]);
+      const copy = lineOf(siteOf(status, "home"), "copy in the vault");
+      const lost = lineOf(status.server, "lost if home went now");
+      return [copy?.verdict, copy?.says, lost?.verdict, /; (.*); queued/.exec(lost?.says ?? "")?.[1]];
+    };
+    store.put("media/copied-home", secondsAgo(26 * hour));
+    expect(await seen()).toEqual(["fault", "26 h old", "fault", "uploads of the last 26 h 1 min"]);
+    store.objects.delete("media/copied-home");
+    expect(await seen()).toEqual([
+      "fault",
+      "there is none yet",
+      "fault",
+      "all uploads, of which the vault shows no copy",
+    ]);
+    store.fate = (request) => (request === "GET media/copied-home" ? "lost" : undefined);
+    expect(await seen()).toEqual([
+      "fault",
+      expect.any(String),
+      "warning",
+      "uploads since a copy whose age the vault does not tell",
+    ]);
+  });
+
+  it("finds a run that failed, and a CronJob that is gone, on a standby too", async () => {
+    const failing = copying(ended("media-copy-1", 2000, "Complete"), ended("media-copy-2", 300, "Failed"));
+    const { store } = await world({ home: failing, vps }, { changes });
+    store.put("media/copied-home", secondsAgo(600));
+    const status = await statusOf(["home", "vps"]);
+    expect(lineOf(siteOf(status, "home"), "copying")).toMatchObject({
+      verdict: "warning",
+      says: expect.stringMatching(
+        /^the last run failed 5 min ago \(BackoffLimitExceeded\), and the last that went well 20 min ago; why: kubectl .* -n homestead logs job\/media-copy-2$/,
+      ) as string,
+    });
+    expect(lineOf(siteOf(status, "vps"), "copying")).toMatchObject({
+      verdict: "fault",
+      says: "its CronJob is not there: pulumi up",
+    });
+  });
+});
+
 describe("the command", () => {
   it("shows the server and the site as a table or as JSON, and ends with 1 at a fault", async () => {
-    vi.mocked(edge.certificateDays).mockResolvedValue(60);
-    vi.mocked(edge.ownAddresses).mockImplementation((address) => Promise.resolve([address]));
-    vi.mocked(edge.addressesOf).mockImplementation((name) =>
-      Promise.resolve({ name, addresses: ["203.0.113.10"], source: "authoritative", server: "ns1.example" }),
-    );
+    edgeIsWell();
     const said = vi.spyOn(console, "log").mockImplementation(() => undefined);
     const exit = vi.spyOn(process, "exit").mockImplementation((() => undefined) as never);
     const before = process.exitCode;

@@ -4,36 +4,59 @@ import * as z from "zod";
 /** Rows by table. A table that a version of Mastodon has not got is not in it. */
 export type RowCounts = Record<string, number>;
 
+/** Tables that have rows on every server that lives: one without any is a fault, however few there were. */
+const neverEmpty: readonly string[] = ["accounts", "users", "user_roles", "statuses", "follows", "media_attachments"];
+
 /**
- * The tables that are compared. Each has rows on every server that lives, and none of them is emptied by Mastodon
- * itself, as sessions, notifications and preview cards are.
+ * Tables of what people made or chose, and may well take back to the last row: few rows of them may go without a word,
+ * since one who deletes their only list would have every drill fail until the next base backup.
  */
-export const comparedTables = ["accounts", "users", "statuses", "follows", "media_attachments"] as const;
+const made: readonly string[] = [
+  ...["favourites", "bookmarks", "polls", "poll_votes", "status_pins"],
+  ...["lists", "list_accounts", "tag_follows", "featured_tags", "account_notes"],
+  ...["blocks", "mutes", "account_domain_blocks", "domain_blocks", "email_domain_blocks"],
+  ...["custom_filters", "custom_filter_keywords", "custom_emojis"],
+];
+
+/**
+ * The tables that are compared (Mastodon's db/schema.rb). None of them is emptied by Mastodon itself, as sessions,
+ * notifications, preview cards, follow requests and scheduled posts are.
+ */
+export const comparedTables: readonly string[] = [...neverEmpty, ...made];
+
+/** Both limits must be passed. */
+interface Limits {
+  rows: number;
+  share: number;
+}
 
 /**
  * How many rows may be gone from a table since the base backup, at most a day: people delete, and Mastodon removes old
- * posts of others. Both limits must be passed.
+ * posts of others.
  */
-export const normalLoss = { rows: 10, share: 0.2 } as const;
+const normalLoss: Limits = { rows: 10, share: 0.2 };
 
 /**
  * How many rows the restored database may lack of those that were counted just before its last WAL was archived:
  * deletions of that moment.
  */
-export const normalLag = { rows: 5, share: 0.01 } as const;
+const normalLag: Limits = { rows: 5, share: 0.01 };
 
-/** Tables that lost more rows since the backup than deletions explain, or all of them. */
+/** Whether a table lacks more rows than may be; one that is not there lacks all. */
+function lacksRows(table: string, before: number, now: number | undefined, limits: Limits): boolean {
+  const lost = before - (now ?? 0);
+  if (neverEmpty.includes(table) && (now === undefined || (now === 0 && before > 0))) return true;
+  return lost > limits.rows && lost > before * limits.share;
+}
+
+/** Tables that lost more rows since the backup than deletions explain. */
 export function lostSinceBackup(backup: RowCounts, live: RowCounts): string[] {
   return comparedTables.flatMap((table) => {
-    const before = backup[table];
-    if (before === undefined) return [];
-    const now = live[table];
+    const [before, now] = [backup[table], live[table]];
+    if (before === undefined || !lacksRows(table, before, now, normalLoss)) return [];
     if (now === undefined) return [`table ${table} is gone from the live database; the backup has ${rows(before)}`];
-    const lost = before - now;
-    const emptied = now === 0 && before > 0;
-    if (!emptied && (lost <= normalLoss.rows || lost <= before * normalLoss.share)) return [];
     return [
-      `table ${table} has ${rows(now)} in the live database and ${before} in the backup: ${lost} lost since (restore before the backups that still have them expire)`,
+      `table ${table} has ${rows(now)} in the live database and ${before} in the backup: ${before - now} lost since (restore before the backups that still have them expire)`,
     ];
   });
 }
@@ -41,14 +64,10 @@ export function lostSinceBackup(backup: RowCounts, live: RowCounts): string[] {
 /** Tables of which the restored database lacks rows that the live one had when its last WAL was archived. */
 export function missingFromRestored(live: RowCounts, restored: RowCounts): string[] {
   return comparedTables.flatMap((table) => {
-    const expected = live[table];
-    if (expected === undefined) return [];
-    const got = restored[table];
+    const [expected, got] = [live[table], restored[table]];
+    if (expected === undefined || !lacksRows(table, expected, got, normalLag)) return [];
     if (got === undefined)
       return [`table ${table} is not in the restored database; the live one has ${rows(expected)}`];
-    const missing = expected - got;
-    const emptied = got === 0 && expected > 0;
-    if (!emptied && (missing <= normalLag.rows || missing <= expected * normalLag.share)) return [];
     return [`table ${table} has ${rows(got)} in the restored database, and the live one had ${expected}`];
   });
 }

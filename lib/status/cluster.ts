@@ -1,12 +1,13 @@
 /** What a status reads in the cluster. Everything throws an Error with one line; nothing waits for ever. */
 import * as k8s from "@kubernetes/client-node";
+import { copyName } from "../../components/media-copy";
 import { timelineQuery } from "../archive";
 import type { Position } from "../archive";
 import { execInPod } from "../pod-exec";
 import { statusOf } from "../kube";
 import { readGate } from "./lease";
 import type { Running } from "./lease";
-import type { Archiver, DatabaseState, Pods, Workload } from "./lines";
+import type { Archiver, CopyRuns, DatabaseState, Pods, Workload } from "./lines";
 
 /** The names of Mastodon's queues and what else Sidekiq keeps; the password goes from file to environment, in the pod. */
 const queueScript = (queues: readonly string[]) => `
@@ -28,6 +29,7 @@ const replayedQuery = `SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_l
 export class StatusCluster {
   private readonly core: k8s.CoreV1Api;
   private readonly apps: k8s.AppsV1Api;
+  private readonly batch: k8s.BatchV1Api;
   private readonly custom: k8s.CustomObjectsApi;
 
   constructor(
@@ -36,6 +38,7 @@ export class StatusCluster {
   ) {
     this.core = config.makeApiClient(k8s.CoreV1Api);
     this.apps = config.makeApiClient(k8s.AppsV1Api);
+    this.batch = config.makeApiClient(k8s.BatchV1Api);
     this.custom = config.makeApiClient(k8s.CustomObjectsApi);
   }
 
@@ -158,6 +161,37 @@ export class StatusCluster {
       command: ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-c", statement],
       seconds: 15,
     });
+  }
+
+  /** How the copies of the media volume ended. @returns undefined when nothing makes them */
+  async copyRuns(): Promise<CopyRuns | undefined> {
+    const { namespace } = this;
+    let cronJob: k8s.V1CronJob;
+    try {
+      cronJob = await this.batch.readNamespacedCronJob({ name: copyName, namespace });
+    } catch (error) {
+      if (statusOf(error) === 404) return undefined;
+      throw error;
+    }
+    const jobs = (await this.batch.listNamespacedJob({ namespace })).items.filter(({ metadata }) =>
+      metadata?.ownerReferences?.some(({ kind, name }) => kind === "CronJob" && name === copyName),
+    );
+    const seconds = (moment: Date | undefined) => (moment === undefined ? [] : [moment.getTime() / 1000]);
+    const good = [cronJob.status?.lastSuccessfulTime, ...jobs.map(({ status }) => status?.completionTime)];
+    const failed = jobs.flatMap(({ metadata, status }) => {
+      const why = status?.conditions?.find(({ type, status: is }) => type === "Failed" && is === "True");
+      return seconds(why?.lastTransitionTime).map((at) => ({
+        at,
+        job: metadata?.name ?? "",
+        why: why?.reason ?? "it does not say why",
+      }));
+    });
+    const lastGood = good.flatMap(seconds).sort((a, b) => b - a)[0];
+    const lastFailed = failed.sort((a, b) => b.at - a.at)[0];
+    return {
+      ...(lastGood === undefined ? {} : { lastGood }),
+      ...(lastFailed === undefined ? {} : { lastFailed }),
+    };
   }
 
   queues(names: readonly string[]): Promise<string> {

@@ -30,6 +30,11 @@ export interface Loss {
   seconds: number;
   /** The database knows; the vault alone has an upper bound, since it cannot tell that nothing was written. */
   knownBy: "database" | "vault";
+  /**
+   * Where media is on a volume: uploads of the last so many seconds are not in its copy. `all`: the vault shows no copy.
+   * `unknown`: it does not answer.
+   */
+  uploads?: number | "all" | "unknown";
 }
 
 /** The server as a whole: what both sites have in common. */
@@ -199,18 +204,61 @@ export function segmentLine(archive: string, ageSeconds: number | undefined): St
 }
 
 /** @param site the one that goes, which is the active one */
-export function lossLine(site: string, { seconds, knownBy }: Loss, archiveInterval: number): StatusLine {
-  const what = `lost if ${site} went now`;
-  if (knownBy === "vault") {
-    const says = `at most what was written in the last ${span(seconds)} (the vault alone was asked); queued jobs in any case`;
-    return line("backup", what, byLimit(seconds, vaultLimits), says);
-  }
-  const says = seconds === 0 ? "nothing" : `what was written in the last ${span(seconds)}; queued jobs in any case`;
+export function lossLine(site: string, { seconds, knownBy, uploads }: Loss, archiveInterval: number): StatusLine {
+  const [written, limits] =
+    knownBy === "vault"
+      ? [`at most what was written in the last ${span(seconds)} (the vault alone was asked)`, vaultLimits]
+      : [
+          seconds === 0 ? "nothing of the database" : `what was written in the last ${span(seconds)}`,
+          { warning: 3 * archiveInterval + 60, fault: 20 * archiveInterval + 600 },
+        ];
+  const files = uploads === undefined ? [] : [uploadsLost(uploads)];
   return line(
     "backup",
-    what,
-    byLimit(seconds, { warning: 3 * archiveInterval + 60, fault: 20 * archiveInterval + 600 }),
-    says,
+    `lost if ${site} went now`,
+    worst([byLimit(seconds, limits), ...files.map(({ verdict }) => verdict)]),
+    [written, ...files.map(({ says }) => says), "queued jobs in any case"].join("; "),
+  );
+}
+
+function uploadsLost(uploads: NonNullable<Loss["uploads"]>): Pick<StatusLine, "verdict" | "says"> {
+  if (uploads === "all") return { verdict: "fault", says: "all uploads, of which the vault shows no copy" };
+  if (uploads === "unknown") return { verdict: "warning", says: "uploads since a copy whose age the vault does not tell" };
+  return { verdict: byLimit(uploads, copyLimits), says: `uploads of the last ${span(uploads)}` };
+}
+
+// ---------------------------------------------------------------- media on a volume
+
+/** It is copied every 15 minutes. */
+const copyLimits = { warning: hour, fault: day };
+
+/** The media volume's copy in the vault. */
+export function mediaCopyLine(ageSeconds: number | undefined): StatusLine {
+  if (ageSeconds === undefined) return line("media", "copy in the vault", "fault", "there is none yet");
+  return line("media", "copy in the vault", byLimit(ageSeconds, copyLimits), `${span(ageSeconds)} old`);
+}
+
+/** How the runs of the CronJob that copies the media volume ended. Moments are seconds since 1970. */
+export interface CopyRuns {
+  lastGood?: number;
+  lastFailed?: { at: number; job: string; why: string };
+}
+
+/** @param runs undefined where there is no CronJob. @param look what shows the log of a Job, but for its name */
+export function copyRunsLine(runs: CopyRuns | undefined, now: number, look: string): StatusLine {
+  const copying = (verdict: Verdict, says: string) => line("media", "copying", verdict, says);
+  if (runs === undefined) return copying("fault", "its CronJob is not there: pulumi up");
+  const { lastGood, lastFailed } = runs;
+  const good = lastGood === undefined ? undefined : Math.max(0, now - lastGood);
+  if (lastFailed === undefined || lastFailed.at <= (lastGood ?? -Infinity)) {
+    if (good === undefined) return copying("ok", "no run has ended yet");
+    return copying(byLimit(good, copyLimits), `the last run ended well ${span(good)} ago`);
+  }
+  const { at, job, why } = lastFailed;
+  const before = good === undefined ? "and none went well before it" : `and the last that went well ${span(good)} ago`;
+  return copying(
+    good === undefined || good >= copyLimits.fault ? "fault" : "warning",
+    `the last run failed ${span(now - at)} ago (${why}), ${before}; why: ${look}${job}`,
   );
 }
 

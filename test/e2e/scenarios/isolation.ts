@@ -8,7 +8,7 @@ import { secretsBelow, secretsIn } from "../cases/secrets";
 import { mustBeAdmitted, unrestricted } from "../support/admission";
 import type { Cluster, KubeObject } from "../support/cluster";
 import { containersOf, lasting } from "../support/disk";
-import { breaches, lookFrom, parseSight, probeProgram } from "../support/egress";
+import { breaches, internet, lookFrom, parseSight, probeProgram } from "../support/egress";
 import type { Reach, Sight, Target } from "../support/egress";
 import { Node } from "../support/node";
 import { sleep } from "../support/processes";
@@ -21,9 +21,8 @@ import { images } from "../../../versions";
 const namespace = "homestead";
 const outside = "e2e-outside";
 const operatorSpaces = ["cert-manager", "cnpg-system"];
-/** The clouds' metadata address, and one for the internet (TEST-NET-2): on the lab something is made to answer there. */
+/** The clouds' metadata address: on the lab something is made to answer there. */
 const metadata = "169.254.169.254";
-const internet = "198.51.100.7";
 
 export const isolation: Scenario = {
   name: "isolation",

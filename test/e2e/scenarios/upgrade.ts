@@ -7,10 +7,13 @@ import { patientAudit } from "../support/audit";
 import type { Audit } from "../support/audit";
 import { differences } from "../support/cluster";
 import type { Cluster } from "../support/cluster";
+import { eventually } from "../support/processes";
 import { diagnosis, succeeded } from "../support/project";
 import type { PulumiOutcome } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
+import type { SiteClient } from "../support/site";
 import { sharedSite } from "../support/shared";
+import { backupPrefix } from "../../../lib/upgrade-backup";
 
 const namespace = "homestead";
 
@@ -64,10 +67,11 @@ export const upgrade: Scenario = {
         assert.deepEqual(await audit.lost(cluster), []);
         assert.deepEqual(audit.refused, [], "the old version refused posts");
         assert.ok(!(await webImage(cluster)).includes(failing));
+        assert.equal(await backupPhase(cluster, failing), "completed");
       },
     );
 
-    await failedAfterTheNewPods(context, cluster, newAudit(), running, withImages);
+    await failedAfterTheNewPods(context, { cluster, client }, newAudit(), running, withImages);
 
     const streaming = environment.images["mastodon-streaming-next"];
     const audit = newAudit();
@@ -100,15 +104,19 @@ export const upgrade: Scenario = {
   },
 };
 
-/** The new version's pods were there when its last migrations failed: Helm brings the old ones back. */
+/**
+ * The new version's pods had taken over when its last migrations failed, and Helm brings the old ones back: for a while it
+ * is the new version that answers, and there is always one that does.
+ */
 async function failedAfterTheNewPods(
   { environment, report }: Context,
-  cluster: Cluster,
+  { cluster, client }: { cluster: Cluster; client: SiteClient },
   audit: Audit,
   running: string,
   withImages: (change: Record<string, string>) => Promise<PulumiOutcome>,
 ): Promise<void> {
-  const what = "a migration that fails after the new pods are there: the old ones come back, and no post is lost";
+  const what =
+    "a migration that fails after the new pods are there: one version answers all the while and the old one in the end, and no post is lost";
   const failing = environment.images["mastodon-failing-post-migration"];
   if (failing === undefined) return report.skip(what, "E2E_IMAGES has no mastodon-failing-post-migration");
   await report.check(what, async () => {
@@ -120,6 +128,14 @@ async function failedAfterTheNewPods(
     assert.ok(JSON.stringify(web).includes(failing), "there were no new pods");
     assert.equal(await webImage(cluster), running);
     assert.deepEqual(await audit.lost(cluster), []);
+    // There and back are two rolls, each of which may cost one request, and its 20 s; without a pod it would be minutes.
+    assert.ok(audit.silence() < 60, audit.summary());
+    await eventually(60, "only the old version's pods are left", async () => {
+      const pods = (await cluster.pods(namespace)).filter(({ metadata }) => metadata.name.startsWith("mastodon-web-"));
+      const left = pods.flatMap(({ spec }) => (spec as { containers: { image: string }[] }).containers);
+      assert.deepEqual([...new Set(left.map(({ image }) => image))], [running]);
+    });
+    await client.post("after the failed upgrade");
   });
 }
 
@@ -133,7 +149,11 @@ async function webImage(cluster: Cluster): Promise<string> {
   return containers[0]?.image ?? "";
 }
 
+/** How the newest base backup before an image went; undefined if there was none. */
 async function backupPhase(cluster: Cluster, image: string): Promise<unknown> {
-  const name = `postgres-g1-before-mastodon-${image.slice(image.lastIndexOf(":") + 1).toLowerCase()}`;
-  return (await cluster.get("backups.postgresql.cnpg.io", name, namespace))?.status?.["phase"];
+  const all = (await cluster.list("backups.postgresql.cnpg.io", namespace))
+    .filter(({ metadata }) => metadata.name.startsWith(`${backupPrefix("postgres-g1", image)}-`))
+    // Their names end with the moment.
+    .sort((a, b) => b.metadata.name.localeCompare(a.metadata.name));
+  return all[0]?.status?.["phase"];
 }

@@ -12,6 +12,9 @@ export interface Target {
   port: number;
 }
 
+/** Stands for the internet (TEST-NET-2): on the lab something is made to answer there. */
+export const internet = "198.51.100.7";
+
 /** What was seen from one container's side. */
 export interface Sight {
   /** Target's name -> `open`, or why there is no connection. */

@@ -1,0 +1,111 @@
+/** The base backup before an upgrade of Mastodon: a new one for each upgrade, and not one more for the next try of it. */
+import * as k8s from "@kubernetes/client-node";
+import { kubeClient, statusOf } from "./kube";
+import { imageParts, tagAlone } from "./pods";
+import type { Settings } from "../settings";
+
+/** Annotation of a Backup: the whole image that it was made before, of which its name has the tag alone. */
+export const madeBefore = "homestead/made-before";
+
+/**
+ * Seconds for which one that has ended serves the same upgrade again: a try lasts two hours at most, and what it failed by
+ * may be mended by then. The database of an older one has moved on.
+ */
+const servesFor = 3 * 3600;
+/** Seconds after which one that has not ended never will: on a slow line it takes longer than an update waits. */
+const takesAtMost = 24 * 3600;
+
+/** What is looked at of a CloudNativePG Backup. */
+export interface BackupObject {
+  metadata: { name: string; creationTimestamp: string; annotations?: Record<string, string> };
+  status?: { phase?: string; stoppedAt?: string };
+}
+
+export interface UpgradeBackup {
+  /** Of the Backup object. */
+  name: string;
+  /** `past`: the version runs already. What its backup was called is in the state, and is left as it is. */
+  upgrade: "due" | "past";
+}
+
+/** What the names of a database's backups before a version begin with. */
+export const backupPrefix = (database: string, image: string): string =>
+  `${before(database)}${tagAlone(imageParts(image).tag).toLowerCase().replaceAll("_", "-")}`;
+
+const before = (database: string): string => `${database}-before-mastodon-`;
+
+/**
+ * The backup that goes with an image. Pure.
+ *
+ * @param running the image that runs with this database; undefined if none does
+ * @param found backups of the site, whatever they were made for
+ */
+export function upgradeBackup(
+  image: string,
+  { database, running, found }: { database: string; running: string | undefined; found: readonly BackupObject[] },
+  now: Date,
+): UpgradeBackup {
+  const all = found
+    .filter(({ metadata }) => metadata.name.startsWith(before(database)))
+    .sort((a, b) => Date.parse(b.metadata.creationTimestamp) - Date.parse(a.metadata.creationTimestamp));
+  const isOurs = ({ metadata }: BackupObject) => metadata.annotations?.[madeBefore] === image;
+  const ours = all.find(isOurs);
+  const anew = `${backupPrefix(database, image)}-${stampOf(now)}`;
+  // One that failed is made anew even then: it is the first there is to restore from.
+  if (running === image && ours?.status?.phase !== "failed") {
+    return { name: ours?.metadata.name ?? anew, upgrade: "past" };
+  }
+  // With one for another image in between, this one's is of before that.
+  const [last] = all;
+  const serves = last !== undefined && isOurs(last) && servesStill(last, now);
+  return { name: serves ? last.metadata.name : anew, upgrade: "due" };
+}
+
+function servesStill({ metadata, status }: BackupObject, now: Date): boolean {
+  const isWithin = (moment: string, seconds: number) => now.getTime() - Date.parse(moment) < seconds * 1000;
+  if (status?.phase === "failed") return false;
+  return status?.stoppedAt === undefined
+    ? isWithin(metadata.creationTimestamp, takesAtMost)
+    : isWithin(status.stoppedAt, servesFor);
+}
+
+/** `20261122t230302`, in UTC. */
+const stampOf = (moment: Date): string =>
+  moment
+    .toISOString()
+    .replace(/\..*/, "")
+    .replaceAll(/[-:]/g, "")
+    .toLowerCase();
+
+/** The image of Mastodon's web Deployment. */
+export const webImage = ({ spec }: k8s.V1Deployment): string | undefined =>
+  spec?.template.spec?.containers.find(({ name }) => name === "mastodon-web")?.image;
+
+/** {@link upgradeBackup}, as the cluster has it. @param database `missing`: yet to be made, whatever runs beside it */
+export async function findUpgradeBackup(
+  { cluster, namespace, images }: Pick<Settings, "cluster" | "namespace" | "images">,
+  database: { name: string; state: "there" | "missing" },
+): Promise<UpgradeBackup> {
+  const config = kubeClient(cluster);
+  const there = async <T>(asked: Promise<T>): Promise<T | undefined> => {
+    try {
+      return await asked;
+    } catch (error) {
+      if (statusOf(error) === 404) return undefined;
+      throw error;
+    }
+  };
+  const [web, list] = await Promise.all([
+    there(config.makeApiClient(k8s.AppsV1Api).readNamespacedDeployment({ name: "mastodon-web", namespace })),
+    there(
+      config.makeApiClient(k8s.CustomObjectsApi).listNamespacedCustomObject({
+        group: "postgresql.cnpg.io",
+        version: "v1",
+        plural: "backups",
+        namespace,
+      }) as Promise<{ items: BackupObject[] }>,
+    ),
+  ]);
+  const running = database.state === "there" && web !== undefined ? webImage(web) : undefined;
+  return upgradeBackup(images.mastodon, { database: database.name, running, found: list?.items ?? [] }, new Date());
+}
