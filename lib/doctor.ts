@@ -49,7 +49,7 @@ import type { Plan } from "./plan";
 import { loadSite } from "./site-secrets";
 import type { Site } from "./site-secrets";
 import { addressesOf, ownAddresses } from "./status/edge";
-import { askedAt } from "./verify/target";
+import { askedFromHere } from "./verify/target";
 import { worst } from "./status/lines";
 
 const { judged } = lines;
@@ -447,7 +447,9 @@ async function certificateState(
 }
 
 function portLines(settings: Settings): Promise<DoctorLine[]> {
-  const each = [80, 443].map(async (port) => lines.portLine(settings, port, await refusalOf(askedAt(settings), port)));
+  const each = [80, 443].map(async (port) =>
+    lines.portLine(settings, port, await refusalOf(askedFromHere(settings), port)),
+  );
   return Promise.all(each);
 }
 

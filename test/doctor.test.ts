@@ -668,8 +668,11 @@ describe("a port", () => {
       verdict: "fault",
       says: "cannot be connected to from this machine: connect ECONNREFUSED",
     });
-    const inside = settingsOf("home", { verification: { from: "cluster" } });
-    expect(lines.portLine(inside, 443, "connect ECONNREFUSED").verdict).toBe("warning");
+    const inside = settingsOf("home", { verification: { from: "cluster", address: "traefik.kube-system.svc" } });
+    expect(lines.portLine(inside, 443, "connect ECONNREFUSED")).toMatchObject({
+      verdict: "warning",
+      what: "203.0.113.10:443",
+    });
   });
 
   it("is open or not", async () => {
