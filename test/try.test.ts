@@ -957,6 +957,13 @@ describe("overrides", () => {
         "network.privateEgress": "--set network.privateEgress=[10.0.0.0/8]",
       },
     });
+    const [first, second] = ["network.privateEgress[0]=10.0.0.5/32", "network.privateEgress[1]=10.0.0.6/32"];
+    expect(readOverrides([first, second]).values).toEqual({
+      "homestead:network": { privateEgress: ["10.0.0.5/32", "10.0.0.6/32"] },
+    });
+    expect(readOverrides(["network.privateEgress=[10.9.0.0/16]", second]).values).toEqual({
+      "homestead:network": { privateEgress: ["10.9.0.0/16", "10.0.0.6/32"] },
+    });
     expect(readOverrides(['dns={"kind":"manual"}']).values).toEqual({ "homestead:dns": { kind: "manual" } });
     expect(readOverrides(["dns.command=a=b c"]).values).toEqual({ "homestead:dns": { command: "a=b c" } });
   });
@@ -971,6 +978,10 @@ describe("overrides", () => {
 
   it.each([
     ["--set =x: key=value, such as --set locale=de", () => readOverrides(["=x"])],
+    [
+      "--set network.privateEgress[1]=10.0.0.6/32: [0] is the next entry of what --set and --config give before; a list that is longer in Pulumi.dev.yaml is given as a whole, such as --set 'network.privateEgress=[10.0.0.5/32]'",
+      () => readOverrides(["network.privateEgress[1]=10.0.0.6/32"]),
+    ],
     [
       "--set homestead:smtpPassword: a secret, which others can read on a command line; put it into a file: --config <file>",
       () => readOverrides(["smtpPassword=x"]),
