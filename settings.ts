@@ -1011,9 +1011,15 @@ function solverKeyFaults(
   secrets: Partial<Record<SecretKey, string>>,
   fault: Report,
 ): void {
-  const solver = certificates.kind === "acme" ? JSON.stringify(certificates.solver ?? {}) : "";
-  const named = solver.includes(`"name":"${acmeSolverSecret}"`);
+  const references = certificates.kind === "acme" ? solverReferences(certificates.solver, "certificates.solver") : [];
+  const named = references.length > 0;
   const mend = setCommand(site, "acmeSolverKey", true);
+  for (const { path, key } of references) {
+    if (key === "key") continue;
+    // cert-manager looks for it when all else is there, and the certificate is waited for.
+    const only = `key, the one that the Secret ${acmeSolverSecret} has: acmeSolverKey is kept under it`;
+    fault(`${path}.key`, key, only, setCommand(site, `${path}.key`).replace("<value>", "key"));
+  }
   if (named && !secrets.acmeSolverKey) {
     fault("acmeSolverKey", undefined, `a secret, since certificates.solver names the Secret ${acmeSolverSecret}`, mend);
   }
@@ -1021,6 +1027,14 @@ function solverKeyFaults(
     const reference = `a solver that names it: {dns01: {cloudflare: {apiTokenSecretRef: {name: ${acmeSolverSecret}, key: key}}}}`;
     fault("certificates.solver", certificates.kind === "acme" ? certificates.solver : undefined, reference);
   }
+}
+
+/** Where a solver names the Secret of `acmeSolverKey`, and which key of it. */
+function solverReferences(value: unknown, path: string): { path: string; key: unknown }[] {
+  if (Array.isArray(value)) return value.flatMap((inner, i) => solverReferences(inner, `${path}[${i}]`));
+  if (!isPlainObject(value)) return [];
+  const inside = Object.entries(value).flatMap(([name, inner]) => solverReferences(inner, `${path}.${name}`));
+  return value.name === acmeSolverSecret ? [{ path, key: value.key }, ...inside] : inside;
 }
 
 /** Rules for DNS by signed updates. */

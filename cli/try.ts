@@ -122,8 +122,7 @@ class Trial {
   private async questionOf(context: Context | "k3d", overrides: Record<string, unknown>): Promise<string> {
     if (context === "k3d") {
       this.mayBeginOnK3d();
-      const made = this.k3d.isThere() ? "Start and use the" : "Make a";
-      return `No kubectl context answers. ${made} k3d cluster '${k3dCluster}' for it?`;
+      return `No kubectl context answers. ${onK3d[this.k3d.found()]}?`;
     }
     const namespace = await this.mayBeginOn(new Cluster(context), context.name, overrides);
     return `Use the cluster of your current context '${context.name}' (${context.server})? It gets the namespace ${namespace}, and operators where they are missing.`;
@@ -133,6 +132,9 @@ class Trial {
     const chosen = context === "k3d" ? await this.k3d.start() : context;
     const cluster = new Cluster(chosen);
     const namespace = await this.mayBeginOn(cluster, chosen.name, overrides.values);
+    const own = chosen.name === k3dContext && this.k3d.isOurs();
+    // It may be as young as this call, or as the last one that found nothing on it.
+    if (context === "k3d" || own) await cluster.settle(this.world.say);
     const ingress = overrides.values["homestead:ingress"] as { address?: string } | undefined;
     const found = await cluster.look(this.state.existingOperators(), ingress?.address);
     const again = this.state.exists;
@@ -161,7 +163,6 @@ class Trial {
     const look = lost ? ["--refresh", "--run-program"] : [];
     await withWay(goOn.failed, up.show(["up", "--yes", "--skip-preview", ...look, ...this.onStack]));
     // Docker's own network cannot be reached from a Mac; the ports of this machine lead to the same Traefik.
-    const own = chosen.name === k3dContext && this.k3d.isOurs();
     await this.tellAddresses(pulumi, up, own ? "127.0.0.1" : await ipOf(found.address));
   }
 
@@ -378,6 +379,13 @@ class Trial {
     say("\nTo remove it all: ./try --destroy");
   }
 }
+
+/** What is done with the k3d cluster, by what is there of it. */
+const onK3d = {
+  missing: `Make a k3d cluster '${k3dCluster}' for it`,
+  there: `Start and use the k3d cluster '${k3dCluster}' for it`,
+  "half-made": `Delete and make anew the k3d cluster '${k3dCluster}', which an earlier call left half-made`,
+};
 
 /** What is said to whom it was ended for, or has failed. */
 const goOn = {

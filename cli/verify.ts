@@ -6,7 +6,7 @@ import * as z from "zod";
 import { kubeClient } from "../lib/kube";
 import { failureLines, verify } from "../lib/verify";
 import type { CheckResult, VerificationTarget } from "../lib/verify";
-import { targetOf } from "../lib/verify/target";
+import { askedFromHere, targetOf } from "../lib/verify/target";
 import { projectFolder } from "../lib/plan";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { UserError } from "../lib/user-error";
@@ -155,6 +155,7 @@ export async function loadTarget(site: string): Promise<VerificationTarget> {
   const secret = (key: string) => config[`homestead:${key}`] ?? "";
   return {
     ...target,
+    address: askedFromHere(settings),
     media: media && {
       ...media,
       accessKeyId: secret("mediaAccessKeyId"),

@@ -59,6 +59,8 @@ export const webService = { name: `${releaseName}-web`, port: 3000 } as const;
 export const streamingService = { name: `${releaseName}-streaming`, port: 4000 } as const;
 /** Of the chart's pods; its hooks' pods run as this with `-predeploy`. */
 const serviceAccount = "mastodon-app";
+/** ConfigMap of the chart's with the environment of its pods. */
+export const environmentName = `${releaseName}-env`;
 /** uid of the official images' user. */
 const user = 991;
 
@@ -258,7 +260,7 @@ export function taskPod(args: Pick<MastodonArgs, "settings" | "postgres" | "valk
         terminationMessagePolicy: "FallbackToLogsOnError",
         image: args.settings.images.mastodon,
         command: task.command,
-        envFrom: [{ configMapRef: { name: `${releaseName}-env` } }],
+        envFrom: [{ configMapRef: { name: environmentName } }],
         env: [
           ...(task.env ?? []),
           fromSecret("SECRET_KEY_BASE", "mastodon-identity", "secret-key-base"),
@@ -309,8 +311,8 @@ export class Mastodon extends pulumi.ComponentResource {
     // A takeover waits for nothing that it can do without; the update after it makes up for this.
     const { role, promotionToken } = args.settings;
     const backup = role === "active" && promotionToken === undefined ? [this.backup(name, args)] : [];
-    // Nor does a restore: what the database was is in the archive that it has come from, and on a slow line hours would pass
-    // before anything is served. The backup is made all the same, and the update ends with it.
+    // Nor does a restore, with whatever image: what the database was is in the archive that it has come from, and on a slow
+    // line hours would pass before anything is served. The backup is made all the same, and the update ends with it.
     const before = args.installed === "there" ? backup : [];
     const release = this.release(name, args, [...secrets, ...this.accounts(name, args), ...before]);
     this.serving = args.settings.role === "active" ? [release, this.owner(name, args, release)] : [release];

@@ -1,7 +1,8 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
-import { chartArgs, describedBy } from "../lib/charts";
+import { chartArgs, chartVersion, describedBy } from "../lib/charts";
 import type { Found } from "../lib/checks";
+import { isOlder, versionIn } from "../lib/doctor/version";
 import { imageParts, labels, operatorPods, resources } from "../lib/pods";
 import type { Settings } from "../settings";
 import { anywhereOf, defaultDeny, inNamespace, lookUps, outsideOf, portOf, postgres, tcp } from "./isolation";
@@ -92,6 +93,20 @@ export function operatorPolicies(
  */
 export const orderBackoff = "5m";
 
+/** An older controller takes a key that it does not know for a mistake, and does not start. */
+const firstWithBackoff = "1.20.0";
+
+/**
+ * What cert-manager's controller is configured with. Which one it is says its image; the tag of a mirror need be no version,
+ * and then the chart's is the same.
+ */
+export function controllerConfiguration({ images, charts }: Pick<OperatorsArgs, "images" | "charts">) {
+  const { tag } = imageParts(images["cert-manager-controller"]);
+  const version = versionIn(tag) === undefined ? chartVersion(charts["cert-manager"]) : tag;
+  if (version !== undefined && isOlder(version, firstWithBackoff)) return {};
+  return { config: { certificateRequestMinimumBackoffDuration: orderBackoff } };
+}
+
 /**
  * cert-manager, CloudNativePG and its barman-cloud plugin, each by its own chart.
  *
@@ -120,7 +135,7 @@ export class Operators extends pulumi.ComponentResource {
       this.release(name, "cert-manager", args, namespace, policies, {
         crds: { enabled: true, keep: true },
         ...image("controller"),
-        config: { certificateRequestMinimumBackoffDuration: orderBackoff },
+        ...controllerConfiguration(args),
         resources: resources("10m", "64Mi", "256Mi"),
         webhook: { ...image("webhook"), resources: resources("10m", "32Mi", "128Mi") },
         cainjector: { ...image("cainjector"), resources: resources("10m", "64Mi", "256Mi") },

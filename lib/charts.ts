@@ -1,5 +1,7 @@
 /** From a chart reference (versions.ts) to the arguments of a `helm.v3.Release`. */
+import * as fs from "node:fs";
 import * as path from "node:path";
+import { parse } from "yaml";
 import type { Releases } from "./helm-records";
 import type { ChartReference } from "../versions";
 
@@ -8,6 +10,14 @@ export function chartArgs(name: string, chart: ChartReference) {
   return "path" in chart
     ? { chart: path.isAbsolute(chart.path) ? chart.path : `./${path.normalize(chart.path)}` }
     : { chart: name, version: chart.version, repositoryOpts: { repo: chart.repository } };
+}
+
+/** A chart's version, which one in a folder has in its Chart.yaml; undefined where that says none. */
+export function chartVersion(chart: ChartReference): string | undefined {
+  if (!("path" in chart)) return chart.version;
+  const file = path.resolve(__dirname, "..", chart.path, "Chart.yaml");
+  const { version } = (parse(fs.readFileSync(file, "utf8")) ?? {}) as { version?: unknown };
+  return version === undefined ? undefined : String(version);
 }
 
 /**

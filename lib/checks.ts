@@ -9,8 +9,10 @@ import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
+import { environmentName } from "../components/mastodon";
 import { copyPrefix } from "../components/media-copy";
 import { cnpgNamespace } from "../components/operators";
+import { hostOf } from "../components/postgres";
 import type { Fault, Role, Settings, StackName } from "../settings";
 import { SettingsError, archiveName, whyNotOnNfs } from "../settings";
 import type { ChartReference } from "../versions";
@@ -77,7 +79,7 @@ export interface Found {
   primary?: string;
   /** The moment that the database goes back to, or went back to when it was made. */
   restoredTo?: string;
-  /** Whether there is a Mastodon with its database, which an upgrade could hurt. */
+  /** Whether there is a database that a Mastodon has run on, which an upgrade could hurt. */
   installed: "there" | "missing";
   /** The base backup before this version of Mastodon. */
   upgradeBackup: UpgradeBackup;
@@ -128,11 +130,48 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
       ? { primary: databases.current.spec.replica.primary }
       : {}),
     restoredTo: restoredTo(databases?.current, settings),
-    installed: database === "missing" ? "missing" : mastodon,
+    installed: await hasServed(settings, keys, databases, mastodon),
     upgradeBackup: await findUpgradeBackup(settings, { name: databaseName, state: database }),
     killed,
     ...(taken?.activeSite === settings.site ? { leaseWait: taken.wait } : {}),
   };
+}
+
+/**
+ * Whether the database has served, so that an upgrade waits for its base backup. The release alone does not tell: a
+ * `destroy` takes it and keeps the database, and after a restore it is still the one that the database before had. What has
+ * served has a base backup of its own, unless it is the release's; a restore that was interrupted has none yet, and is not
+ * to wait until it has.
+ */
+async function hasServed(
+  settings: Settings,
+  { vault: keys }: CheckKeys,
+  databases: Databases | undefined,
+  release: Releases["mastodon"],
+): Promise<Found["installed"]> {
+  if (databases?.current === undefined) return "missing";
+  const { vault, site, generation, objectStore } = settings;
+  // Nobody outside the cluster can ask a store that is in it, and a backup is soon there.
+  if (objectStore === "embedded") return "there";
+  if (release === "there" && (await databaseHost(settings)) === hostOf(databases.name)) return "there";
+  try {
+    const backup = await newestBaseBackup(vault, keys, archiveName(site, generation));
+    return backup === undefined ? "missing" : "there";
+  } catch {
+    // It has answered a moment ago. Who cannot tell waits for a backup, and that asks the same vault.
+    return "there";
+  }
+}
+
+/** The host of the database that the release uses; undefined where there is none. */
+async function databaseHost({ cluster, namespace }: Settings): Promise<string | undefined> {
+  const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
+  try {
+    return (await core.readNamespacedConfigMap({ name: environmentName, namespace })).data?.["DB_HOST"];
+  } catch (error) {
+    if (statusOf(error) === 404) return undefined;
+    throw error;
+  }
 }
 
 /** What is left of a restore would speak again when the database is begun anew, perhaps years later. */

@@ -58,16 +58,20 @@ export function runToEnd(
     };
     atWork++;
     for (const signal of signals) process.on(signal, passOn);
-    const ended = () => {
+    let ended = false;
+    // Of a program that cannot be started Node tells both.
+    const end = () => {
+      if (ended) return;
+      ended = true;
       atWork--;
       for (const signal of signals) process.off(signal, passOn);
     };
     child.once("error", (error) => {
-      ended();
+      end();
       reject(error);
     });
     child.once("close", (code) => {
-      ended();
+      end();
       if (first === undefined) resolve(code);
       else reject(new Interrupted(first, `ended by ${first}`));
     });

@@ -49,7 +49,7 @@ import type { Plan } from "./plan";
 import { loadSite } from "./site-secrets";
 import type { Site } from "./site-secrets";
 import { addressesOf, ownAddresses } from "./status/edge";
-import { askedAt } from "./verify/target";
+import { askedFromHere } from "./verify/target";
 import { worst } from "./status/lines";
 
 const { judged } = lines;
@@ -409,26 +409,38 @@ async function dnsLines(
   const own = within(20, ownAddresses(ingress.address, resolvers)).catch(() => [ingress.address]);
   const certificate = certificateState(settings, reached);
   const astray = new Set<string>();
-  const each = [apex, webHost].map((name) =>
-    attempt("dns", name, "npx homestead doctor with --resolver and a server that answers", async () => {
-      const [answer, at, found] = await Promise.all([within(20, addressesOf(name, family, resolvers)), own, reached]);
-      if (!answer.addresses.some((address) => at.includes(address))) astray.add(name);
-      const served = "fault" in found || found.facts.namespace === "there";
-      const line = lines.nameLine(settings, answer, at, served, (await certificate) === "there" ? "apart" : "waits");
-      return [line, ...(await strayLines(settings, name, resolvers))];
-    }),
-  );
+  const mend = "npx homestead doctor with --resolver and a server that answers";
+  const each = [apex, webHost].flatMap((name) => {
+    const answered = within(20, addressesOf(name, family, resolvers));
+    return [
+      attempt("dns", name, mend, async () => {
+        const [answer, at, found] = await Promise.all([answered, own, reached]);
+        if (!answer.addresses.some((address) => at.includes(address))) astray.add(name);
+        const served = "fault" in found || found.facts.namespace === "there";
+        return [lines.nameLine(settings, answer, at, served, (await certificate) === "there" ? "apart" : "waits")];
+      }),
+      // By itself: some resolvers fail at the other family only. One that is silent altogether has its line by then.
+      answered.then(
+        () =>
+          attempt("dns", `${name} ${family === 6 ? "A" : "AAAA"}`, mend, () => strayLines(settings, name, resolvers)),
+        () => [],
+      ),
+    ];
+  });
   const names = (await Promise.all(each)).flat();
   const waits = (await certificate) === "missing" && astray.size > 0;
   return [...names, ...(waits ? [waitingLine(settings, [...astray].sort())] : [])];
 }
 
-/** Addresses of the other family, where the site has none of it; asked only where its own address is known for one. */
+/**
+ * Addresses of the other family, where the site has none of it; asked only where its own address is known for one. A
+ * standby's names are the active site's, which may have both.
+ */
 async function strayLines(settings: Settings, name: string, resolvers: readonly string[]): Promise<DoctorLine[]> {
-  const { ingress, network } = settings;
+  const { ingress, network, role } = settings;
   const family = net.isIP(ingress.address);
   const other = family === 4 ? 6 : 4;
-  if (family === 0 || network.families.includes(`IPv${other}`)) return [];
+  if (role === "standby" || family === 0 || network.families.includes(`IPv${other}`)) return [];
   return lines.strayLines(await within(20, addressesOf(name, other, resolvers)), other, ingress);
 }
 
@@ -447,7 +459,9 @@ async function certificateState(
 }
 
 function portLines(settings: Settings): Promise<DoctorLine[]> {
-  const each = [80, 443].map(async (port) => lines.portLine(settings, port, await refusalOf(askedAt(settings), port)));
+  const each = [80, 443].map(async (port) =>
+    lines.portLine(settings, port, await refusalOf(askedFromHere(settings), port)),
+  );
   return Promise.all(each);
 }
 

@@ -22,7 +22,7 @@ import { bucketFault } from "./s3";
 import type { Site } from "./site-secrets";
 import { StatusCluster } from "./status/cluster";
 import { addressesOf, certificateDays, ownAddresses } from "./status/edge";
-import { askedAt } from "./verify/target";
+import { askedFromHere } from "./verify/target";
 import { filesLine, gateLine, journalLine, lagLine, leaseLine } from "./status/lease";
 import * as lines from "./status/lines";
 import type { Loss, ServerStatus, SiteStatus, Status, StatusLine } from "./status/lines";
@@ -408,7 +408,7 @@ async function certificateLines(settings: Settings, now: number): Promise<Status
   const { apex, webHost } = settings;
   const each = [apex, webHost].map((host) =>
     attempt("certificates", host, async () => [
-      lines.certificateLine(host, await certificateDays(askedAt(settings), host, now)),
+      lines.certificateLine(host, await certificateDays(askedFromHere(settings), host, now)),
     ]),
   );
   return (await Promise.all(each)).flat();

@@ -27,6 +27,8 @@ vi.mock("node:dns/promises", async (original) => {
 });
 
 interface World {
+  /** Whose world it is; that of dev has everything in its cluster. @default home */
+  site?: "dev";
   /** The databases that the cluster has, by name. */
   databases?:
     | Record<string, { archive: string; image: string; status?: object; primary?: string; asleep?: boolean }>
@@ -59,8 +61,8 @@ interface World {
   namespaces?: Record<string, Record<string, string>>;
   /** Names of ClusterIssuers and Issuers. */
   issuers?: string[];
-  /** Whether Helm has installed Mastodon to the end. */
-  installed?: boolean;
+  /** Host of the database that Mastodon uses, where Helm has installed it to the end. */
+  installed?: string;
   /** Names of what the keeper that runs here is told. */
   keeper?: string[];
   /** Image of the Mastodon that runs here. */
@@ -91,7 +93,7 @@ const leaseOfHome = (fingerprint: string, changes: Partial<Lease> = {}): Lease =
 async function serve(world: World, seen: Seen): Promise<string> {
   const { databases = {}, vault = [], marker, definitions = [], unfinished = false, silentBelow, operatorIn } = world;
   const { apiServer = { address: "192.0.2.1", port: 6443 }, cilium } = world;
-  const { deployments = [], namespaces = {}, issuers = [], keeper, installed = false } = world;
+  const { deployments = [], namespaces = {}, issuers = [], keeper, installed } = world;
   const { runs, backups } = world;
   const records = installed ? [{ metadata: { name: "v1", labels: { status: "deployed", version: "1" } } }] : [];
   const definition = (name: string, versions: object[] = []) => ({
@@ -170,6 +172,10 @@ async function serve(world: World, seen: Seen): Promise<string> {
         }),
       ),
     },
+    "/api/v1/namespaces/homestead/configmaps/mastodon-env": installed && {
+      metadata: { name: "mastodon-env" },
+      data: { DB_HOST: installed },
+    },
     "/apis/apps/v1/namespaces/homestead/statefulsets/valkey": keeper && {
       metadata: { name: "valkey" },
       spec: { template: { spec: { containers: [{ name: "keeper", env: keeper.map((name) => ({ name })) }] } } },
@@ -219,7 +225,7 @@ async function serve(world: World, seen: Seen): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** Checks a `home` whose world is this. @returns what was found, or the text of the error */
+/** Checks a site whose world is this. @returns what was found, or the text of the error */
 async function check(world: World, changes: Record<string, unknown> = {}, seen: Seen = {}): Promise<string> {
   const { settings, keys } = await prepare(world, changes, seen);
   return checkSite(settings, keys).then(
@@ -239,12 +245,13 @@ async function beforeSwitch(world: World, changes: Record<string, unknown> = {})
 
 async function prepare(world: World, changes: Record<string, unknown>, seen: Seen) {
   const url = await serve(world, seen);
+  const { site = "home" } = world;
+  const buckets = { vault: { endpoint: url, bucket: "vault" }, media: { endpoint: url, bucket: "media" } };
   const settings = parseSettings(
-    configurationOf("home", {
+    configurationOf(site, {
       cluster: { context: "trial", kubeconfig: kubeconfigFor(url) },
       storage: { kind: "local", databases: "local-path" },
-      vault: { endpoint: url, bucket: "vault" },
-      media: { endpoint: url, bucket: "media" },
+      ...(site === "home" ? buckets : {}),
       charts: chartsInFolders(),
       ...changes,
     }),
@@ -328,12 +335,43 @@ describe("a database that is yet to be made", () => {
 
 describe("an upgrade", () => {
   const databases = { "postgres-g1": { archive: "home-g1", image } };
-  it.each([
-    ["Mastodon and its database are there", { installed: true, databases, marker: "home" }, {}, "there"],
-    // As after a restore whose first update ended before it came to Mastodon.
-    ["only the database is", { databases, marker: "home" }, {}, "missing"],
-    ["only Mastodon is", { installed: true, vault: [base("home-g1")], marker: "home" }, raised, "missing"],
-    ["nothing is", { lease: "none" as const }, {}, "missing"],
+  const asleep = { "postgres-g1": { archive: "home-g1", image, asleep: true } };
+  const restored = { ...asleep, "postgres-g2": { archive: "home-g2", image } };
+  const [host, marker] = ["postgres-g1-rw", "home"];
+  it.each<[string, World, Record<string, unknown>, string]>([
+    ["Mastodon and its database are there", { installed: host, databases, marker }, {}, "there"],
+    ["a destroy has kept the database", { databases, vault: [base("home-g1")], marker }, {}, "there"],
+    [
+      "the vault does not say what it has of the database",
+      { databases, vault: [base("home-g1")], silentBelow: "pg/home-g1/", marker },
+      {},
+      "there",
+    ],
+    // The first update ended before it came to Mastodon, and before the new archive's first base backup was uploaded.
+    ["a restore was interrupted", { databases: restored, vault: [base("home-g1")], marker }, raised, "missing"],
+    [
+      "a restore was interrupted while it uploaded",
+      { databases, vault: [base("home-g1")], unfinished: true, marker },
+      {},
+      "missing",
+    ],
+    [
+      "a restore was interrupted, and Mastodon is the one that the database before had",
+      { installed: host, databases: restored, vault: [base("home-g1")], marker },
+      raised,
+      "missing",
+    ],
+    [
+      "such a restore's first base backup is there by now",
+      { installed: host, databases: restored, vault: [base("home-g1"), base("home-g2")], marker },
+      raised,
+      "there",
+    ],
+    // It could only be asked inside of the cluster.
+    ["the vault is embedded", { databases: { "postgres-g1": { archive: "dev-g1", image } }, site: "dev" }, {}, "there"],
+    ["the vault is embedded, and nothing else is there", { site: "dev" }, {}, "missing"],
+    ["only Mastodon is there", { installed: host, vault: [base("home-g1")], marker }, raised, "missing"],
+    ["nothing is", { lease: "none" }, {}, "missing"],
   ])("waits for a base backup where there is something to lose: %s", async (_what, world, changes, installed) => {
     const seen: Seen = {};
     await check(world, changes, seen);
@@ -352,14 +390,14 @@ describe("an upgrade", () => {
   const older = "ghcr.io/mastodon/mastodon:v4.6.0";
   const stamped = (database: string) =>
     expect.stringMatching(new RegExp(`^${database}-before-mastodon-${tag}-\\d{8}t\\d{6}$`)) as string;
-  const there = { installed: true, databases, marker: "home" };
+  const there = { installed: "postgres-g1-rw", databases, marker: "home" };
   it.each<[string, World, Record<string, unknown>, UpgradeBackup]>([
     ["for the next version", { ...there, runs: older }, {}, { name: stamped("postgres-g1"), upgrade: "due" }],
     ["once for both tries", { ...there, runs: older, backups }, {}, { name: made, upgrade: "due" }],
     ["no more, once it runs", { ...there, runs: wanted, backups }, {}, { name: made, upgrade: "past" }],
     [
       "for another database, whatever runs",
-      { installed: true, vault: [base("home-g1")], marker: "home", runs: wanted, backups },
+      { installed: "postgres-g1-rw", vault: [base("home-g1")], marker: "home", runs: wanted, backups },
       raised,
       { name: stamped("postgres-g2"), upgrade: "due" },
     ],

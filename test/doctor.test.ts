@@ -668,8 +668,11 @@ describe("a port", () => {
       verdict: "fault",
       says: "cannot be connected to from this machine: connect ECONNREFUSED",
     });
-    const inside = settingsOf("home", { verification: { from: "cluster" } });
-    expect(lines.portLine(inside, 443, "connect ECONNREFUSED").verdict).toBe("warning");
+    const inside = settingsOf("home", { verification: { from: "cluster", address: "traefik.kube-system.svc" } });
+    expect(lines.portLine(inside, 443, "connect ECONNREFUSED")).toMatchObject({
+      verdict: "warning",
+      what: "203.0.113.10:443",
+    });
   });
 
   it("is open or not", async () => {
@@ -1603,6 +1606,40 @@ describe("a site before its first update", () => {
     const at = `/apis/cert-manager.io/v1/namespaces/homestead/certificates/${name}`;
     const objects = { ...ownCluster.objects, [at]: ready };
     expect(await told({ objects })).toEqual({ waits: [], mends: ["pulumi", "pulumi"] });
+  });
+
+  it("has a good address, whatever a name server says of the other family; and a standby's names are not its own", async () => {
+    // 127.0.0.1 for every A; SERVFAIL, or ::1, for every AAAA.
+    const serve = async (aaaa: "fails" | "has one") => {
+      const server = dgram.createSocket("udp4");
+      server.on("message", (query, from) => {
+        const end = query.indexOf(0, 12) + 5;
+        const question = query.subarray(12, end);
+        const type = query.readUInt16BE(end - 4);
+        const ipv6 = aaaa === "fails" ? undefined : [...Array<number>(15).fill(0), 1];
+        // Whoever looks for the zone's own server finds none.
+        const address = type === 1 ? [127, 0, 0, 1] : type === 28 ? ipv6 : undefined;
+        const flags = address !== undefined ? 0x8180 : type === 28 ? 0x8182 : 0x8183;
+        const header = Buffer.alloc(10);
+        [flags, 1, address === undefined ? 0 : 1, 0, 0].forEach((value, i) => header.writeUInt16BE(value, 2 * i));
+        const record = Buffer.from([0xc0, 12, 0, type, 0, 1, 0, 0, 0, 60, 0, address?.length ?? 0, ...(address ?? [])]);
+        const answer = [query.subarray(0, 2), header, question, ...(address === undefined ? [] : [record])];
+        server.send(Buffer.concat(answer), from.port);
+      });
+      await new Promise<void>((done) => server.bind(0, "127.0.0.1", done));
+      onTestFinished(() => void server.close());
+      return { disks: "skip", resolvers: [`127.0.0.1:${server.address().port}`] } as const;
+    };
+    const told = async (aaaa: "fails" | "has one", changes: Record<string, unknown> = {}) =>
+      inArea(await examined(ownCluster, changes, await serve(aaaa)), "dns").map(
+        ({ what, verdict }) => `${verdict}: ${what}`,
+      );
+    // The right address, by hearsay.
+    const names = ["ramble.moe", "mastodon.ramble.moe"];
+    expect(await told("fails")).toEqual(names.flatMap((name) => [`warning: ${name}`, `fault: ${name} AAAA`]));
+    expect(await told("has one")).toEqual(names.flatMap((name) => [`warning: ${name}`, `fault: ${name} AAAA`]));
+    const standby = await told("has one", { activeSite: "vps", epoch: 2 });
+    expect(standby.filter((line) => line.includes("AAAA"))).toEqual([]);
   });
 
   it("is told of a share that the profile takes for a disk, and of nodes whose disks were not measured", async () => {

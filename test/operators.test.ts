@@ -2,12 +2,13 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { controllerConfiguration } from "../components/operators";
 import { planStack } from "../lib/plan";
 import type { Plan } from "../lib/plan";
 import { containersOf } from "../policy/objects";
-import { images } from "../versions";
-import type { ChartName, ImageName } from "../versions";
-import { copyProject } from "./support/folders";
+import { charts, images } from "../versions";
+import type { ChartName, ChartReference, ImageName } from "../versions";
+import { copyProject, temporaryFolder } from "./support/folders";
 import { named, plannedStack } from "./support/planned";
 import { findChart, render } from "./support/rendered-chart";
 import type { Charts } from "./support/rendered-chart";
@@ -67,6 +68,35 @@ describe("cert-manager's images", () => {
       ...byTag("webhook"),
       digest: images["cert-manager-webhook"].split("@")[1],
     });
+  });
+});
+
+describe("cert-manager's controller", () => {
+  const backoff = { config: { certificateRequestMinimumBackoffDuration: "5m" } };
+  const inFolder = (version: string): ChartReference => {
+    const folder = temporaryFolder();
+    fs.writeFileSync(path.join(folder, "Chart.yaml"), `name: cert-manager\n${version}`);
+    return { path: folder };
+  };
+  const configuration = (tag: string, chart: ChartReference = charts["cert-manager"]) =>
+    controllerConfiguration({
+      images: { ...images, "cert-manager-controller": `mirror.example:5000/cert-manager-controller:${tag}` },
+      charts: { ...charts, "cert-manager": chart },
+    });
+
+  it("is told of a shorter wait from the version on that knows the key: an older one would not start", () => {
+    expect(controllerConfiguration({ images, charts })).toEqual(backoff);
+    expect(configuration("v1.20.0")).toEqual(backoff);
+    expect(configuration("v1.19.5")).toEqual({});
+    // The chart hands it on as it is.
+    expect(configuration("v1.21.1", inFolder("version: v1.19.5\n"))).toEqual(backoff);
+  });
+
+  it("is of its chart's version where its image's tag is none", () => {
+    expect(configuration("stable", { repository: "https://charts.example", version: "v1.19.5" })).toEqual({});
+    expect(configuration("stable", inFolder("version: v1.19.5\n"))).toEqual({});
+    expect(configuration("stable", inFolder("version: v1.20.1\n"))).toEqual(backoff);
+    expect(configuration("stable", inFolder(""))).toEqual(backoff);
   });
 });
 

@@ -72,6 +72,7 @@ const known: Record<string, Record<string, readonly string[]>> = {
     delete: ["-f", "-l", "--ignore-not-found", "--wait"],
     wait: ["--for", "--timeout", "-l"],
     scale: ["--replicas"],
+    patch: ["--type", "-p"],
     rollout: [],
   },
   helm: { uninstall: [] },
@@ -80,7 +81,7 @@ const known: Record<string, Record<string, readonly string[]>> = {
 };
 /** The same of programs without subcommands, and of what the shell does itself. */
 const simple: Record<string, readonly string[]> = { age: ["-d"], smartctl: ["-a"], base64: ["-d"] };
-const builtins: Record<string, readonly string[]> = { cd: [], export: [], read: ["-rs"], unset: [], ".": [] };
+const builtins: Record<string, readonly string[]> = { cd: [], export: [], read: ["-rs"], umask: [], unset: [], ".": [] };
 /** What a line begins with that is a command. */
 const programs = ["npx", "npm", "bash", ...Object.keys(known), ...Object.keys(simple), ...Object.keys(builtins)];
 const anywhere: Record<string, readonly string[]> = {

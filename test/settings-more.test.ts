@@ -143,6 +143,22 @@ describe("a solver's key", () => {
     expect(faultsOf({ certificates })).toEqual(one("acmeSolverKey", "(not set)", allowed, secret));
   });
 
+  it.each([
+    ["another", { name: "acme-solver", key: "api-token" }, '"api-token"'],
+    ["none", { name: "acme-solver" }, "(not set)"],
+  ])("is under one key of its Secret: a solver that names %s is refused", (_what, ref, value) => {
+    const solver = { dns01: { webhook: { config: { keys: [{ tokenSecretRef: ref }] } } } };
+    const key = "certificates.solver.dns01.webhook.config.keys[0].tokenSecretRef.key";
+    expect(faultsOf({ certificates: { ...acme, solver }, acmeSolverKey: "t0ken" })).toEqual(
+      one(
+        key,
+        value,
+        "key, the one that the Secret acme-solver has: acmeSolverKey is kept under it",
+        `pulumi config set --path 'homestead:${key}' key --stack home`,
+      ),
+    );
+  });
+
   it.each([acme, { kind: "selfSigned" }])("is refused where nothing uses it: %j", (without) => {
     const [fault, ...more] = faultsOf({ certificates: without, acmeSolverKey: "t0ken" });
     expect(more).toEqual([]);

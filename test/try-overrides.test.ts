@@ -58,6 +58,20 @@ describe("what --set and --config give", () => {
     expect(await fault(sets)).toBe(`1 fault in the configuration of stack 'dev'; nothing was changed.\n${says}`);
   });
 
+  it("is taken for an entry of a list, and for a label whose key has dots, as a mend names them", async () => {
+    const entries = ["network.privateEgress[0]=10.0.0.5/32", "network.privateEgress[1]=10.0.0.6/32"];
+    expect(await fault(entries)).toBeUndefined();
+    expect(await fault(['ingress.labels["app.kubernetes.io/name"]=traefik'])).toBeUndefined();
+    expect(await fault(["network.privateEgress[0]=10.0.0.5"])).toBe(
+      [
+        "1 fault in the configuration of stack 'dev'; nothing was changed.",
+        '  homestead:network.privateEgress[0]: "10.0.0.5"',
+        "    allowed: an address range such as 192.168.1.0/24",
+        "    mend:    ./try --set 'network.privateEgress[0]=<value>', in place of --set network.privateEgress[0]=10.0.0.5",
+      ].join("\n"),
+    );
+  });
+
   it("is refused by the file that it stands in", async () => {
     const file = fileOf("homestead:locale: Deutsch\n");
     expect(await fault([], file)).toContain(
@@ -113,6 +127,19 @@ describe("a trial's mend", () => {
       "smtpPassword: <value> in a file, and ./try --config <file>",
     ],
     ["edit blog in Pulumi.dev.yaml", "./try --set blog=<value>"],
+    [
+      "pulumi config set --path 'homestead:network.privateEgress[0]' 10.0.0.5/32 --stack dev",
+      "./try --set 'network.privateEgress[0]=10.0.0.5/32'",
+    ],
+    // Each call starts anew.
+    [
+      "pulumi config set --path 'homestead:network.privateEgress[0]' 10.0.0.5/32 --stack dev, then: pulumi config set --path 'homestead:network.privateEgress[1]' 10.0.0.6/32 --stack dev; and so on",
+      "./try --set 'network.privateEgress[0]=10.0.0.5/32' --set 'network.privateEgress[1]=10.0.0.6/32'; and so on",
+    ],
+    [
+      "pulumi config set --path 'homestead:blog.kind' image --stack dev && pulumi config set --path 'homestead:blog.image' <value> --stack dev && more",
+      "./try --set blog.kind=image --set blog.image=<value> && more",
+    ],
     ["edit apex in Pulumi.yaml", "./try --set apex=<value>"],
     ["pulumi config rm --path 'homestead:blog.x' --stack dev", "take blog.x out of Pulumi.dev.yaml"],
     ["rename or remove ownr in Pulumi.yaml", "take ownr out of Pulumi.dev.yaml"],
@@ -133,12 +160,30 @@ describe("a trial's mend", () => {
     ).toBe("leave out charts in a.yaml (--config) (back to the one in versions.ts)");
   });
 
+  it("of an entry goes with the list that the user gave, and takes the place of the entry alone", () => {
+    const entry = (index: number) =>
+      `pulumi config set --path 'homestead:network.privateEgress[${index}]' 10.0.0.5/32 --stack dev`;
+    const list = { "network.privateEgress": "--set network.privateEgress=[10.9.0.0/16]" };
+    expect(mend(entry(1), list, "homestead:network.privateEgress")).toBe(
+      "./try --set 'network.privateEgress[1]=10.0.0.5/32', after --set network.privateEgress=[10.9.0.0/16]",
+    );
+    const first = { "network.privateEgress[0]": "--set network.privateEgress[0]=10.0.0.5" };
+    expect(mend(entry(1), first, "homestead:network.privateEgress")).toBe(
+      "./try --set 'network.privateEgress[1]=10.0.0.5/32', after --set network.privateEgress[0]=10.0.0.5",
+    );
+    expect(mend(entry(0), first, "homestead:network.privateEgress[0]")).toBe(
+      "./try --set 'network.privateEgress[0]=10.0.0.5/32', in place of --set network.privateEgress[0]=10.0.0.5",
+    );
+  });
+
   it("is for what the user wrote nearest to the key", () => {
     const origins = { blog: "blog in a.yaml (--config)", "blog.kind": "--set blog.kind=image" };
     expect(originOf("homestead:blog.kind", origins)).toBe("--set blog.kind=image");
     expect(originOf("homestead:blog.image", origins)).toBe("blog in a.yaml (--config)");
     expect(originOf("homestead:network", { "network.privateEgress": "b" })).toBe("b");
     expect(originOf("homestead:network.privateEgress[0]", { "network.privateEgress": "b" })).toBe("b");
+    expect(originOf("homestead:network.privateEgress", { "network.privateEgress[0]": "b" })).toBe("b");
+    expect(originOf('homestead:ingress.labels["a.b/c"]', { 'ingress.labels["a.b/c"]': "b" })).toBe("b");
     expect(originOf("homestead:blogs", origins)).toBeUndefined();
   });
 

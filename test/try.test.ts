@@ -271,6 +271,42 @@ describe("./try", () => {
     expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
   });
 
+  it("waits for what k3s makes once it has started, on a cluster of its own", async () => {
+    const { tryIt, environment } = clone();
+    const late = (item: object) => {
+      let asked = 0;
+      return () => ({ items: asked++ === 0 ? [] : [item] });
+    };
+    const { kubeconfig } = await fakeCluster({
+      others: {
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": late({
+          metadata: { name: "ingressroutes.traefik.io" },
+        }),
+        "/apis/storage.k8s.io/v1/storageclasses": late(storageClass("local-path", "default")),
+      },
+    });
+    fs.writeFileSync(kubeconfig, fs.readFileSync(kubeconfig, "utf8").replaceAll('"trial"', '"k3d-homestead"'));
+    const { machine } = k3dMachine(environment, kubeconfig);
+    const said = await tryIt(["--yes"], machine);
+    expect(said).toContain("Waiting for Traefik and a storage class, which k3s makes once it has started.\n");
+    expect(said).toContain("Your server is running.");
+    // It was there from the first question.
+    expect(await tryIt(["--yes"], machine)).not.toContain("Waiting");
+  });
+
+  it("starts the k3d cluster that its trial is on", async () => {
+    const { tryIt, environment } = clone();
+    const { kubeconfig } = await fakeCluster();
+    fs.writeFileSync(kubeconfig, fs.readFileSync(kubeconfig, "utf8").replaceAll('"trial"', '"k3d-homestead"'));
+    const { log, machine } = k3dMachine(environment, kubeconfig);
+    await tryIt(["--yes"], machine);
+    fs.rmSync(path.join(machine.HOME, ".kube"), { recursive: true });
+    expect(await tryIt([], machine, "y")).toMatch(
+      /^No kubectl context answers\. Start and use the k3d cluster 'homestead' for it\? \[y\/N\] \n/,
+    );
+    expect(log()).toContain("cluster start homestead\n");
+  });
+
   it("takes back a k3d cluster that was ended half-made", async () => {
     const { folder, tryIt, environment } = clone();
     const { kubeconfig } = await fakeCluster();
@@ -279,7 +315,10 @@ describe("./try", () => {
     const broken = { ...machine, FAKE_K3D_FAILS: "kubeconfig merge" };
     await expect(tryIt(["--yes"], broken)).rejects.toThrow("kubectl config use-context k3d-homestead");
     expect(await tryIt(["--destroy"], machine, "n")).toContain("Remove the k3d cluster 'homestead', for good?");
-    expect(await tryIt([], machine, "y")).toContain("Start and use the k3d cluster 'homestead' for it?");
+    expect(await tryIt([], machine, "n")).toBe(
+      "No kubectl context answers. Delete and make anew the k3d cluster 'homestead', which an earlier call left half-made? [y/N] \nNothing was done.\n",
+    );
+    expect(await tryIt([], machine, "y")).toContain("Your server is running.");
     expect(log().match(/^cluster (create|delete|start)/gm)).toEqual([
       "cluster create",
       "cluster delete",
@@ -805,6 +844,15 @@ describe("what ./try finds out about a cluster", () => {
     expect((await look({ namespaces }, {})).operators).toEqual({});
   });
 
+  it("is not waited for longer than it takes k3s to make it", async () => {
+    const { kubeconfig, server } = await fakeCluster({ definitions: [] });
+    const said: string[] = [];
+    const cluster = new Cluster({ name: "trial", file: kubeconfig, server });
+    await cluster.settle((line) => said.push(line), 500);
+    expect(said).toEqual(["Waiting for Traefik and a storage class, which k3s makes once it has started."]);
+    await expect(cluster.look({})).rejects.toThrow(/^the cluster has no Traefik /);
+  });
+
   it("is not asked for the address that the user gives", async () => {
     expect((await look({ services: [] }, {}, "192.0.2.9")).address).toBe("192.0.2.9");
   });
@@ -909,6 +957,13 @@ describe("overrides", () => {
         "network.privateEgress": "--set network.privateEgress=[10.0.0.0/8]",
       },
     });
+    const [first, second] = ["network.privateEgress[0]=10.0.0.5/32", "network.privateEgress[1]=10.0.0.6/32"];
+    expect(readOverrides([first, second]).values).toEqual({
+      "homestead:network": { privateEgress: ["10.0.0.5/32", "10.0.0.6/32"] },
+    });
+    expect(readOverrides(["network.privateEgress=[10.9.0.0/16]", second]).values).toEqual({
+      "homestead:network": { privateEgress: ["10.9.0.0/16", "10.0.0.6/32"] },
+    });
     expect(readOverrides(['dns={"kind":"manual"}']).values).toEqual({ "homestead:dns": { kind: "manual" } });
     expect(readOverrides(["dns.command=a=b c"]).values).toEqual({ "homestead:dns": { command: "a=b c" } });
   });
@@ -923,6 +978,10 @@ describe("overrides", () => {
 
   it.each([
     ["--set =x: key=value, such as --set locale=de", () => readOverrides(["=x"])],
+    [
+      "--set network.privateEgress[1]=10.0.0.6/32: [0] is the next entry of what --set and --config give before; a list that is longer in Pulumi.dev.yaml is given as a whole, such as --set 'network.privateEgress=[10.0.0.5/32]'",
+      () => readOverrides(["network.privateEgress[1]=10.0.0.6/32"]),
+    ],
     [
       "--set homestead:smtpPassword: a secret, which others can read on a command line; put it into a file: --config <file>",
       () => readOverrides(["smtpPassword=x"]),

@@ -17,7 +17,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { verifyCommand } from "../cli/verify";
 import { checkNames, failureLines, verify } from "../lib/verify";
 import type { CheckResult, VerificationTarget } from "../lib/verify";
-import { targetOf } from "../lib/verify/target";
+import { askedFromHere, targetOf } from "../lib/verify/target";
 import { UserError } from "../lib/user-error";
 
 const apex = "ramble.test";
@@ -615,6 +615,13 @@ describe("targetOf", () => {
   it("asks where the ingress is reached from within, where the world's way is closed from there", () => {
     const verification = { address: "10.0.0.11" };
     expect(targetOf({ ...settings, verification, objectStore: "external" }, "").address).toBe("10.0.0.11");
+  });
+
+  it("is asked there by this machine only if it is the one that verifies: the cluster knows addresses that it does not", () => {
+    const address = "traefik.kube-system.svc";
+    const from = (from: "here" | "cluster") => askedFromHere({ ...settings, verification: { from, address } });
+    expect([from("here"), from("cluster")]).toEqual([address, "192.0.2.1"]);
+    expect(askedFromHere({ ...settings, verification: { from: "here" } })).toBe("192.0.2.1");
   });
 
   it("asks an embedded store's media host at the ingress", () => {

@@ -6,7 +6,7 @@ import type { DnsAnswer, StatusLine, Verdict } from "../status/lines";
 import { span } from "../drill/verdicts";
 import { kubectl } from "../kube";
 import type { Fault, Settings } from "../../settings";
-import { askedAt } from "../verify/target";
+import { askedFromHere } from "../verify/target";
 
 /** What a line is about, in the order of the report. */
 export const areas = [
@@ -179,7 +179,7 @@ export function portLine(
   port: number,
   refused: string | undefined,
 ): DoctorLine {
-  const what = `${askedAt(settings)}:${port}`;
+  const what = `${askedFromHere(settings)}:${port}`;
   if (refused === undefined) return ok("ports", what, "open");
   // Who verifies from inside the cluster says that this machine does not reach the ingress.
   const verdict = settings.verification.from === "here" ? "fault" : "warning";

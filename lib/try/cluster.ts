@@ -115,13 +115,29 @@ export class Cluster {
   }
 
   /**
+   * Waits for what k3s makes only once its server has started, Traefik's definitions by a Helm job that has to be pulled. What
+   * is still missing then, {@link look} says.
+   *
+   * @param say Told that there is something to wait for.
+   */
+  async settle(say: (line: string) => void, limitMs = 120_000): Promise<void> {
+    const begun = Date.now();
+    const ready = async () => (await this.hasTraefik()) && (await this.storageClasses()).length > 0;
+    // An API server that has just started refuses some questions.
+    for (let asked = 0; !(await ready().catch(() => false)); asked++) {
+      if (Date.now() - begun > limitMs) return;
+      if (asked === 0) say("Waiting for Traefik and a storage class, which k3s makes once it has started.");
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+    }
+  }
+
+  /**
    * @param before The operators that the trial in `.state` uses and did not install; undefined if there is no trial.
    * @param address Where the cluster answers, if the user says it.
    * @throws UserError if the cluster lacks what the project does not bring itself: Traefik and a storage class.
    */
   async look(before?: ExistingOperators, address?: string): Promise<Found> {
-    const definitions = await this.config.makeApiClient(k8s.ApiextensionsV1Api).listCustomResourceDefinition();
-    if (!definitions.items.some(({ metadata }) => metadata?.name === "ingressroutes.traefik.io")) {
+    if (!(await this.hasTraefik())) {
       throw new UserError(
         "the cluster has no Traefik (no custom resources of traefik.io/v1alpha1). k3s and k3d bring it; elsewhere: " +
           "helm install traefik traefik --repo https://traefik.github.io/charts --namespace kube-system",
@@ -239,8 +255,17 @@ export class Cluster {
     );
   }
 
+  private async hasTraefik(): Promise<boolean> {
+    const { items } = await this.config.makeApiClient(k8s.ApiextensionsV1Api).listCustomResourceDefinition();
+    return items.some(({ metadata }) => metadata?.name === "ingressroutes.traefik.io");
+  }
+
+  private async storageClasses(): Promise<k8s.V1StorageClass[]> {
+    return (await this.config.makeApiClient(k8s.StorageV1Api).listStorageClass()).items;
+  }
+
   private async storageClass(): Promise<{ name: string }> {
-    const classes = (await this.config.makeApiClient(k8s.StorageV1Api).listStorageClass()).items;
+    const classes = await this.storageClasses();
     const names = classes.map(({ metadata }) => metadata?.name ?? "");
     const byDefault = classes.find(
       ({ metadata }) => metadata?.annotations?.["storageclass.kubernetes.io/is-default-class"] === "true",

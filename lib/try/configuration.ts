@@ -36,12 +36,12 @@ export interface Overrides {
 /**
  * Reads the overrides of a trial.
  *
- * @param sets `key=value` each, the key with or without `homestead:`, dotted for a value inside an object.
+ * @param sets `key=value` each, the key with or without `homestead:`, and a path for a value inside an object or a list.
  * @param file A YAML file of keys and values, or a whole stack file.
  * @throws UserError that names the entry
  */
 export function readOverrides(sets: readonly string[], file?: string): Overrides {
-  const values = file === undefined ? {} : valuesIn(file);
+  let values = file === undefined ? {} : valuesIn(file);
   const origins: Origins = Object.fromEntries(
     Object.keys(values).map((key) => [unqualified(key), `${unqualified(key)} in ${file} (--config)`]),
   );
@@ -50,15 +50,15 @@ export function readOverrides(sets: readonly string[], file?: string): Overrides
     if (key === undefined || text === undefined)
       throw new UserError(`--set ${entry}: key=value, such as --set locale=de`);
     const full = qualify(key);
-    const [first = "", ...rest] = full.split(".");
+    const parts = partsOf(full);
     if (secretKeys.includes(full.replace("homestead:", ""))) {
       throw new UserError(
-        `--set ${first}: a secret, which others can read on a command line; put it into a file: --config <file>`,
+        `--set ${full}: a secret, which others can read on a command line; put it into a file: --config <file>`,
       );
     }
     origins[unqualified(full)] = `--set ${entry.length > 80 ? `${entry.slice(0, 77)}...` : entry}`;
     // Text stays text at the top, where Pulumi makes everything text; inside an object it has to have a type.
-    setAt(values, [first, ...rest], rest.length === 0 && !/^[[{]/.test(text) ? text : scalar(text));
+    values = placed(values, parts, parts.length === 1 && !/^[[{]/.test(text) ? text : scalar(text), entry) as Values;
   }
   const secrets: Record<string, string> = {};
   for (const key of secretKeys) {
@@ -81,6 +81,12 @@ export function readOverrides(sets: readonly string[], file?: string): Overrides
 const qualify = (key: string) => (/^[a-z]+:/.test(key) ? key : `homestead:${key}`);
 
 const unqualified = (key: string) => key.replace(/^homestead:/, "");
+
+/** The parts of a key, as Pulumi's `--path` reads them: `privateEgress[0]`, `labels["app.kubernetes.io/name"]`. */
+const partsOf = (key: string): (string | number)[] =>
+  [...key.matchAll(/\["([^"]*)"\]|\[(\d+)\]|[^.[]+/g)].map(
+    ([text, quoted, index]) => quoted ?? (index === undefined ? text : Number(index)),
+  );
 
 const scalar = (text: string): unknown => {
   try {
@@ -105,14 +111,24 @@ function valuesIn(file: string): Values {
 const isObject = (value: unknown): value is Values =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-function setAt(target: Values, [first = "", ...rest]: string[], value: unknown): void {
-  if (rest.length === 0) target[first] = value;
-  else {
-    const inner = target[first];
-    const next = isObject(inner) ? inner : {};
-    target[first] = next;
-    setAt(next, rest, value);
+/**
+ * What is there, with a value at a path in it.
+ *
+ * @throws UserError that names the entry, where it would leave a gap in a list
+ */
+function placed(there: unknown, [first, ...rest]: readonly (string | number)[], value: unknown, entry: string): unknown {
+  if (first === undefined) return value;
+  if (typeof first === "string") {
+    const object = isObject(there) ? there : {};
+    return { ...object, [first]: placed(object[first], rest, value, entry) };
   }
+  const list: unknown[] = Array.isArray(there) ? there : [];
+  if (first > list.length) {
+    throw new UserError(
+      `--set ${entry}: [${list.length}] is the next entry of what --set and --config give before; a list that is longer in Pulumi.dev.yaml is given as a whole, such as --set 'network.privateEgress=[10.0.0.5/32]'`,
+    );
+  }
+  return [...list.slice(0, first), placed(list[first], rest, value, entry), ...list.slice(first + 1)];
 }
 
 /** What the cluster is like, as configuration. */

@@ -35,20 +35,26 @@ export class K3d {
     return this.quietly("cluster", "get", k3dCluster);
   }
 
+  /** What start() finds. `half-made`: by a call for this trial that ended before anything was put on it. */
+  found(): "missing" | "there" | "half-made" {
+    if (!this.isThere()) return "missing";
+    return this.isOurs() && !this.state.exists ? "half-made" : "there";
+  }
+
   /** Whether it was made for this trial. */
   isOurs(): boolean {
     return fs.existsSync(this.mark);
   }
 
-  /** Makes it, or starts the one that is there. @throws UserError, also if it is not the current context afterwards */
+  /**
+   * Makes it, or starts the one that is there; one that is half-made is made anew.
+   *
+   * @throws UserError, also if it is not the current context afterwards
+   */
   async start(): Promise<Context> {
-    let there = this.isThere();
-    if (there && this.isOurs() && !this.state.exists) {
-      // Half made, when somebody ended it: there is nothing on it yet.
-      await this.show("cluster", "delete", k3dCluster);
-      there = false;
-    }
-    if (there) await this.show("cluster", "start", k3dCluster);
+    const found = this.found();
+    if (found === "half-made") await this.show("cluster", "delete", k3dCluster);
+    if (found === "there") await this.show("cluster", "start", k3dCluster);
     else await this.create();
     this.quietly("kubeconfig", "merge", k3dCluster, "--kubeconfig-merge-default", "--kubeconfig-switch-context");
     const context = currentContext(this.environment);

@@ -18,15 +18,18 @@ export function trialOrigins(environment: NodeJS.ProcessEnv = process.env): Orig
   return text === undefined ? undefined : (JSON.parse(text) as Origins);
 }
 
+/** `a["b"][0]` -> `a.b.0`: only to be compared. */
+const dotted = (key: string): string => key.replace(/^homestead:/, "").replace(/\["?(.*?)"?\]/g, ".$1");
+
 /** What the user wrote for a key, for an object around it or for something inside it; for the nearest of them. */
 export function originOf(key: string, origins: Origins): string | undefined {
-  const path = key.replace(/^homestead:/, "").replace(/\[.*$/, "");
+  const path = dotted(key);
+  const written = Object.entries(origins).map(([one, origin]) => ({ path: dotted(one), origin }));
   const inside = (inner: string, outer: string) => inner === outer || inner.startsWith(`${outer}.`);
-  const around = Object.keys(origins)
-    .filter((one) => inside(path, one))
-    .sort((a, b) => b.length - a.length)[0];
-  const found = around ?? Object.keys(origins).find((one) => inside(one, path));
-  return found === undefined ? undefined : origins[found];
+  const around = written
+    .filter((one) => inside(path, one.path))
+    .sort((a, b) => b.path.length - a.path.length)[0];
+  return (around ?? written.find((one) => inside(one.path, path)))?.origin;
 }
 
 const option = "(?:--path |--plaintext |--type string )*";
@@ -37,7 +40,9 @@ const stack = "(?: --stack dev)?";
 export function inTrial(fault: Fault, origins: Origins): Fault {
   const origin = originOf(fault.key, origins);
   const set = (key: string, value: string) =>
-    key.startsWith("cluster.") ? "kubectl config use-context <context>, then ./try" : `./try --set ${key}=${value}`;
+    key.startsWith("cluster.")
+      ? "kubectl config use-context <context>, then ./try"
+      : `./try --set ${asWord(`${key}=${value}`)}`;
   const leave = (key: string) => {
     const from = originOf(key, origins);
     return from === undefined ? `take ${key} out of Pulumi.dev.yaml` : `leave out ${from}`;
@@ -58,9 +63,19 @@ export function inTrial(fault: Fault, origins: Origins): Fault {
       /set (\S+) (?:back )?to (\d+) in Pulumi\.yaml(?: and run: pulumi up(?: --\S+)* --stack dev)?/g,
       (_, key: string, value: string) => set(key, value),
     )
-    .replace(/pulumi up(?: --\S+)* --stack dev/g, "./try");
-  const instead = origin !== undefined && mend.includes("./try --set") ? `, in place of ${origin}` : "";
+    .replace(/pulumi up(?: --\S+)* --stack dev/g, "./try")
+    // Each call starts anew: what is set one after the other elsewhere is set at once here.
+    .replace(/(--set (?:'[^']*'|\S+))(?:, then:| &&) \.\/try (?=--set)/g, "$1 ");
+  // An entry goes into the list that was given, unless it was given by itself.
+  const entry = /--set '[^']*\[\d+\]=/.test(mend) && !Object.keys(origins).some((key) => isEntry(key, fault.key));
+  const instead =
+    origin !== undefined && mend.includes("./try --set") ? `, ${entry ? "after" : "in place of"} ${origin}` : "";
   return { ...fault, mend: `${mend}${instead}` };
 }
+
+const isEntry = (key: string, faulty: string): boolean => key.endsWith("]") && dotted(key) === dotted(faulty);
+
+/** A shell would look for files by brackets. */
+const asWord = (text: string): string => (/[[\]"]/.test(text) ? `'${text}'` : text);
 
 const secret = (key: string) => `${key}: <value> in a file, and ./try --config <file>`;

@@ -13,9 +13,14 @@ type Described = Pick<Settings, "apex" | "webHost" | "owner" | "media" | "object
   verification: Pick<Settings["verification"], "address">;
 };
 
-/** Where a site's ingress is asked from within: not every router turns back to the address that the world knows. */
-export const askedAt = ({ verification, ingress }: Pick<Described, "verification" | "ingress">): string =>
+/** Where an update asks a site's ingress from within: not every router turns back to the address that the world knows. */
+const askedAt = ({ verification, ingress }: Pick<Described, "verification" | "ingress">): string =>
   verification.address ?? ingress.address;
+
+/** Where this machine asks it: where the cluster verifies, the address is one of the cluster's, which may mean nothing here. */
+export const askedFromHere = (
+  settings: Pick<Described, "ingress"> & Pick<Settings, "verification">,
+): string => (settings.verification.from === "here" ? askedAt(settings) : settings.ingress.address);
 
 /** What a stack's settings ask to have verified. `ca` is the authority of the site's certificates, "" where the world knows it. */
 export function targetOf(settings: Described, ca: string): PublicTarget {
