@@ -11,6 +11,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SiteName } from "../../settings";
+import { messageOf } from "../attempt";
 import type { Mark } from "./gate";
 import { formatMark } from "./gate";
 import { epochAge, isReplaced, judge, pollSeconds, requestSeconds } from "./lease";
@@ -88,7 +89,7 @@ export class Keeper {
     try {
       stored = await readLease(vault, keys, { seconds: requestSeconds, retries: 0 });
     } catch (error) {
-      this.say(`the lease cannot be read: ${reason(error)}`);
+      this.say(`the lease cannot be read: ${messageOf(error)}`);
       return;
     }
     if (stored === undefined) return this.say("there is no lease in the vault");
@@ -118,7 +119,7 @@ export class Keeper {
         this.begunEpoch = lease.epoch;
       }
     } catch (error) {
-      this.say(`epoch ${lease.epoch} cannot begin: ${reason(error)}`);
+      this.say(`epoch ${lease.epoch} cannot begin: ${messageOf(error)}`);
       return;
     }
     this.mark({ word: "ours", since: asked, grace: lease.grace });
@@ -155,7 +156,7 @@ export class Keeper {
       this.uploaded = changed;
       this.uploadedAt = Date.now() / 1000;
     } catch (error) {
-      this.say(`a snapshot did not reach the vault: ${reason(error)}`);
+      this.say(`a snapshot did not reach the vault: ${messageOf(error)}`);
     }
   }
 
@@ -191,7 +192,7 @@ export class Keeper {
         await upload(this.options, snapshotKey(claim.site, claim.epoch, "final"), file);
         return this.say("the last snapshot is in the vault");
       } catch (error) {
-        this.say(`the last snapshot did not reach the vault: ${reason(error)}`);
+        this.say(`the last snapshot did not reach the vault: ${messageOf(error)}`);
         await sleep(2000);
       }
     }
@@ -208,12 +209,6 @@ export class Keeper {
     (this.options.say ?? ((text) => console.log(`keeper: ${text}`)))(line);
   }
 }
-
-/** `fetch failed` says nothing; its cause does. */
-const reason = (error: unknown): string => {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error ? cause.message : String(cause);
-};
 
 const setting = (name: string): string => {
   const value = process.env[name];

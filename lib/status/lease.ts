@@ -4,7 +4,7 @@ import { span } from "../drill/verdicts";
 import { kubectl } from "../kube";
 import { gateVerdict } from "../lease/gate";
 import type { Verdict as GateVerdict } from "../lease/gate";
-import { epochAge } from "../lease/lease";
+import { epochAge, waitLeft } from "../lease/lease";
 import type { StoredLease } from "../lease/lease";
 import { asTheLeaseSays, asTheVaultSays } from "../lease/rules";
 import type { Journal } from "../switch/journal";
@@ -23,16 +23,13 @@ const came = {
   dead: "taken over from a dead site",
 } as const;
 
-/** Seconds until a site that took over from a lost one may begin. */
-const left = ({ lease, age }: Pick<StoredLease, "lease" | "age">): number => Math.max(0, lease.wait - age);
-
 /** Who is active. */
 export function leaseLine(stored: StoredLease | undefined): StatusLine {
   if (stored === undefined) return line("lease", "active site", "fault", "the vault has no lease: nothing has run yet");
   const { lease } = stored;
   const age = epochAge(stored);
   const says = `${lease.activeSite}, epoch ${lease.epoch}, ${came[lease.takeover]} ${span(age)} ago; grace ${span(lease.grace)}`;
-  const waits = left(stored);
+  const waits = waitLeft(stored);
   if (waits === 0) return line("lease", "active site", "ok", says);
   return line("lease", "active site", "warning", `${says}; it begins in ${span(waits)}, when the other has stopped`);
 }
@@ -172,7 +169,7 @@ export function gateLine(
     );
   }
   if (state.verdict === "open") return gate("ok", state.says);
-  const waits = left(stored);
+  const waits = waitLeft(stored);
   if (waits > 0) return gate("warning", `${named}; Valkey begins in ${span(waits)}, when the other site has stopped`);
   const why = {
     closed: "its keeper has not seen that yet",
