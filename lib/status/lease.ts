@@ -28,7 +28,7 @@ export function leaseLine(stored: StoredLease | undefined): StatusLine {
   if (stored === undefined) return line("lease", "active site", "fault", "the vault has no lease: nothing has run yet");
   const { lease } = stored;
   const age = epochAge(stored);
-  const says = `${lease.activeSite}, epoch ${lease.epoch}, ${came[lease.takeover]} ${span(age)} ago; grace ${span(lease.grace)}`;
+  const says = `${lease.activeSite}, epoch ${lease.epoch}, ${came[lease.takeover]} ${span(age)} ago; grace ${span(lease.grace)}${lease.cluster === undefined ? "" : `; cluster ${lease.cluster}`}`;
   const waits = waitLeft(stored);
   if (waits === 0) return line("lease", "active site", "ok", says);
   return line("lease", "active site", "warning", `${says}; it begins in ${span(waits)}, when the other has stopped`);
