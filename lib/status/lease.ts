@@ -2,7 +2,7 @@
 import { newestGeneration } from "../archive";
 import { span } from "../drill/verdicts";
 import { kubectl } from "../kube";
-import { gateVerdict } from "../lease/gate";
+import { gateVerdict, oursIn } from "../lease/gate";
 import type { Verdict as GateVerdict } from "../lease/gate";
 import { epochAge, waitLeft } from "../lease/lease";
 import type { StoredLease } from "../lease/lease";
@@ -117,9 +117,9 @@ export function readGate(reading: string | undefined, log: string): Gate {
   }
   const [mark = "", uptime = ""] = reading.trimEnd().split("\n");
   const verdict = gateVerdict(mark, Number(uptime.split(" ")[0]));
-  const [, since] = /^ours (\d+) \d+\s*$/.exec(mark) ?? [];
+  const ours = oursIn(mark);
   const age =
-    since === undefined ? "" : `the lease was read ${span(Math.max(0, Number.parseFloat(uptime) - Number(since)))} ago`;
+    ours === undefined ? "" : `the lease was read ${span(Math.max(0, Number.parseFloat(uptime) - ours.since))} ago`;
   const last = verdict === "open" || word === undefined ? verdict : word;
   return { verdict, says: [last, age].filter((part) => part !== "").join(", ") };
 }
