@@ -132,6 +132,16 @@ describe("a standby", () => {
     expect(await finding("lost", archive)).toEqual({ awaited: "vps's database is 2 segments behind home-g1" });
   });
 
+  test("that was demoted just now needs what the other site wrote since, on its own timeline from the same segment on", async () => {
+    const demoted = await vps({ segments: [], later: [4] }, `0/4000060|1|${at}`);
+    expect(await standby(demoted, "home-g1", database, { kind: "lost" })).toMatchObject({
+      finding: { awaited: "vps's database is 1 segment behind home-g1" },
+      reached: { lsn: "0/4000060", behind: 1 },
+    });
+    const followed = await vps({ segments: [], later: [4] }, `0/4000060|2|${at}`);
+    expect(await standby(followed, "home-g1", database, { kind: "lost" })).toMatchObject({ finding: {} });
+  });
+
   test("that needs what was never archived: no new beginning would go past it either", async () => {
     const archive = { segments: [3, 4, 6], base: 3 };
     const lacks = `home-g1 lacks the segment ${segment(5)}, which vps's database needs next, and has later ones`;
