@@ -253,7 +253,7 @@ async function backup(target: Site, archive: string, use: "follows" | "begins"):
 }
 
 /** `reached`: where the standby says so. */
-interface Standing {
+export interface Standing {
   finding: Finding;
   reached?: Reached;
 }
