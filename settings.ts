@@ -188,6 +188,8 @@ const byName = <const Name extends string, T extends z.ZodType>(names: readonly 
     error: (issue: { code: string }) => (issue.code === "unrecognized_keys" ? `one of ${names.join(", ")}` : what),
   });
 
+const oldClusters =
+  "the UID of the cluster that the site had and that is off, as the lease names it (npx homestead status)";
 const promotionTokens =
   "the demotion token of the other site (pulumi stack output demotionToken), or lost (it cannot be reached), or dead (it is powered off)";
 
@@ -452,7 +454,11 @@ export const schema = {
       .string(allowed("an archive's name such as home-g1"))
       .regex(/^(home|vps|dev)-g[1-9][0-9]*$/, "an archive's name such as home-g1")
       .optional(),
-    oldCluster: z.literal("off", allowed("off, if the cluster that the site had is powered off")).optional(),
+    // Of one cluster: a word about whichever the site had would be believed of the next one, too.
+    oldCluster: z
+      .string(allowed(oldClusters))
+      .regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, oldClusters)
+      .optional(),
   }).prefault({}),
   archiveInterval: positive("seconds, 1 to 3600").max(3600, "seconds, 1 to 3600").default(15),
   images: byName(Object.keys(publishedImages) as ImageName[], imageReference, "an object of image references").default(

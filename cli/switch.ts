@@ -2,6 +2,7 @@ import { createInterface } from "node:readline/promises";
 import { Argument, Command, Option } from "commander";
 import { loadTarget } from "./verify";
 import { projectFolder } from "../lib/plan";
+import { messageOf } from "../lib/attempt";
 import { keysOf } from "../lib/bucket-keys";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { asTheLeaseSays } from "../lib/lease/rules";
@@ -356,8 +357,3 @@ function closing({ target, from, kind, epoch, steps }: Journal, { settings }: Si
   );
   return lines.join("\n");
 }
-
-const messageOf = (error: unknown): string => {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error ? cause.message : String(cause);
-};

@@ -88,10 +88,11 @@ export const timelineOf = (segment: string): number => parseInt(segment.slice(0,
  * How many WAL segments (16 MiB) are archived and not replayed. Pure.
  *
  * @param segment name of an archived segment: timeline, log, number; 8 hex digits each
- * @param lsn as Postgres writes it: `0/3000060`
  */
-export function segmentsBehind(segment: string, lsn: string): number {
-  return Math.max(0, numberOf(segment) + 1 - nextNumber(lsn));
+export function segmentsBehind(segment: string, { timeline, lsn }: Position): number {
+  // Of a later timeline the one that it stands inside of is another one, which begins with the same.
+  const next = timelineOf(segment) > timeline ? numberAt(lsn) : nextNumber(lsn);
+  return Math.max(0, numberOf(segment) + 1 - next);
 }
 
 const segmentSize = 16n * 1024n * 1024n;
@@ -102,16 +103,21 @@ const segmentsPerLog = Number(2n ** 32n / segmentSize);
 const numberOf = (segment: string): number =>
   parseInt(segment.slice(8, 16), 16) * segmentsPerLog + parseInt(segment.slice(16, 24), 16);
 
+/** The place of the segment that a position is inside of, or at the very beginning of. */
+const numberAt = (lsn: string): number => Number(bytesOf(lsn) / segmentSize);
+
 /**
- * The place of the segment that a standby needs next. It restores them whole: where it stands inside of one it has that,
- * and at the very beginning of one it has come to the end of another.
+ * The place of the segment that a standby needs next on its own timeline. It restores them whole: where it stands inside of
+ * one it has that, and at the very beginning of one it has come to the end of another. Where its timeline was left inside of
+ * that one, as by the other site's promotion, it needs the later timeline's of the same place.
  */
 const nextNumber = (lsn: string): number => Number((bytesOf(lsn) + segmentSize - 1n) / segmentSize);
 
-/** The segment that a standby asks for next. Pure. */
-export function nextSegment({ timeline, lsn }: Position): string {
-  const next = nextNumber(lsn);
-  const parts = [timeline, Math.floor(next / segmentsPerLog), next % segmentsPerLog];
+/** The segment that a standby asks for next on its own timeline. Pure. */
+export const nextSegment = ({ timeline, lsn }: Position): string => nameOf(timeline, nextNumber(lsn));
+
+function nameOf(timeline: number, number: number): string {
+  const parts = [timeline, Math.floor(number / segmentsPerLog), number % segmentsPerLog];
   return parts.map((part) => part.toString(16).toUpperCase().padStart(8, "0")).join("");
 }
 
@@ -136,12 +142,16 @@ export async function gapBehind(
   position: Position,
 ): Promise<Gap | undefined> {
   const segment = nextSegment(position);
-  const place = segment.slice(8);
+  const inside = nameOf(position.timeline, numberAt(position.lsn));
   const wals = `${archiveFolder(archive)}wals/`;
-  // It may be on a later timeline than the one it is asked for on: the standby takes that one as well.
-  const folders = (await list(vault, keys, wals)).folders.filter((folder) => folder.endsWith(`${place.slice(0, 8)}/`));
-  const named = (folder: string) => `${folder}${folder.slice(wals.length, wals.length + 8)}${place}`;
-  const found = await Promise.all(folders.map((folder) => list(vault, keys, named(folder))));
+  // It may be on a later timeline than the one it is asked for on: the standby takes that one as well. There it may be the
+  // place that it stands inside of.
+  const prefixes = (await list(vault, keys, wals)).folders.flatMap((folder) => {
+    const [timeline, log] = [folder.slice(wals.length, wals.length + 8), folder.slice(wals.length + 8, -1)];
+    const places = timelineOf(timeline) > position.timeline ? [segment, inside] : [segment];
+    return places.filter((name) => name.slice(8, 16) === log).map((name) => `${folder}${timeline}${name.slice(8)}`);
+  });
+  const found = await Promise.all(prefixes.map((prefix) => list(vault, keys, prefix)));
   if (newestOf(found.flatMap((listing) => listing.keys)) !== undefined) return undefined;
   const { beginsWith } = (await newestBaseBackup(vault, keys, archive)) ?? {};
   return { segment, bridged: beginsWith !== undefined && numberOf(beginsWith) > numberOf(segment) };

@@ -13,8 +13,11 @@ export async function within<T>(seconds: number, work: Promise<T>): Promise<T> {
   }
 }
 
-/** The first line of what went wrong; `fetch failed` says nothing, its cause does. */
-export function reason(error: unknown): string {
+/** What went wrong, in full; `fetch failed` says nothing, its cause does. */
+export function messageOf(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return (cause instanceof Error ? cause.message : String(cause)).split("\n")[0] ?? "";
+  return cause instanceof Error ? cause.message : String(cause);
 }
+
+/** The first line of {@link messageOf}. */
+export const reason = (error: unknown): string => messageOf(error).split("\n")[0] ?? "";

@@ -30,7 +30,7 @@ import type { Releases } from "./helm-records";
 import { KubeconfigFault, apiServerSlices, kubeClient, kubeconfigName, kubectl, statusOf } from "./kube";
 import { firstLease, movedLease, nextLease } from "./lease/lease";
 import type { Claim, Lease, StoredLease } from "./lease/lease";
-import { asTheVaultSays, leaseStep } from "./lease/rules";
+import { aboutTheWait, asTheVaultSays, leaseStep } from "./lease/rules";
 import type { LeaseFacts, LeaseStep } from "./lease/rules";
 import { readLease, writeLease } from "./lease/store";
 import { isPlanning } from "./planning";
@@ -113,13 +113,15 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     purpose: "update",
   });
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
-  if (databases?.current !== undefined) warnOfRestore(settings);
+  const database = databases?.current === undefined ? "missing" : "there";
+  for (const warning of leftOfRestore(settings, { database, step: lease.step })) {
+    void pulumi.log.warn(warning);
+  }
   const taken = await takeLease(settings, keys, lease, found.clusterUid);
   const { mastodon, killed } = await readReleases(settings, pulumi.runtime.isDryRun() ? "look" : "forget");
   for (const release of Object.keys(killed)) {
     void pulumi.log.info(`release ${release}: its last attempt was killed, and the update makes it anew`);
   }
-  const database = databases?.current === undefined ? "missing" : "there";
   const databaseName = databases?.name ?? clusterName(settings.generation);
   return {
     ...found,
@@ -174,13 +176,28 @@ async function databaseHost({ cluster, namespace }: Settings): Promise<string | 
   }
 }
 
-/** What is left of a restore would speak again when the database is begun anew, perhaps years later. */
-function warnOfRestore({ restore, site }: Settings): void {
-  const set = (["to", "from", "oldCluster"] as const).filter((key) => restore[key] !== undefined);
-  if (set.length === 0) return;
-  void pulumi.log.warn(
-    `restore.${set.join(", restore.")}: looked at only when a database is made, and there is one; take it out: pulumi config rm homestead:restore --stack ${site}`,
-  );
+/**
+ * What is left of a restore would speak again, perhaps years later: when the database is begun anew, or when the lease
+ * comes to name that cluster once more. Pure.
+ */
+export function leftOfRestore(
+  { restore, site }: Pick<Settings, "restore" | "site">,
+  { database, step }: { database: DatabaseState; step: LeaseStep },
+): string[] {
+  const set = (["to", "from"] as const).filter((key) => restore[key] !== undefined);
+  return [
+    ...(set.length === 0 || database === "missing"
+      ? []
+      : [
+          `restore.${set.join(", restore.")}: looked at only when a database is made, and there is one; take it out: ${set.map((key) => `pulumi config rm --path homestead:restore.${key} --stack ${site}`).join(", ")}`,
+        ]),
+    // While the site goes on on another cluster it is what the update goes by.
+    ...(restore.oldCluster === undefined || step.kind === "move"
+      ? []
+      : [
+          `restore.oldCluster: nothing to say now, and believed whenever the lease names that cluster and the stack leads to another one; take it out: pulumi config rm --path homestead:restore.oldCluster --stack ${site}`,
+        ]),
+  ];
 }
 
 /** What the checks are made for. A switch sets the generation of a database that begins anew by itself. */
@@ -367,9 +384,7 @@ async function takeLease(
     const how = step.kind === "move" ? `on this cluster, UID ${cluster}` : step.takeover;
     void pulumi.log.info(`the update will write the site lease: ${site} is active, epoch ${epoch} (${how})`);
     if (step.kind === "move" && step.how === "moved") {
-      void pulumi.log.info(
-        `Valkey will begin ${lease.wait} s later, when the cluster that ${site} had has stopped for certain; if that one is off, and stays off until the update is over: pulumi config set --path homestead:restore.oldCluster off --stack ${site}`,
-      );
+      void pulumi.log.info(aboutTheWait(settings, stored?.lease ?? {}, lease.wait));
     }
     return lease;
   }
@@ -385,9 +400,11 @@ async function takeLease(
       },
     ]);
   }
+  const named = stored?.lease.cluster;
+  const former = `the cluster that ${site} had${named === undefined ? "" : ` (UID ${named})`}`;
   void pulumi.log.info(
     lease.wait > 0
-      ? `the site lease is ${site}'s, epoch ${epoch}; Valkey begins when ${step.kind === "move" ? `the cluster that ${site} had` : "the other site"} has stopped for certain, in ${lease.wait} s`
+      ? `the site lease is ${site}'s, epoch ${epoch}; Valkey begins when ${step.kind === "move" ? former : "the other site"} has stopped for certain, in ${lease.wait} s`
       : `the site lease is ${site}'s, epoch ${epoch}`,
   );
   return lease;

@@ -1,5 +1,6 @@
 /** Runs in a pod: makes the embedded object store's buckets, the public one readable by everybody. Idempotent. */
 import { setTimeout as sleep } from "node:timers/promises";
+import { messageOf } from "./attempt";
 import { publicReadPolicy, s3Request } from "./s3";
 import type { Bucket } from "./s3";
 
@@ -43,8 +44,6 @@ async function untilDone(): Promise<void> {
 }
 
 untilDone().catch((error: unknown) => {
-  // `fetch failed` says nothing; its cause does.
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  console.error(cause instanceof Error ? cause.message : cause);
+  console.error(messageOf(error));
   process.exit(1);
 });

@@ -1,5 +1,6 @@
 /** The few S3 requests the project makes itself, signed by aws4fetch. */
 import { AwsClient } from "aws4fetch";
+import { messageOf } from "./attempt";
 
 /** A bucket and where it is. */
 export interface Bucket {
@@ -105,9 +106,7 @@ export async function bucketTrouble(bucket: Bucket, keys: BucketKeys): Promise<B
   try {
     status = (await s3Request(bucket, keys, "HEAD")).status;
   } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    const why = cause instanceof Error ? cause.message : String(cause);
-    return { kind: "unreachable", says: `${endpoint} cannot be reached: ${why}` };
+    return { kind: "unreachable", says: `${endpoint} cannot be reached: ${messageOf(error)}` };
   }
   if (status < 300) return undefined;
   if (status === 404) return { kind: "missing", says: `there is no bucket '${name}' at ${endpoint}` };

@@ -347,7 +347,7 @@ async function followsLine(cluster: StatusCluster, database: string, site: Site,
   if (parted !== undefined) {
     return line("database", `${name} follows`, "fault", `it ${cannotFollow(archive, parted, site.settings)}`);
   }
-  const behind = newest === undefined ? 0 : segmentsBehind(newest.name, replayed.lsn);
+  const behind = newest === undefined ? 0 : segmentsBehind(newest.name, replayed);
   const gap = behind === 0 ? undefined : await gapBehind(vault, keysOf(site).vault, archive, replayed);
   if (gap?.bridged === true) {
     const says = `it ${cannotFollow(archive, removed(archive, gap), site.settings)}`;

@@ -2,7 +2,7 @@
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, describe, expect, it, onTestFinished, vi } from "vitest";
-import { checkSite, siteFaults } from "../lib/checks";
+import { checkSite, leftOfRestore, siteFaults } from "../lib/checks";
 import { missingRanges, serversOf } from "../lib/egress";
 import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
 import type { Lease } from "../lib/lease/lease";
@@ -787,6 +787,31 @@ describe("another stack's cluster", () => {
   });
 });
 
+describe("what is left of a restore", () => {
+  const [none, move] = [{ kind: "none" }, { kind: "move", how: "dead" }] as const;
+  const oldCluster = "8f1c7a52-0d7e-4f0b-9d51-3c8e7c4f2a10";
+  const rm = (key: string) => `pulumi config rm --path homestead:restore.${key} --stack home`;
+  const left = (restore: Parameters<typeof leftOfRestore>[0]["restore"], found: Parameters<typeof leftOfRestore>[1]) =>
+    leftOfRestore({ site: "home", restore }, found);
+
+  it("is warned of once the database is made, which it would be looked at for again", () => {
+    const restore = { to: "2026-11-22T10:00:00Z", from: "home-g1" };
+    expect(left(restore, { database: "missing", step: none })).toEqual([]);
+    expect(left(restore, { database: "there", step: none })).toEqual([
+      `restore.to, restore.from: looked at only when a database is made, and there is one; take it out: ${rm("to")}, ${rm("from")}`,
+    ]);
+  });
+
+  it("is a word about a cluster as soon as the lease is not moved by it, whether there is a database or not", () => {
+    for (const database of ["there", "missing"] as const) {
+      expect(left({ oldCluster }, { database, step: move })).toEqual([]);
+      expect(left({ oldCluster }, { database, step: none })).toEqual([
+        `restore.oldCluster: nothing to say now, and believed whenever the lease names that cluster and the stack leads to another one; take it out: ${rm("oldCluster")}`,
+      ]);
+    }
+  });
+});
+
 describe("the lease", () => {
   const there = { databases: { "postgres-g1": { archive: "home-g1", image } }, vault: [base("home-g1")] };
 
@@ -797,16 +822,23 @@ describe("the lease", () => {
   });
 
   const raised = { databases: {}, vault: [base("home-g1")] };
+  const burnt = "8f1c7a52-0d7e-4f0b-9d51-3c8e7c4f2a10";
 
   it("is moved to the cluster that a site is restored onto, before the first resource, and the old one waited for", async () => {
     const seen: Seen = {};
     const generations = { home: 2, vps: 1 };
-    expect(await check({ ...raised, lease: { cluster: "burnt" } }, { generations }, seen)).toBe("missing");
+    expect(await check({ ...raised, lease: { cluster: burnt } }, { generations }, seen)).toBe("missing");
     expect(seen.lease).toMatchObject({ activeSite: "home", epoch: 1, cluster: "u", wait: 668, takeover: "first" });
-    const off: Seen = {};
-    const restore = { oldCluster: "off" };
-    expect(await check({ ...raised, lease: { cluster: "burnt" } }, { generations, restore }, off)).toBe("missing");
-    expect(off.lease).toMatchObject({ cluster: "u", wait: 0 });
+    const restore = { oldCluster: burnt };
+    for (const [cluster, wait] of [
+      [burnt, 0],
+      // Of an earlier restore, and forgotten.
+      ["00000000-1111-2222-3333-444444444444", 668],
+    ] as const) {
+      const off: Seen = {};
+      expect(await check({ ...raised, lease: { cluster } }, { generations, restore }, off)).toBe("missing");
+      expect(off.lease).toMatchObject({ cluster: "u", wait });
+    }
   });
 
   it("stays where it is while anything speaks against the update", async () => {

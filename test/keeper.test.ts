@@ -626,6 +626,73 @@ describe("a keeper that runs", () => {
     expect(store.text(key("final"))).toBe("");
   });
 
+  describe("whose epoch was handed over", () => {
+    /** Of a home that the site was restored to meanwhile, or of this one: nobody can tell by the lease. */
+    const handedOver = (store: Made["store"]) => {
+      store.put(key("final"), "the last of who handed it over");
+      store.put("lease.json", formatLease(planned));
+    };
+    type Made = Awaited<ReturnType<typeof running>>;
+    /** Off the vault until the machine's uptime is this. */
+    const cutOff = async ({ store, dump, setUptime, said }: Made, uptime: number, meanwhile: () => void) => {
+      store.fate = (request) => (request === "GET lease.json" ? 403 : undefined);
+      await until("it has noticed", () => said.some((line) => line.startsWith("the lease cannot be read")));
+      dump("of before the fire");
+      setUptime(uptime);
+      meanwhile();
+      store.fate = () => undefined;
+      await afterLooks(store.requests, 5);
+    };
+    const ends = async ({ keeper, gateEnds, run, store }: Made) => {
+      keeper.end();
+      gateEnds();
+      await run;
+      return [store.text(key("dump")), store.text(key("final"))];
+    };
+
+    it("gives away nothing where it was cut off for longer than the grace: another cluster may have been its site", async () => {
+      const made = await running();
+      await cutOff(made, 1601, () => handedOver(made.store));
+      expect(await ends(made)).toEqual([undefined, "the last of who handed it over"]);
+    });
+
+    it("gives away its last where it was cut off for less: nobody else can have begun", async () => {
+      const made = await running();
+      await cutOff(made, 1599, () => handedOver(made.store));
+      expect(await ends(made)).toEqual(["of before the fire", "of before the fire"]);
+    });
+
+    it("gives away its last, however late, where it saw that: nobody begins in an epoch that is over", async () => {
+      const made = await running();
+      handedOver(made.store);
+      await until("the mark", () => made.mark() === "others\n");
+      made.setUptime(9000);
+      made.dump("its last");
+      expect((await ends(made))[1]).toBe("its last");
+    });
+
+    it("gives away what it has once the lease names this cluster again, after however long", async () => {
+      const made = await running();
+      await cutOff(made, 9000, () => undefined);
+      expect(await ends(made)).toEqual(["of before the fire", "of before the fire"]);
+    });
+
+    it.each([
+      [1599, "of before the fire"],
+      [1601, "the last of who handed it over"],
+    ])("knows by the mark of a keeper before it when that saw the lease last: %i", async (uptime, last) => {
+      const made = await keeperOf(home);
+      fs.writeFileSync(path.join(path.dirname(made.data), "gate", "mark"), "ours 1000 600\n");
+      made.epoch("1\n");
+      made.dump("of before the fire");
+      made.setUptime(uptime);
+      handedOver(made.store);
+      const run = made.keeper.run();
+      await until("the mark", () => made.mark() === "others\n");
+      expect((await ends({ ...made, run }))[1]).toBe(last);
+    });
+  });
+
   it("ends after Valkey, whose last snapshot it takes to the vault, once", async () => {
     const { keeper, store, said, dump, gateEnds, run } = await running();
     keeper.end();

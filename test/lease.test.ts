@@ -16,7 +16,7 @@ import {
   waitFor,
 } from "../lib/lease/lease";
 import type { Claim, Lease } from "../lib/lease/lease";
-import { leaseStep } from "../lib/lease/rules";
+import { aboutTheWait, leaseStep } from "../lib/lease/rules";
 import { ageOf, LeaseConflict, readLease, writeLease } from "../lib/lease/store";
 import { fakeStore } from "./support/fake-store";
 
@@ -206,7 +206,7 @@ describe("the program, given the lease", () => {
     ...over,
   });
   const without: Facts = { stored: undefined, archives: false, database: "missing", cluster: "c1", keeper: "knows" };
-  const off = { restore: { oldCluster: "off" } } as const;
+  const off = { restore: { oldCluster: "c1" } } as const;
   const second = nextLease(longAgo, vps, "planned", 600, "w2");
   const anew = (site: string) =>
     `make sure that no other site runs, then: pulumi config set homestead:promotionToken dead --stack ${site}, pulumi up --stack ${site}, pulumi config rm homestead:promotionToken --stack ${site}`;
@@ -245,9 +245,21 @@ describe("the program, given the lease", () => {
       { kind: "move", how: "dead" },
     ],
     [
-      "a word about the old cluster does nothing where there was none",
+      "and not if another one is: a word about an earlier restore's",
+      stack("home", { restore: { oldCluster: "c0" } }),
+      holding(first, { cluster: "c9", database: "missing" }),
+      { kind: "move", how: "moved" },
+    ],
+    [
+      "nor where the lease names none that the word could be compared with",
       stack("home", off),
-      holding(first),
+      holding(unnamed, { cluster: "c9", database: "missing" }),
+      { kind: "move", how: "moved" },
+    ],
+    [
+      "a word about a cluster that the site has left does nothing any more",
+      stack("home", off),
+      holding({ ...first, cluster: "c9" }),
       { kind: "none" },
     ],
     [
@@ -400,6 +412,29 @@ describe("the program, given the lease", () => {
         mend: "pulumi config set --path homestead:cluster.context <context of home> --stack home",
       },
     ],
+    ...[
+      ["a word that this very cluster is off", stack("home", off), holding(first)] as const,
+      [
+        "the same word before the lease names this cluster again",
+        stack("home", off),
+        holding({ ...first, cluster: "c9" }, { cluster: "c1" }),
+      ] as const,
+      [
+        "the same word on a standby that is to take over some day",
+        stack("home", { ...off, activeSite: "vps", epoch: 2 }),
+        holding(second, { cluster: "c1" }),
+      ] as const,
+    ].map(([what, asked, facts]): [string, Stack, Facts, ReturnType<typeof leaseStep>["faults"][number]] => [
+      what,
+      asked,
+      facts,
+      {
+        key: "homestead:restore.oldCluster",
+        value: '"c1"',
+        allowed: "the UID of a cluster that is off: the one behind context 'here' has this UID, and it answers",
+        mend: "pulumi config rm --path homestead:restore.oldCluster --stack home",
+      },
+    ]),
     [
       "a standby before there is anybody to follow",
       stack("vps", { activeSite: "home" }),
@@ -459,6 +494,19 @@ describe("the program, given the lease", () => {
     ],
   ])("refuses %s", (_what, asked, facts, fault) => {
     expect(leaseStep(asked, facts)).toEqual({ step: { kind: "none" }, faults: [fault] });
+  });
+
+  it("is told before it waits for which cluster, and how it need not", () => {
+    const waits = "Valkey will begin 668 s later, when the cluster that home had has stopped for certain";
+    const ready =
+      "if that one is off, and stays off until the update is over: pulumi config set --path homestead:restore.oldCluster c1 --stack home";
+    expect(aboutTheWait(stack("home"), first, 668)).toBe(`${waits}; the lease names it: UID c1; ${ready}`);
+    expect(aboutTheWait(stack("home", { restore: { oldCluster: "c0" } }), first, 668)).toBe(
+      `${waits}; the lease names it: UID c1, and not c0; ${ready}`,
+    );
+    expect(aboutTheWait(stack("home", off), unnamed, 668)).toBe(
+      `${waits}; the lease does not name that one (an earlier program wrote it), so nobody can say that it is off`,
+    );
   });
 });
 

@@ -101,6 +101,7 @@ const leaves: readonly [key: string, leaf: string, values: fc.Arbitrary<unknown>
   ["verification", "from", gibberish],
   ["restore", "to", fc.oneof(gibberish, fc.constantFrom("yesterday", "2026-11-22", "2026-11-22T10:00:00"))],
   ["restore", "to", fc.constantFrom("2026-02-30T10:00:00Z", "2026-11-22T25:00:00Z", "2026-11-22T10:00:00+99:99")],
+  ["restore", "oldCluster", fc.oneof(gibberish, fc.constantFrom("off", "home", "8f1c7a52-0d7e-4f0b-9d51"))],
   ["network", "privateEgress", fc.constantFrom(["0.0.0.0/0"], ["169.254.169.254/32"], ["127.0.0.0/8"], ["::/0"])],
   ["ingress", "labels", fc.oneof(noObject, fc.constant({}), wrongLabels)],
   ["vault", "endpoint", fc.constantFrom("https://[", "https://:", "https://s3.example.net:99999")],

@@ -158,6 +158,7 @@ describe("parseSettings", () => {
     ],
     ["an issuer of one's own", { certificates: { kind: "issuer", name: "mine", issuerKind: "Issuer" } }],
     ["a moment to restore to", { restore: { to: "2026-11-22T10:00:00+01:00" } }],
+    ["an old cluster that is off", { restore: { oldCluster: "8f1c7a52-0d7e-4f0b-9d51-3c8e7c4f2a10" } }],
   ])("accepts %s", (_what, changes) => {
     expect(() => parseSettings(configurationOf("home", changes))).not.toThrow();
   });
@@ -865,6 +866,19 @@ rule(
   '"moon-g1"',
   "an archive's name such as home-g1",
 );
+for (const [what, value] of [
+  ["a word about no cluster in particular", "off"],
+  ["a cluster's name in place of its UID", "home"],
+  ["a UID that is cut short", "8f1c7a52-0d7e-4f0b-9d51"],
+] as const) {
+  rule(
+    what,
+    { restore: { oldCluster: value } },
+    "restore.oldCluster",
+    JSON.stringify(value),
+    "the UID of the cluster that the site had and that is off, as the lease names it (npx homestead status)",
+  );
+}
 rule(
   "a restore from the archive that is written",
   { restore: { from: "home-g1" } },

@@ -1,11 +1,13 @@
 /** How far a standby has come, as a switch sees it before it promotes it: its own word, and the vault's. */
-import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { nextSegment } from "../lib/archive";
 import type { DatabaseObject } from "../lib/database";
 import { firstLease } from "../lib/lease/lease";
 import { execInPod } from "../lib/pod-exec";
+import { JournalStore } from "../lib/switch/journal";
 import type { Kind } from "../lib/switch/journal";
 import { preflight, standby } from "../lib/switch/preflight";
+import { realWorld } from "../lib/switch/world";
 import { parseSettings } from "../settings";
 import { images } from "../versions";
 import { chartsInFolders, configurationOf } from "./support/configuration";
@@ -132,6 +134,16 @@ describe("a standby", () => {
     expect(await finding("lost", archive)).toEqual({ awaited: "vps's database is 2 segments behind home-g1" });
   });
 
+  test("that was demoted just now needs what the other site wrote since, on its own timeline from the same segment on", async () => {
+    const demoted = await vps({ segments: [], later: [4] }, `0/4000060|1|${at}`);
+    expect(await standby(demoted, "home-g1", database, { kind: "lost" })).toMatchObject({
+      finding: { awaited: "vps's database is 1 segment behind home-g1" },
+      reached: { lsn: "0/4000060", behind: 1 },
+    });
+    const followed = await vps({ segments: [], later: [4] }, `0/4000060|2|${at}`);
+    expect(await standby(followed, "home-g1", database, { kind: "lost" })).toMatchObject({ finding: {} });
+  });
+
   test("that needs what was never archived: no new beginning would go past it either", async () => {
     const archive = { segments: [3, 4, 6], base: 3 };
     const lacks = `home-g1 lacks the segment ${segment(5)}, which vps's database needs next, and has later ones`;
@@ -142,6 +154,55 @@ describe("a standby", () => {
       finding: { warning: `${lacks}: what was written from there on is lost` },
       reached: { lacks: segment(5) },
     });
+  });
+});
+
+describe("a segment that a gone site's successor lacks", () => {
+  /** A switch that asks every minute whether it may go on. @returns what it said, and why it waits each time */
+  async function asked(kind: Kind, archives: readonly Archive[]) {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    const log = vi.spyOn(console, "log").mockReturnValue();
+    onTestFinished(() => {
+      vi.useRealTimers();
+      log.mockRestore();
+    });
+    let site = await vps({ segments: [] });
+    const nobody = () => Promise.reject(new Error("nobody asks that"));
+    const { lagging } = realWorld({
+      target: "vps",
+      from: "home",
+      kind,
+      journal: new JournalStore(site.settings.vault, { accessKeyId: "", secretAccessKey: "" }),
+      load: () => Promise.resolve(site),
+      loadTarget: nobody,
+      resolvers: [],
+      engine: () => undefined,
+    });
+    const why: (string | undefined)[] = [];
+    for (const archive of archives) {
+      site = await vps(archive);
+      why.push(await lagging("vps"));
+      vi.setSystemTime(Date.now() + 60_000);
+    }
+    return { why, said: log.mock.calls.flat() };
+  }
+  const gap = { segments: [3, 4, 6] };
+  const lacks = `home-g1 lacks the segment ${segment(5)}, which vps's database needs next, and has later ones: what was written from there on is lost`;
+
+  test("is waited for where the site is only lost to us: it may upload still, and the later one be there first", async () => {
+    const { why, said } = await asked("lost", [gap, gap, gap]);
+    expect(why).toEqual([`${lacks}, unless it comes within 120 s`, `${lacks}, unless it comes within 120 s`, undefined]);
+    expect(said).toEqual([`      warning: ${lacks}`]);
+  });
+
+  test("that comes is followed by what it was waited for", async () => {
+    const { why, said } = await asked("lost", [gap, { segments: [3, 4, 5, 6] }, { segments: [3, 4, 5, 6, 8] }]);
+    expect(why.slice(1)).toEqual(Array(2).fill("vps's database is 2 segments behind home-g1"));
+    expect(said).toEqual([]);
+  });
+
+  test("is not waited for where the site is dead, and said all the same", async () => {
+    expect(await asked("dead", [gap])).toEqual({ why: [undefined], said: [`      warning: ${lacks}`] });
   });
 });
 

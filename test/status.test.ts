@@ -379,12 +379,14 @@ describe("the lease", () => {
   it("says who is active, since when, and how it came", () => {
     expect(leaseLine(stored)).toMatchObject({
       verdict: "ok",
-      says: "vps, epoch 2, taken over from a lost site 2 h ago; grace 10 min",
+      says: "vps, epoch 2, taken over from a lost site 2 h ago; grace 10 min; cluster c",
     });
     expect(leaseLine(waiting)).toMatchObject({
       verdict: "warning",
-      says: "vps, epoch 2, taken over from a lost site 68 s ago; grace 10 min; it begins in 10 min, when the other has stopped",
+      says: "vps, epoch 2, taken over from a lost site 68 s ago; grace 10 min; cluster c; it begins in 10 min, when the other has stopped",
     });
+    const { cluster: _cluster, ...unnamed } = lease;
+    expect(leaseLine({ ...stored, lease: unnamed }).says).toMatch(/; grace 10 min$/);
     expect(leaseLine({ ...stored, lease: { ...lease, lasted: 7200 } }).says).toContain(
       "taken over from a lost site 4 h ago",
     );
@@ -826,7 +828,7 @@ describe("two sites", () => {
     const status = await statusOf(["home", "vps"]);
     expect(status.server).toMatchObject({ verdict: "ok", activeSite: "home", epoch: 1 });
     expect(status.server.lines.map(({ area, what, says }) => `${area}, ${what}: ${says}`)).toEqual([
-      "lease, active site: home, epoch 1, since the first update 2 h ago; grace 10 min",
+      "lease, active site: home, epoch 1, since the first update 2 h ago; grace 10 min; cluster c",
       "lease, files: Pulumi.yaml says home, epoch 1",
       "lease, switch: none under way",
       expect.stringMatching(

@@ -826,13 +826,21 @@ describe("before a switch", () => {
   });
 
   test("the distance between two places in the WAL is counted in segments", () => {
-    expect(segmentsBehind("000000010000000000000005", "0/4FFFFFF")).toBe(1);
-    expect(segmentsBehind("0000000200000001000000FF", "1/FE000001")).toBe(1);
-    expect(segmentsBehind("000000010000000100000000", "0/FF000001")).toBe(1);
+    const behind = (segment: string, lsn: string, timeline = parseInt(segment.slice(0, 8), 16)) =>
+      segmentsBehind(segment, { timeline, lsn });
+    expect(behind("000000010000000000000005", "0/4FFFFFF")).toBe(1);
+    expect(behind("0000000200000001000000FF", "1/FE000001")).toBe(1);
+    expect(behind("000000010000000100000000", "0/FF000001")).toBe(1);
     // At the end of the one before: the whole of it is not replayed.
-    expect(segmentsBehind("0000000200000001000000FF", "1/FF000000")).toBe(1);
-    expect(segmentsBehind("0000000200000001000000FF", "1/FE000000")).toBe(2);
-    expect(segmentsBehind("000000010000000000000003.gz", "0/5000000")).toBe(0);
+    expect(behind("0000000200000001000000FF", "1/FF000000")).toBe(1);
+    expect(behind("0000000200000001000000FF", "1/FE000000")).toBe(2);
+    expect(behind("000000010000000000000003.gz", "0/5000000")).toBe(0);
+    expect(behind("000000010000000000000004", "0/4000060")).toBe(0);
+    // The other site's promotion left the timeline inside of that one: it goes on in the later timeline's.
+    expect(behind("000000020000000000000004", "0/4000060", 1)).toBe(1);
+    expect(behind("000000020000000000000005", "0/4000060", 1)).toBe(2);
+    // A segment of before it counts as ever.
+    expect(behind("000000010000000000000004", "0/4000060", 2)).toBe(0);
   });
 
   test("is on the history that the archive goes on with, or has passed where that left its own", () => {

@@ -103,6 +103,7 @@ describe("workflows", () => {
       "preview.yml preview": { contents: "read" },
       "preview.yml comment": { "pull-requests": "write" },
       "drift.yml drift": { contents: "read", issues: "write" },
+      "drift.yml lease-model": { contents: "read" },
     });
   });
 
@@ -187,6 +188,18 @@ describe("the checks", () => {
     ]);
     const names = workflow("checks.yml").jobs["checks"]?.steps.map(({ name, run }) => name ?? run);
     expect(names?.indexOf(step)).toBeLessThan(names?.indexOf("npm ci && npm test") ?? -1);
+  });
+});
+
+describe("the lease's model", () => {
+  it("is run once a week with histories of its own, more than in a change's checks", () => {
+    const step = workflow("drift.yml").jobs["lease-model"]?.steps.at(-1);
+    expect(step).toEqual({
+      env: { LEASE_RUNS: 20_000 },
+      run: "npm ci && npx vitest run test/lease-model.test.ts",
+    });
+    const model = fs.readFileSync(path.join(projectFolder, "test", "lease-model.test.ts"), "utf8");
+    expect(model).toContain('process.env["LEASE_RUNS"]');
   });
 });
 

@@ -5,6 +5,7 @@
  */
 import * as crypto from "node:crypto";
 import { listing } from "../archive";
+import { messageOf } from "../attempt";
 import { s3Request } from "../s3";
 import type { Bucket, BucketKeys } from "../s3";
 import { judged, ok } from "./lines";
@@ -157,8 +158,7 @@ async function asWorld(
     const allowed = response.headers.get("access-control-allow-origin");
     return { world: "reads", crossOrigin: allowed === "*" || allowed === origin ? "allowed" : "refused" };
   } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    return { world: { answer: cause instanceof Error ? cause.message : String(cause) } };
+    return { world: { answer: messageOf(error) } };
   }
 }
 

@@ -10,10 +10,17 @@ export type Verdict = "open" | "closed" | "unverified";
 export const formatMark = (mark: Mark): string =>
   mark.word === "others" ? "others\n" : `ours ${Math.floor(mark.since)} ${mark.grace}\n`;
 
+/** What a mark says that is `ours`: the uptime at which it was asked for, and the grace, in seconds; else undefined. */
+export function oursIn(text: string | undefined): { since: number; grace: number } | undefined {
+  const [, since, grace] = /^ours (\d+) (\d+)\s*$/.exec(text ?? "") ?? [];
+  return since === undefined ? undefined : { since: Number(since), grace: Number(grace) };
+}
+
 /** @param text undefined where there is no mark yet. @param uptime seconds since the machine started */
 export function gateVerdict(text: string | undefined, uptime: number): Verdict {
   if (/^others\b/.test(text ?? "")) return "closed";
-  const [, since, grace] = /^ours (\d+) (\d+)\s*$/.exec(text ?? "") ?? [];
-  const age = Math.floor(uptime) - Number(since);
-  return age >= 0 && age < Number(grace) ? "open" : "unverified";
+  const ours = oursIn(text);
+  if (ours === undefined) return "unverified";
+  const age = Math.floor(uptime) - ours.since;
+  return age >= 0 && age < ours.grace ? "open" : "unverified";
 }

@@ -11,8 +11,9 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SiteName } from "../../settings";
+import { messageOf } from "../attempt";
 import type { Mark } from "./gate";
-import { formatMark } from "./gate";
+import { formatMark, oursIn } from "./gate";
 import { epochAge, isReplaced, judge, pollSeconds, requestSeconds } from "./lease";
 import type { Claim, StoredLease } from "./lease";
 import { beginEpoch, snapshotKey, upload } from "./snapshots";
@@ -42,6 +43,11 @@ export class Keeper {
   private begunEpoch = 0;
   /** Uptime at the first look that found the lease to be ours. */
   private oursSince: number | undefined;
+  /**
+   * Uptime until which nobody else has run as this site in this epoch: who was restored onto another cluster waits for
+   * longer than the grace. Undefined before the lease was first ours.
+   */
+  private aloneUntil: number | undefined;
   /** When the vault last had the newest snapshot, in seconds since 1970. */
   uploadedAt: number | undefined;
   private ending = false;
@@ -54,6 +60,9 @@ export class Keeper {
     const ending = () => this.ending;
     // To Valkey's end, or the mark would grow old over a long last snapshot, and the gate would cut it short.
     const over = () => this.ending && this.ended();
+    // Of a keeper before this one. The mark is in memory: of before the machine started there is none.
+    const left = oursIn(await this.readMark());
+    if (left !== undefined) this.aloneUntil = left.since + left.grace;
     // Nothing is given away before it is known whose the epoch is.
     await this.look();
     const taking = this.every(snapshots, () => this.snapshot(), ending);
@@ -88,10 +97,11 @@ export class Keeper {
     try {
       stored = await readLease(vault, keys, { seconds: requestSeconds, retries: 0 });
     } catch (error) {
-      this.say(`the lease cannot be read: ${reason(error)}`);
+      this.say(`the lease cannot be read: ${messageOf(error)}`);
       return;
     }
     if (stored === undefined) return this.say("there is no lease in the vault");
+    this.note(stored, asked);
     const { lease } = stored;
     const verdict = judge(stored, claim);
     if (verdict === "others" && isReplaced(lease, claim)) {
@@ -118,7 +128,7 @@ export class Keeper {
         this.begunEpoch = lease.epoch;
       }
     } catch (error) {
-      this.say(`epoch ${lease.epoch} cannot begin: ${reason(error)}`);
+      this.say(`epoch ${lease.epoch} cannot begin: ${messageOf(error)}`);
       return;
     }
     this.mark({ word: "ours", since: asked, grace: lease.grace });
@@ -132,6 +142,23 @@ export class Keeper {
   private forget(): void {
     this.begunEpoch = 0;
     void fs.promises.rm(path.join(this.options.data, "epoch"), { force: true }).catch(() => undefined);
+  }
+
+  /** Keeps in mind what a lease says of who may have been writing this site's snapshots of this epoch. */
+  private note(stored: StoredLease, asked: number): void {
+    const { claim } = this.options;
+    const { lease } = stored;
+    if (judge(stored, claim) === "ours") this.aloneUntil = asked + lease.grace;
+    // The epoch went by under its eyes, and nobody begins in it any more.
+    else if (lease.epoch > claim.epoch && this.isAlone(asked)) this.aloneUntil = Infinity;
+  }
+
+  private isAlone(asked: number): boolean {
+    return this.aloneUntil !== undefined && asked < this.aloneUntil;
+  }
+
+  private readMark(): Promise<string> {
+    return fs.promises.readFile(path.join(this.options.gate, "mark"), "utf8").catch(() => "");
   }
 
   /** By renaming: the gate never reads half a mark. */
@@ -155,7 +182,7 @@ export class Keeper {
       this.uploaded = changed;
       this.uploadedAt = Date.now() / 1000;
     } catch (error) {
-      this.say(`a snapshot did not reach the vault: ${reason(error)}`);
+      this.say(`a snapshot did not reach the vault: ${messageOf(error)}`);
     }
   }
 
@@ -168,17 +195,19 @@ export class Keeper {
 
   /**
    * A cluster that was given up has the same names for its snapshots as the one that the site was restored to. It must not
-   * write over that one's: neither when it comes back, nor when it gets to the vault again.
+   * write over that one's: neither when it comes back, nor when it gets to the vault again, be it after that one has handed
+   * the server over to the other site, which would take the newest for the last.
    *
    * @throws Error when the store does not say
    */
   private async mayGive(): Promise<boolean> {
-    const { claim, gate, vault, keys } = this.options;
-    const mark = await fs.promises.readFile(path.join(gate, "mark"), "utf8").catch(() => "");
-    // Of before the machine started: who knows who has been writing since.
-    if (this.oursSince === undefined && !mark.startsWith("ours")) return false;
+    const { claim, vault, keys } = this.options;
+    // Not seen to be ours since the machine started: who knows who has been writing since.
+    if (this.aloneUntil === undefined) return false;
+    const asked = this.now();
     const stored = await readLease(vault, keys, { seconds: requestSeconds, retries: 0 });
-    return stored === undefined || !isReplaced(stored.lease, claim);
+    if (stored !== undefined) this.note(stored, asked);
+    return this.isAlone(asked) && (stored === undefined || !isReplaced(stored.lease, claim));
   }
 
   private async last(): Promise<void> {
@@ -191,7 +220,7 @@ export class Keeper {
         await upload(this.options, snapshotKey(claim.site, claim.epoch, "final"), file);
         return this.say("the last snapshot is in the vault");
       } catch (error) {
-        this.say(`the last snapshot did not reach the vault: ${reason(error)}`);
+        this.say(`the last snapshot did not reach the vault: ${messageOf(error)}`);
         await sleep(2000);
       }
     }
@@ -208,12 +237,6 @@ export class Keeper {
     (this.options.say ?? ((text) => console.log(`keeper: ${text}`)))(line);
   }
 }
-
-/** `fetch failed` says nothing; its cause does. */
-const reason = (error: unknown): string => {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error ? cause.message : String(cause);
-};
 
 const setting = (name: string): string => {
   const value = process.env[name];

@@ -110,7 +110,8 @@ export const waitFor = (grace: number): number =>
   Math.ceil((grace * (1 + driftBound)) / (1 - driftBound)) + requestSeconds + reactionSeconds;
 
 /** Seconds of an earlier wait that are not over: somebody may still go on who has not been seen to stop. */
-const left = ({ lease, age }: Pick<StoredLease, "lease" | "age">): number => Math.max(0, Math.ceil(lease.wait - age));
+export const waitLeft = ({ lease, age }: Pick<StoredLease, "lease" | "age">): number =>
+  Math.max(0, Math.ceil(lease.wait - age));
 
 /** The lease of the server's first `up`. */
 export const firstLease = (claim: Claim, grace: number, writer: string): Lease => ({
@@ -140,7 +141,7 @@ export function nextLease(
   return {
     ...firstLease(claim, grace, writer),
     // A grace that was made shorter meanwhile is not known to who cannot read it, hence the longer one.
-    wait: Math.max(takeover === "lost" ? waitFor(Math.max(previous.grace, grace)) : 0, left(stored)),
+    wait: Math.max(takeover === "lost" ? waitFor(Math.max(previous.grace, grace)) : 0, waitLeft(stored)),
     takeover,
   };
 }
@@ -167,7 +168,7 @@ export function movedLease(
     // A changed grace counts from a takeover on, and who moves has waited like one that takes over.
     ...firstLease(claim, how === "named" ? previous.grace : grace, writer),
     takeover: previous.takeover,
-    wait: Math.max(how === "moved" ? waitFor(Math.max(previous.grace, grace)) : 0, left(stored)),
+    wait: Math.max(how === "moved" ? waitFor(Math.max(previous.grace, grace)) : 0, waitLeft(stored)),
     lasted: Math.floor(epochAge(stored)),
   };
 }

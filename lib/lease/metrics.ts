@@ -13,7 +13,7 @@ import * as fs from "node:fs";
 import * as http from "node:http";
 import * as path from "node:path";
 import { s3Request } from "../s3";
-import { gateVerdict } from "./gate";
+import { gateVerdict, oursIn } from "./gate";
 import type { Keeper, KeeperOptions } from "./keeper";
 import { DiskProbe, pressureSamples } from "./metrics/disk";
 import { exposition, expositionType } from "./metrics/exposition";
@@ -78,7 +78,7 @@ export class Metrics {
     const mark = readOr(path.join(gate, "mark"));
     const now = Number((readOr(uptime) ?? "").split(" ")[0]);
     const verdict = gateVerdict(mark, now);
-    const [, since, grace] = /^ours (\d+) (\d+)\s*$/.exec(mark ?? "") ?? [];
+    const ours = oursIn(mark);
     return [
       { name: "homestead_keeper_info", labels: { site: claim.site, epoch: String(claim.epoch) }, value: 1 },
       ...(["open", "closed", "unverified"] as const).map((state) => ({
@@ -86,11 +86,11 @@ export class Metrics {
         labels: { state },
         value: state === verdict ? 1 : 0,
       })),
-      ...(since === undefined || grace === undefined
+      ...(ours === undefined
         ? []
         : [
-            { name: "homestead_lease_mark_age_seconds" as const, value: Math.max(0, now - Number(since)) },
-            { name: "homestead_lease_grace_seconds" as const, value: Number(grace) },
+            { name: "homestead_lease_mark_age_seconds" as const, value: Math.max(0, now - ours.since) },
+            { name: "homestead_lease_grace_seconds" as const, value: ours.grace },
           ]),
     ];
   }

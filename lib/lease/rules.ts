@@ -83,6 +83,16 @@ export function leaseStep(stack: Stack, facts: LeaseFacts): Verdict {
       mend: "npx homestead identity verify (which stack differs), or name the right bucket",
     });
   }
+  const { site, restore, cluster } = stack;
+  // It would be believed once the lease names this cluster, and the site goes on elsewhere.
+  if (restore.oldCluster !== undefined && restore.oldCluster === facts.cluster) {
+    return refused({
+      key: "restore.oldCluster",
+      value: JSON.stringify(restore.oldCluster),
+      allowed: `the UID of a cluster that is off: the one behind context '${cluster.context}' has this UID, and it answers`,
+      mend: `pulumi config rm --path homestead:restore.oldCluster --stack ${site}`,
+    });
+  }
   return stack.role === "active" ? asActive(stack, lease, facts) : asStandby(stack, lease, facts);
 }
 
@@ -113,7 +123,23 @@ function ofTheSameEpoch({ restore }: Stack, lease: Lease, { cluster, database, k
     // It counts as it did. A database beside which nothing runs may have followed, and another cluster federates.
     if (keeper === "older") return none;
   }
-  return { kind: "move", how: restore.oldCluster === "off" ? "dead" : "moved" };
+  // A word about another cluster says nothing about this one, and of one without a name there is none.
+  const isOff = lease.cluster !== undefined && restore.oldCluster === lease.cluster;
+  return { kind: "move", how: isOff ? "dead" : "moved" };
+}
+
+/** What is said before a site waits for the cluster that it had: for how long, for which one, and how it need not. Pure. */
+export function aboutTheWait(
+  { site, restore }: Pick<Stack, "site" | "restore">,
+  { cluster }: Pick<Lease, "cluster">,
+  seconds: number,
+): string {
+  const waits = `Valkey will begin ${seconds} s later, when the cluster that ${site} had has stopped for certain`;
+  if (cluster === undefined) {
+    return `${waits}; the lease does not name that one (an earlier program wrote it), so nobody can say that it is off`;
+  }
+  const not = restore.oldCluster === undefined ? "" : `, and not ${restore.oldCluster}`;
+  return `${waits}; the lease names it: UID ${cluster}${not}; if that one is off, and stays off until the update is over: pulumi config set --path homestead:restore.oldCluster ${cluster} --stack ${site}`;
 }
 
 function asStandby(stack: Stack, lease: Lease, { cluster }: LeaseFacts): Verdict {

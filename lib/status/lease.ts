@@ -2,9 +2,9 @@
 import { newestGeneration } from "../archive";
 import { span } from "../drill/verdicts";
 import { kubectl } from "../kube";
-import { gateVerdict } from "../lease/gate";
+import { gateVerdict, oursIn } from "../lease/gate";
 import type { Verdict as GateVerdict } from "../lease/gate";
-import { epochAge } from "../lease/lease";
+import { epochAge, waitLeft } from "../lease/lease";
 import type { StoredLease } from "../lease/lease";
 import { asTheLeaseSays, asTheVaultSays } from "../lease/rules";
 import type { Journal } from "../switch/journal";
@@ -23,16 +23,13 @@ const came = {
   dead: "taken over from a dead site",
 } as const;
 
-/** Seconds until a site that took over from a lost one may begin. */
-const left = ({ lease, age }: Pick<StoredLease, "lease" | "age">): number => Math.max(0, lease.wait - age);
-
 /** Who is active. */
 export function leaseLine(stored: StoredLease | undefined): StatusLine {
   if (stored === undefined) return line("lease", "active site", "fault", "the vault has no lease: nothing has run yet");
   const { lease } = stored;
   const age = epochAge(stored);
-  const says = `${lease.activeSite}, epoch ${lease.epoch}, ${came[lease.takeover]} ${span(age)} ago; grace ${span(lease.grace)}`;
-  const waits = left(stored);
+  const says = `${lease.activeSite}, epoch ${lease.epoch}, ${came[lease.takeover]} ${span(age)} ago; grace ${span(lease.grace)}${lease.cluster === undefined ? "" : `; cluster ${lease.cluster}`}`;
+  const waits = waitLeft(stored);
   if (waits === 0) return line("lease", "active site", "ok", says);
   return line("lease", "active site", "warning", `${says}; it begins in ${span(waits)}, when the other has stopped`);
 }
@@ -120,9 +117,9 @@ export function readGate(reading: string | undefined, log: string): Gate {
   }
   const [mark = "", uptime = ""] = reading.trimEnd().split("\n");
   const verdict = gateVerdict(mark, Number(uptime.split(" ")[0]));
-  const [, since] = /^ours (\d+) \d+\s*$/.exec(mark) ?? [];
+  const ours = oursIn(mark);
   const age =
-    since === undefined ? "" : `the lease was read ${span(Math.max(0, Number.parseFloat(uptime) - Number(since)))} ago`;
+    ours === undefined ? "" : `the lease was read ${span(Math.max(0, Number.parseFloat(uptime) - ours.since))} ago`;
   const last = verdict === "open" || word === undefined ? verdict : word;
   return { verdict, says: [last, age].filter((part) => part !== "").join(", ") };
 }
@@ -172,7 +169,7 @@ export function gateLine(
     );
   }
   if (state.verdict === "open") return gate("ok", state.says);
-  const waits = left(stored);
+  const waits = waitLeft(stored);
   if (waits > 0) return gate("warning", `${named}; Valkey begins in ${span(waits)}, when the other site has stopped`);
   const why = {
     closed: "its keeper has not seen that yet",

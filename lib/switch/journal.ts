@@ -3,6 +3,7 @@
  * where it stopped.
  */
 import * as z from "zod";
+import { messageOf } from "../attempt";
 import { readText, StoreRefusal, writeTextOver } from "../s3";
 import type { Bucket, BucketKeys } from "../s3";
 import { siteNames } from "../../settings";
@@ -94,7 +95,7 @@ export class JournalStore {
       throw new UserError(
         error instanceof StoreRefusal
           ? `the journal cannot be written: ${error.message}; the vault's keys must be allowed to write (npx homestead doctor)`
-          : `the journal cannot be written to the vault: ${reason(error)}`,
+          : `the journal cannot be written to the vault: ${messageOf(error)}`,
       );
     }
     if (written === undefined) {
@@ -103,8 +104,3 @@ export class JournalStore {
     this.etag = written;
   }
 }
-
-const reason = (error: unknown): string => {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error ? cause.message : String(cause);
-};

@@ -253,7 +253,7 @@ async function backup(target: Site, archive: string, use: "follows" | "begins"):
 }
 
 /** `reached`: where the standby says so. */
-interface Standing {
+export interface Standing {
   finding: Finding;
   reached?: Reached;
 }
@@ -298,7 +298,7 @@ export async function standby(
   if (parted !== undefined) return never(parted);
   const full: Finding = used >= fullAt ? { fault: `${settings.site}'s database volume is ${used} % full` } : {};
   if ("fault" in full && kind === "planned") return { finding: full };
-  const behind = segment === undefined ? 0 : segmentsBehind(goal ?? segment.name, replayed.lsn);
+  const behind = segment === undefined ? 0 : segmentsBehind(goal ?? segment.name, replayed);
   const gap = behind === 0 ? undefined : await gapBehind(vault, keys, archive, replayed);
   if (gap?.bridged === true) return never(removed(archive, gap));
   const reached: Reached = {

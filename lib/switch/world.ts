@@ -20,6 +20,7 @@ import { untilSteady } from "./demotion";
 import { writeFiles } from "./files";
 import { copyMedia } from "./media";
 import { standby, stateOf } from "./preflight";
+import type { Standing } from "./preflight";
 import type { JournalStore, Kind } from "./journal";
 import type { World } from "./run";
 import type { StateUse } from "./steps";
@@ -38,10 +39,18 @@ export interface WorldOptions {
   engine: (text: string) => void;
 }
 
+/**
+ * Seconds that a lost site's missing segment is waited for: it uploads two at a time, and over a slow line the later one may
+ * be there first, from a site that only we cannot reach.
+ */
+const gapSeconds = 120;
+
 export function realWorld(options: WorldOptions): World {
   const { target, from, kind, journal, load } = options;
   /** Of a lost site, the newest segment as it was seen first: one that still archives would put it off for ever. */
   let goal: string | undefined;
+  /** The segment that its successor lacked at the last look, and since when, in milliseconds. */
+  let missing: { segment: string; since: number } | undefined;
   return {
     files: (values) => void writeFiles(projectFolder, { target, from }, values),
     up: (site, state) => up(site, state ?? "believed", options.engine),
@@ -58,9 +67,17 @@ export function realWorld(options: WorldOptions): World {
         if (kind !== "planned") goal ??= (await newestSegment(settings.vault, keysOf(loaded).vault, archive))?.name;
         return standby(loaded, archive, databases.current, { kind, goal });
       };
-      const { finding: found } = await look().catch((error: unknown) => ({
+      const { finding: found, reached } = await look().catch((error: unknown): Standing => ({
         finding: { awaited: `${site}'s database does not say how far it has come: ${reason(error)}` },
       }));
+      const segment = reached?.lacks;
+      if (segment !== missing?.segment) missing = segment === undefined ? undefined : { segment, since: Date.now() };
+      if ("warning" in found) {
+        if (kind === "lost" && missing !== undefined && Date.now() - missing.since < gapSeconds * 1000) {
+          return `${found.warning}, unless it comes within ${gapSeconds} s`;
+        }
+        console.log(`      warning: ${found.warning}`);
+      }
       if ("awaited" in found) return found.awaited;
       // As before a switch: a server that is away already goes on with less than the best.
       if ("fault" in found && kind === "planned") throw new UserError(found.fault);
