@@ -224,6 +224,12 @@ export async function eventually<T>(
   }
 }
 
+/** Waits until all of some works have ended, also where one fails: what still ran would meet what comes next. @throws a failure */
+export async function allOf<T>(works: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(works);
+  return Promise.all(works);
+}
+
 /** Waits for work, but no longer than the given seconds. The work itself is not ended. */
 export async function within<T>(seconds: number, what: string, work: () => Promise<T> | T): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
