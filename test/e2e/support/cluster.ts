@@ -2,7 +2,7 @@
 import * as crypto from "node:crypto";
 import { parse } from "yaml";
 import { Lab } from "./lab";
-import { eventually, must, run, tail } from "./processes";
+import { allOf, eventually, must, run, tail } from "./processes";
 import type { Outcome, RunOptions } from "./processes";
 import type { ClusterAccess, Environment } from "./environment";
 
@@ -183,13 +183,26 @@ export class Cluster {
    * of a minute and leaves nothing for certain, unless nothing was done with it since; elsewhere what the program makes
    * is deleted, kind by kind.
    */
-  async empty(): Promise<void> {
-    const lab = Lab.of(this.environment);
-    if (lab === undefined) return this.deleteOurs();
-    if (await this.isUntouched()) return;
-    const machine = this.access.machine ?? this.access.name;
-    await lab.run(["down", machine]);
-    await lab.run(["up", machine], 600);
+  empty(): Promise<void> {
+    return Cluster.emptyAll([this], this.environment);
+  }
+
+  /** {@link empty} for several: the lab takes one command at a time, and starts its clusters together by a single one. */
+  static async emptyAll(clusters: readonly Cluster[], environment: Environment): Promise<void> {
+    const lab = Lab.of(environment);
+    if (lab === undefined) {
+      await allOf(clusters.map((cluster) => cluster.deleteOurs()));
+      return;
+    }
+    const used: string[] = [];
+    for (const cluster of clusters) {
+      if (await cluster.isUntouched()) continue;
+      const machine = cluster.access.machine ?? cluster.access.name;
+      await lab.run(["down", machine]);
+      used.push(machine);
+    }
+    const [first] = used;
+    if (first !== undefined) await lab.run(["up", used.length > 1 ? "all" : first], 600);
   }
 
   /** Whether it is as the lab made it. One that does not answer is not. */

@@ -9,7 +9,7 @@ import { Cluster } from "./cluster";
 import { resolveVia } from "./names";
 import type { Outage } from "./outage";
 import { Peer } from "./peer";
-import { eventually } from "./processes";
+import { allOf, eventually, sleep } from "./processes";
 import { succeeded } from "./project";
 import type { Project, PulumiOutcome, Site } from "./project";
 import { oneLine } from "./report";
@@ -17,7 +17,7 @@ import type { Context } from "./scenario";
 import { outlivingTheScenario } from "./shared";
 import { SiteClient, tokenFromRails } from "./site";
 import type { Names } from "./site";
-import { authorityOf, buckets, namesOf, prepare } from "./stack";
+import { authorityOf, buckets, hasBaseBackup, namesOf, prepare } from "./stack";
 import type { Secrets } from "./stack";
 import type { ObjectServer } from "./vault";
 import type { Via } from "./web";
@@ -318,12 +318,19 @@ async function newPair(context: Context): Promise<Pair> {
   // The least there may be: what a takeover of a lost site waits for.
   project.setShared("leaseGrace", 30);
   const pair = new Pair(context, project, secrets, s3);
-  const up = (site: Site) =>
+  const up = (site: Site, env: NodeJS.ProcessEnv = {}) =>
     report.step(`pulumi up on ${site}, from nothing`, async () => {
-      succeeded(await project.up(site, { seconds: 1800 }), `pulumi up on ${site}`);
+      succeeded(await project.up(site, { seconds: 1800, env }), `pulumi up on ${site}`);
       await pair.learnAuthority(site);
     });
-  await up("home");
-  await up("vps");
+  let ended = false;
+  const active = up("home").finally(() => (ended = true));
+  // Before there is something to begin from, the standby's update is refused, or waits and makes nothing.
+  const beginning = async () => {
+    while (!ended && !(await hasBaseBackup(s3, pair.archive("home")))) await sleep(2000);
+  };
+  // The other update checks the types, which are the same.
+  const standby = Promise.race([active, beginning()]).then(() => up("vps", { PULUMI_NODEJS_TRANSPILE_ONLY: "true" }));
+  await allOf([active, standby]);
   return pair;
 }

@@ -40,7 +40,10 @@ export async function prepare(
   project.bind(environment.vps, buckets);
   // Stacks are files, and take no cluster.
   const emptied = report.step("empty clusters and an empty vault", async () => {
-    await allOf(sites.map((site) => new Cluster(site, environment).empty()));
+    await Cluster.emptyAll(
+      sites.map((site) => new Cluster(site, environment)),
+      environment,
+    );
     // Not before: what ran there would have written to them once more.
     for (const bucket of Object.values(buckets)) await s3.emptyBucket(bucket);
     await s3.makePublic(buckets.media);
@@ -129,14 +132,15 @@ export async function makeBaseBackup(cluster: Cluster, name: string, database: s
   });
 }
 
-/** Waits until an archive has a base backup that is finished. */
-export async function baseBackupIn(s3: ObjectServer, archive: string): Promise<void> {
-  await eventually(180, `a base backup in ${archive}`, async () => {
-    const infos = await baseBackups(s3, archive);
-    const texts = await Promise.all(infos.map((key) => s3.get(buckets.vault, key)));
-    assert.ok(
-      texts.some((text) => /^status=DONE$/m.test(text)),
-      `${infos.length} unfinished`,
-    );
-  });
+/** Whether an archive has a base backup that is finished. */
+export async function hasBaseBackup(s3: ObjectServer, archive: string): Promise<boolean> {
+  const keys = await baseBackups(s3, archive);
+  const texts = await Promise.all(keys.map((key) => s3.get(buckets.vault, key)));
+  return texts.some((text) => /^status=DONE$/m.test(text));
 }
+
+/** Waits until an archive has a base backup that is finished. */
+export const baseBackupIn = (s3: ObjectServer, archive: string): Promise<void> =>
+  eventually(180, `a base backup in ${archive}`, async () => {
+    assert.ok(await hasBaseBackup(s3, archive), "none is finished");
+  });
