@@ -23,6 +23,8 @@ export interface RunOptions {
   seconds?: number;
   /** A file the command line and the output are appended to. */
   log?: string;
+  /** Told how to end it earlier, by a signal to it and all its children. Does nothing once it has ended. */
+  begun?: (signal: (name: NodeJS.Signals) => void) => void;
 }
 
 /** Each with its place in the order of what was registered. */
@@ -95,6 +97,9 @@ export async function run(command: string, args: readonly string[], options: Run
     stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
   });
   running.set(child, ++registered);
+  options.begun?.((name) => {
+    if (running.has(child)) endGroup(child, name);
+  });
   let output = "";
   let stdout = "";
   child.stdout?.setEncoding("utf8").on("data", (text: string) => {
