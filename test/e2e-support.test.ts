@@ -7,11 +7,11 @@ import { describe, expect, test } from "vitest";
 import { mutations, verificationLines } from "./e2e/cases/mutations";
 import { credentialsOf, secretsBelow, secretsIn } from "./e2e/cases/secrets";
 import { kindOf } from "./e2e/support/counting-proxy";
-import { differences } from "./e2e/support/cluster";
+import { differences, tracesIn } from "./e2e/support/cluster";
 import { childEnvironment, findEnvironment, imageOverrides } from "./e2e/support/environment";
 import type { Environment } from "./e2e/support/environment";
 import { Lab } from "./e2e/support/lab";
-import { cleanUp, eventually, fromNow, run, sleep, within } from "./e2e/support/processes";
+import { allOf, cleanUp, eventually, fromNow, run, sleep, within } from "./e2e/support/processes";
 import { diagnosis } from "./e2e/support/project";
 import type { Project } from "./e2e/support/project";
 import { fetchVia } from "./e2e/support/web";
@@ -157,6 +157,14 @@ describe("the lab's zone", () => {
 });
 
 describe("waiting", () => {
+  test("for several works at once lasts until all have ended, also where one fails", async () => {
+    let ended = false;
+    const slow = sleep(100).then(() => (ended = true));
+    await expect(allOf([Promise.reject(new Error("the quick one")), slow])).rejects.toThrow("the quick one");
+    expect(ended).toBe(true);
+    expect(await allOf([Promise.resolve(1), Promise.resolve(2)])).toEqual([1, 2]);
+  });
+
   test("ends with the last reason", async () => {
     await expect(eventually(0.2, "it", () => Promise.reject(new Error("not yet")), 50)).rejects.toThrow(
       "it, not within 0.2 s: not yet",
@@ -216,6 +224,27 @@ test("two inventories are compared by name and digest", () => {
   const before = new Map(Object.entries({ kept: "1", changed: "1", gone: "1" }));
   const after = new Map(Object.entries({ kept: "1", changed: "2", new: "1" }));
   expect(differences(before, after)).toEqual(["new was created", "gone was deleted", "changed was changed"]);
+});
+
+test("a cluster is as it was made where nothing of ours is listed, its node's and its add-ons' objects apart", () => {
+  const listing = `namespace/default
+namespace/kube-system
+namespace/local-path-storage
+customresourcedefinition.apiextensions.k8s.io/middlewares.traefik.io
+clusterrole.rbac.authorization.k8s.io/traefik
+`;
+  expect(tracesIn(listing)).toEqual([]);
+  for (const trace of [
+    "namespace/homestead",
+    "namespace/homestead-drill",
+    "namespace/e2e-outside",
+    "namespace/cert-manager",
+    "customresourcedefinition.apiextensions.k8s.io/clusters.postgresql.cnpg.io",
+    "persistentvolume/pvc-7bf22b62-29b9-4a4c-a6d5-5d6f2f2f3f0e",
+    "clusterrole.rbac.authorization.k8s.io/cloudnative-pg",
+    "validatingwebhookconfiguration.admissionregistration.k8s.io/somebodys",
+  ])
+    expect(tracesIn(`${listing}${trace}\n`)).toEqual([trace]);
 });
 
 test("what went wrong in an update is its diagnostics, without the warnings about plugins", () => {

@@ -41,7 +41,8 @@ export const byHand: Scenario = {
       assert.equal((await pair.journal())?.finished, true);
       const again = succeeded(await pair.switchTo(now), "homestead switch");
       assert.match(again.output, new RegExp(`${now} is the active site already`));
-      await pair.mustBeSettled();
+      // It was seen above, before the command went on: in a whole run that has to do.
+      if (context.extent !== "brief") await pair.mustBeSettled();
     });
     await followStillWorks(context, pair, peer);
     handOn(pair);
@@ -49,8 +50,15 @@ export const byHand: Scenario = {
 };
 
 /** Does what the runbook says, block by block: runs what is marked `sh`, writes what is marked `yaml` into Pulumi.yaml. */
-async function followRunbook({ environment, logs }: Context, pair: Pair, from: Site, to: Site): Promise<void> {
+async function followRunbook({ environment, logs, extent }: Context, pair: Pair, from: Site, to: Site): Promise<void> {
   const { project } = pair;
+  const env = {
+    ...project.env,
+    PULUMI_SKIP_CONFIRMATIONS: "true",
+    PULUMI_NODEJS_TRANSPILE_ONLY: "true",
+    // A whole run has no time to look first at what each update would do.
+    ...(extent === "brief" ? { PULUMI_OPTION_SKIP_PREVIEW: "true" } : {}),
+  };
   const { epoch } = await pair.lease();
   const token = async () =>
     (await project.mustPulumi(["stack", "output", "demotionToken", "--stack", from])).stdout.trim();
@@ -70,7 +78,7 @@ async function followRunbook({ environment, logs }: Context, pair: Pair, from: S
     const script = block.replaceAll(/--public\b/g, `--public --resolver ${environment.dns.server}`);
     const outcome = await run("bash", ["-euo", "pipefail", "-c", script], {
       cwd: project.folder,
-      env: { ...project.env, PULUMI_SKIP_CONFIRMATIONS: "true", PULUMI_NODEJS_TRANSPILE_ONLY: "true" },
+      env,
       seconds: 1200,
       log: path.join(logs, "runbook.log"),
     });

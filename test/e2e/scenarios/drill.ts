@@ -9,6 +9,7 @@ import type { Cluster } from "../support/cluster";
 import { breaches, internet, parseSight, probeProgram } from "../support/egress";
 import { Node } from "../support/node";
 import { eventually, run, sleep } from "../support/processes";
+import type { Outcome } from "../support/processes";
 import type { Project, PulumiOutcome } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import type { SiteClient } from "../support/site";
@@ -101,17 +102,29 @@ interface Reporter {
   check: (claim: string, probe: () => unknown) => Promise<boolean>;
 }
 
-/** A drill that is ended by a signal after half a minute, when its database is being restored. */
-const drillFor = (project: Project, signal: "INT" | "KILL") =>
-  run("timeout", ["-s", signal, "30", "node", project.path("cli/homestead.mjs"), "drill", "home"], {
+/** A drill that is ended by a signal when its databases are there, of which none can be restored yet. */
+async function drillUntilRestoring(project: Project, cluster: Cluster, name: "SIGINT" | "SIGKILL"): Promise<Outcome> {
+  let end = (_name: NodeJS.Signals): void => undefined;
+  const drilling = run("node", [project.path("cli/homestead.mjs"), "drill", "home"], {
     cwd: project.folder,
     env: project.env,
     seconds: 400,
+    begun: (signal) => (end = signal),
   });
+  try {
+    await eventually(120, "the drill's databases", async () => {
+      const databases = await cluster.list("clusters.postgresql.cnpg.io", namespace);
+      assert.equal(databases.length, 2, `there are ${databases.length}`);
+    });
+  } finally {
+    end(name);
+  }
+  return drilling;
+}
 
 async function killed(project: Project, cluster: Cluster, report: Reporter): Promise<void> {
   await report.check("a drill that is killed leaves its namespace", async () => {
-    await drillFor(project, "KILL");
+    await drillUntilRestoring(project, cluster, "SIGKILL");
     assert.notEqual(await cluster.get("namespace", namespace), undefined, "the killed one left nothing");
   });
 }
@@ -167,7 +180,7 @@ async function closed({ environment, report, logs }: Context, cluster: Cluster):
 
 async function interrupted(project: Project, cluster: Cluster, report: Reporter): Promise<void> {
   await report.check("a drill that is interrupted cleans up", async () => {
-    const outcome = await drillFor(project, "INT");
+    const outcome = await drillUntilRestoring(project, cluster, "SIGINT");
     assert.match(outcome.output, /restoring .*\n[\s\S]*interrupted/);
     assert.equal(await cluster.get("namespace", namespace), undefined);
   });

@@ -42,12 +42,15 @@ async function once(context: Context, pair: Pair, peer: Peer, outage: Outage, ti
   const { report } = context;
   const address = pair.clusters.vps.access.address;
   const { epoch } = await pair.lease();
-  // For who watches home's rebirth: queues that are full, as a server's queues are.
-  const jobs = await report.step("deliveries that are put off", () => pair.leaveJobsBehind("home"));
   const audit = pair.audit();
   let offAt = 0;
   const outcome = await audit.during(async () => {
-    await sleep((2 * archiveInterval + upload) * 1000);
+    const begun = Date.now();
+    // For who watches home's rebirth: queues that are full, as a server's queues are.
+    const jobs = await report.step("deliveries that are put off", () => pair.leaveJobsBehind("home"));
+    const posted = (Date.now() - begun) / 1000;
+    // Of those posts, too, vps is to know when home goes.
+    await sleep(Math.max(archiveInterval + upload, 2 * archiveInterval + upload - posted) * 1000);
     ({ at: offAt } = await report.step("home's power is cut, in the middle of posts", () =>
       pair.losePower(outage, "home", jobs),
     ));

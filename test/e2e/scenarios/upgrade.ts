@@ -64,6 +64,11 @@ export const upgrade: Scenario = {
           /job mastodon-db-(pre-)?migrate failed; its last lines:/,
           diagnosis(outcome.output),
         );
+        assert.match(
+          outcome.output,
+          /An error has occurred, this and all later migrations canceled/,
+          diagnosis(outcome.output),
+        );
         assert.deepEqual(await audit.lost(cluster), []);
         assert.deepEqual(audit.refused, [], "the old version refused posts");
         assert.ok(!(await webImage(cluster)).includes(failing));

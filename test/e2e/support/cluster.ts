@@ -2,7 +2,7 @@
 import * as crypto from "node:crypto";
 import { parse } from "yaml";
 import { Lab } from "./lab";
-import { eventually, must, run, tail } from "./processes";
+import { allOf, eventually, must, run, tail } from "./processes";
 import type { Outcome, RunOptions } from "./processes";
 import type { ClusterAccess, Environment } from "./environment";
 
@@ -33,6 +33,9 @@ export interface KubeObject {
 const namespaces = ["homestead", "cert-manager", "cnpg-system"];
 const releases = ["cert-manager", "cloudnative-pg", "plugin-barman-cloud", "mastodon"];
 const definitions = /\.(cert-manager\.io|cnpg\.io)$/;
+/** Kinds in which whatever was done with a cluster shows. */
+const telling =
+  "namespaces,customresourcedefinitions,persistentvolumes,clusterroles,validatingwebhookconfigurations,mutatingwebhookconfigurations";
 /** Kinds that change by themselves, or whose objects say nothing about what was asked for. */
 const restless = new Set(["Event", "Lease", "Endpoints", "EndpointSlice", "PodMetrics", "ControllerRevision"]);
 
@@ -177,17 +180,35 @@ export class Cluster {
 
   /**
    * Leaves the cluster as if nothing of ours had ever been there. The lab is made anew, since that takes a quarter
-   * of a minute and leaves nothing for certain; elsewhere what the program makes is deleted, kind by kind.
+   * of a minute and leaves nothing for certain, unless nothing was done with it since; elsewhere what the program makes
+   * is deleted, kind by kind.
    */
-  async empty(): Promise<void> {
-    const lab = Lab.of(this.environment);
-    if (lab !== undefined) {
-      const machine = this.access.machine ?? this.access.name;
-      await lab.run(["down", machine]);
-      await lab.run(["up", machine], 600);
+  empty(): Promise<void> {
+    return Cluster.emptyAll([this], this.environment);
+  }
+
+  /** {@link empty} for several: the lab takes one command at a time, and starts its clusters together by a single one. */
+  static async emptyAll(clusters: readonly Cluster[], environment: Environment): Promise<void> {
+    const lab = Lab.of(environment);
+    if (lab === undefined) {
+      await allOf(clusters.map((cluster) => cluster.deleteOurs()));
       return;
     }
-    await this.deleteOurs();
+    const used: string[] = [];
+    for (const cluster of clusters) {
+      if (await cluster.isUntouched()) continue;
+      const machine = cluster.access.machine ?? cluster.access.name;
+      await lab.run(["down", machine]);
+      used.push(machine);
+    }
+    const [first] = used;
+    if (first !== undefined) await lab.run(["up", used.length > 1 ? "all" : first], 600);
+  }
+
+  /** Whether it is as the lab made it. One that does not answer is not. */
+  private async isUntouched(): Promise<boolean> {
+    const { code, stdout } = await this.tryKubectl(["get", telling, "-o", "name", "--request-timeout=10s"]);
+    return code === 0 && tracesIn(stdout).length === 0;
   }
 
   /** The way to empty a cluster that cannot be made anew. */
@@ -257,6 +278,16 @@ export class Cluster {
     return parts.join("\n");
   }
 }
+
+/** What a scenario has left in a cluster, among its objects as `kubectl get -o name` lists them. */
+export const tracesIn = (listing: string): string[] =>
+  listing
+    .split("\n")
+    .filter((name) =>
+      /^namespace\/(homestead|e2e-)|^persistentvolume\/|webhookconfiguration|cert-manager|cnpg|cloudnative-pg|barman/.test(
+        name,
+      ),
+    );
 
 /** Objects of a manifest (YAML or JSON) without what the server adds, so that it can be applied again. */
 export function reapplicable(objects: KubeObject[]): string {

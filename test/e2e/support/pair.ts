@@ -9,7 +9,7 @@ import { Cluster } from "./cluster";
 import { resolveVia } from "./names";
 import type { Outage } from "./outage";
 import { Peer } from "./peer";
-import { eventually } from "./processes";
+import { allOf, eventually, sleep } from "./processes";
 import { succeeded } from "./project";
 import type { Project, PulumiOutcome, Site } from "./project";
 import { oneLine } from "./report";
@@ -17,7 +17,7 @@ import type { Context } from "./scenario";
 import { outlivingTheScenario } from "./shared";
 import { SiteClient, tokenFromRails } from "./site";
 import type { Names } from "./site";
-import { authorityOf, buckets, namesOf, prepare } from "./stack";
+import { authorityOf, buckets, hasBaseBackup, namesOf, prepare } from "./stack";
 import type { Secrets } from "./stack";
 import type { ObjectServer } from "./vault";
 import type { Via } from "./web";
@@ -235,12 +235,16 @@ export class Pair {
     const client = this.at(site);
     const posts: string[] = [];
     for (let i = 0; i < 3; i++) posts.push(await client.post(`for one who is away, ${i}`));
-    await eventually(60, "their deliveries are put off", async () => {
-      const waiting = Number(await this.valkey(site, ["ZCARD", "retry"]));
-      assert.ok(waiting >= posts.length, `${waiting} jobs wait for another try`);
-    });
+    await eventually(60, "their deliveries are put off", () => this.mustWait(site, posts));
     assert.equal(await this.valkey(site, ["SAVE"]), "OK");
     return { posts, port: quiet.port };
+  }
+
+  /** @throws unless a delivery of each of some posts waits for another try */
+  async mustWait(site: Site, posts: readonly string[]): Promise<void> {
+    const waiting = await this.valkey(site, ["ZRANGE", "retry", "0", "-1"]);
+    const others = posts.filter((id) => !waiting.includes(id));
+    assert.deepEqual(others, [], `no delivery of ${others.join(", ")} waits`);
   }
 
   /** One command in the Valkey that has the queues. */
@@ -318,12 +322,19 @@ async function newPair(context: Context): Promise<Pair> {
   // The least there may be: what a takeover of a lost site waits for.
   project.setShared("leaseGrace", 30);
   const pair = new Pair(context, project, secrets, s3);
-  const up = (site: Site) =>
+  const up = (site: Site, env: NodeJS.ProcessEnv = {}) =>
     report.step(`pulumi up on ${site}, from nothing`, async () => {
-      succeeded(await project.up(site, { seconds: 1800 }), `pulumi up on ${site}`);
+      succeeded(await project.up(site, { seconds: 1800, env }), `pulumi up on ${site}`);
       await pair.learnAuthority(site);
     });
-  await up("home");
-  await up("vps");
+  let ended = false;
+  const active = up("home").finally(() => (ended = true));
+  // Before there is something to begin from, the standby's update is refused, or waits and makes nothing.
+  const beginning = async () => {
+    while (!ended && !(await hasBaseBackup(s3, pair.archive("home")))) await sleep(2000);
+  };
+  // The other update checks the types, which are the same.
+  const standby = Promise.race([active, beginning()]).then(() => up("vps", { PULUMI_NODEJS_TRANSPILE_ONLY: "true" }));
+  await allOf([active, standby]);
   return pair;
 }

@@ -23,6 +23,8 @@ export interface RunOptions {
   seconds?: number;
   /** A file the command line and the output are appended to. */
   log?: string;
+  /** Told how to end it earlier, by a signal to it and all its children. Does nothing once it has ended. */
+  begun?: (signal: (name: NodeJS.Signals) => void) => void;
 }
 
 /** Each with its place in the order of what was registered. */
@@ -95,6 +97,9 @@ export async function run(command: string, args: readonly string[], options: Run
     stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
   });
   running.set(child, ++registered);
+  options.begun?.((name) => {
+    if (running.has(child)) endGroup(child, name);
+  });
   let output = "";
   let stdout = "";
   child.stdout?.setEncoding("utf8").on("data", (text: string) => {
@@ -222,6 +227,12 @@ export async function eventually<T>(
     }
     await sleep(pause);
   }
+}
+
+/** Waits until all of some works have ended, also where one fails: what still ran would meet what comes next. @throws a failure */
+export async function allOf<T>(works: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(works);
+  return Promise.all(works);
 }
 
 /** Waits for work, but no longer than the given seconds. The work itself is not ended. */

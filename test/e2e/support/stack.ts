@@ -5,7 +5,7 @@ import * as path from "node:path";
 import { requiredSecrets } from "../../../settings";
 import { Cluster } from "./cluster";
 import type { ClusterAccess } from "./environment";
-import { eventually, must } from "./processes";
+import { allOf, eventually, must } from "./processes";
 import { Project, succeeded } from "./project";
 import { SiteClient, tokenFromRails } from "./site";
 import type { Names } from "./site";
@@ -30,13 +30,6 @@ export async function prepare(
 ): Promise<{ project: Project; secrets: Secrets; s3: ObjectServer }> {
   const { environment, report } = context;
   const s3 = new ObjectServer(environment.s3);
-  await report.step("empty clusters and an empty vault", async () => {
-    await Promise.all(sites.map((site) => new Cluster(site, environment).empty()));
-    for (const bucket of Object.values(buckets)) await s3.emptyBucket(bucket);
-    await s3.makePublic(buckets.media);
-    // Somewhere else (TEST-NET-1): what the program leaves there is what it set.
-    for (const name of [environment.zone, `mastodon.${environment.zone}`]) await setDns(context, name, "192.0.2.1");
-  });
   const project = await Project.copy(environment, context.logs);
   const names = namesOf(environment.zone);
   for (const key of ["apex", "webHost", "owner", "ownerEmail"] as const) {
@@ -45,7 +38,19 @@ export async function prepare(
   // Both, also where only one is made: what the other's file says is part of the checks.
   project.bind(environment.home, buckets);
   project.bind(environment.vps, buckets);
-  await report.step("stacks and an identity, by homestead identity create", async () => {
+  // Stacks are files, and take no cluster.
+  const emptied = report.step("empty clusters and an empty vault", async () => {
+    await Cluster.emptyAll(
+      sites.map((site) => new Cluster(site, environment)),
+      environment,
+    );
+    // Not before: what ran there would have written to them once more.
+    for (const bucket of Object.values(buckets)) await s3.emptyBucket(bucket);
+    await s3.makePublic(buckets.media);
+    // Somewhere else (TEST-NET-1): what the program leaves there is what it set.
+    for (const name of [environment.zone, `mastodon.${environment.zone}`]) await setDns(context, name, "192.0.2.1");
+  });
+  const identified = report.step("stacks and an identity, by homestead identity create", async () => {
     const stacks = sites.map((site) => site.name).join(",");
     succeeded(await project.homestead(["identity", "create", "--stacks", stacks]), "homestead identity create");
     for (const site of sites) {
@@ -55,6 +60,7 @@ export async function prepare(
       }
     }
   });
+  await allOf([emptied, identified]);
   const [first] = sites;
   if (!first) throw new Error("a scenario needs a site");
   const shown = JSON.parse(
@@ -126,14 +132,15 @@ export async function makeBaseBackup(cluster: Cluster, name: string, database: s
   });
 }
 
-/** Waits until an archive has a base backup that is finished. */
-export async function baseBackupIn(s3: ObjectServer, archive: string): Promise<void> {
-  await eventually(180, `a base backup in ${archive}`, async () => {
-    const infos = await baseBackups(s3, archive);
-    const texts = await Promise.all(infos.map((key) => s3.get(buckets.vault, key)));
-    assert.ok(
-      texts.some((text) => /^status=DONE$/m.test(text)),
-      `${infos.length} unfinished`,
-    );
-  });
+/** Whether an archive has a base backup that is finished. */
+export async function hasBaseBackup(s3: ObjectServer, archive: string): Promise<boolean> {
+  const keys = await baseBackups(s3, archive);
+  const texts = await Promise.all(keys.map((key) => s3.get(buckets.vault, key)));
+  return texts.some((text) => /^status=DONE$/m.test(text));
 }
+
+/** Waits until an archive has a base backup that is finished. */
+export const baseBackupIn = (s3: ObjectServer, archive: string): Promise<void> =>
+  eventually(180, `a base backup in ${archive}`, async () => {
+    assert.ok(await hasBaseBackup(s3, archive), "none is finished");
+  });
