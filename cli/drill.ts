@@ -75,7 +75,7 @@ export function render(result: DrillResult): string {
   const style = { head: [], border: [], compact: true };
   const rows = new Table({ head: ["rows", "live", "restored", "base backup"], style });
   const { live, restored, backup } = result.rows;
-  const counts = comparedTables.map((table) => ({ table, found: [live, restored, backup].map((of) => of?.[table]) }));
+  const counts = comparedTables().map((table) => ({ table, found: [live, restored, backup].map((of) => of?.[table]) }));
   // Most people use a few of Mastodon's tables, and each version has its own.
   const shown = counts.filter(({ found }) => found.some((count) => count));
   rows.push(...shown.map(({ table, found }) => [table, ...found.map((count) => String(count ?? "-"))]));
