@@ -161,8 +161,7 @@ async function main(): Promise<Tally> {
       second.length === 0 ? sum([]) : besides(second, environment, extent),
       of("one"),
     ]);
-    const both = await of("both");
-    return sum([{ passed: 0, failed: 0, skipped: left.length }, ...together, both, await of("last")]);
+    return sum([{ passed: 0, failed: 0, skipped: left.length }, ...together, await of("both")]);
   } finally {
     await undo();
   }

@@ -23,15 +23,16 @@ import { volumeMedia } from "./volume-media";
 import type { Scenario } from "../support/scenario";
 
 export const scenarios: readonly Scenario[] = [
-  oneSite,
   tryIt,
   tryAstray,
-  doctor,
-  restore,
-  volumeMedia,
+  // These three share a site.
+  oneSite,
   search,
+  restore,
   postgresUpgrade,
-  // These five share a site.
+  doctor,
+  volumeMedia,
+  // These five share another one.
   slowDisk,
   isolation,
   drill,

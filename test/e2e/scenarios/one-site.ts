@@ -17,6 +17,7 @@ import { eventually, sleep } from "../support/processes";
 import { diagnosis, succeeded } from "../support/project";
 import type { Project, PulumiOutcome } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
+import { handOnSite, outlivingTheScenario } from "../support/shared";
 import { SiteClient } from "../support/site";
 import { authorityOf, clientOf, namesOf, prepare } from "../support/stack";
 import type { Secrets } from "../support/stack";
@@ -48,7 +49,7 @@ export const oneSite: Scenario = {
   async run(context) {
     const { environment, report } = context;
     const cluster = new Cluster(environment.home, environment);
-    const { project, secrets } = await prepare(context, [environment.home]);
+    const { project, secrets, s3 } = await outlivingTheScenario(() => prepare(context, [environment.home]));
     const outputs: string[] = [];
 
     await report.check("preview on the empty cluster succeeds and changes nothing", async () => {
@@ -78,6 +79,10 @@ export const oneSite: Scenario = {
     if (context.extent !== "brief") await failedSchemaJobIsTold(site);
     await rowsSurvive(site);
     await noSecretInClear(site);
+    if (report.broken.length > 0) return;
+    // Its authority is a new one since the site was destroyed.
+    const renewed = await clientOf(cluster, client.names, secrets);
+    await handOnSite({ project, secrets, s3, cluster, client: renewed, outputs });
   },
 };
 

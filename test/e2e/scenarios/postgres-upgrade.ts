@@ -32,7 +32,6 @@ export const postgresUpgrade: Scenario = {
   name: "postgres-upgrade",
   what: "a new minor and a new major version of Postgres lose no post, and the new archive restores",
   included: "by name",
-  sites: "last",
   minutes: 14,
   limit: 60,
   async run(context) {

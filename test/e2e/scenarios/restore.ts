@@ -3,14 +3,16 @@
  */
 import * as assert from "node:assert/strict";
 import * as crypto from "node:crypto";
-import { Cluster, differences } from "../support/cluster";
+import { differences } from "../support/cluster";
+import type { Cluster } from "../support/cluster";
 import { Peer } from "../support/peer";
 import { eventually, sleep } from "../support/processes";
 import { diagnosis, succeeded } from "../support/project";
 import type { Project } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
+import { takeSite } from "../support/shared";
 import type { SiteClient } from "../support/site";
-import { authorityOf, baseBackupIn, buckets, clientOf, namesOf, prepare } from "../support/stack";
+import { authorityOf, baseBackupIn, buckets, clientOf, namesOf } from "../support/stack";
 import type { Secrets } from "../support/stack";
 import type { ObjectServer } from "../support/vault";
 
@@ -43,20 +45,13 @@ export const restore: Scenario = {
   limit: 50,
   async run(context) {
     const { environment, report } = context;
-    const cluster = new Cluster(environment.home, environment);
-    const { project, secrets, s3 } = await prepare(context, [environment.home]);
-    await report.step("pulumi up, from nothing", async () => succeeded(await project.up("home"), "pulumi up"));
+    const { project, secrets, s3, cluster, ...site } = await takeSite(context);
     const names = namesOf(environment.zone);
-    let client = await clientOf(cluster, names, secrets);
-    const peer = await report.step("a remote server follows", async () => {
-      const remote = await Peer.start(context, await authorityOf(cluster));
-      await remote.follow(`@${names.owner}@${names.apex}`);
-      await remote.accepted(60);
-      return remote;
-    });
+    let { client } = site;
+    const peer = await report.step("a remote server, which follows", () => follower(context, cluster, client));
     const server: Server = { context, project, cluster, secrets, s3, peer };
     const key = await publicKeyOf(client);
-    await report.step("the first base backup is in the vault", () => baseBackupIn(s3, "home-g1"));
+    await report.step("a base backup is in the vault", () => baseBackupIn(s3, "home-g1"));
 
     const { acknowledged, wipedAt } = await report.step("posts, and the cluster goes in the middle of them", () =>
       wipeWhilePosting(server, client),
@@ -93,6 +88,23 @@ export const restore: Scenario = {
     await peer.stop();
   },
 };
+
+/** The remote server that the site has for its follower, if there is one: that it follows, the site itself has to know. */
+async function follower(context: Context, cluster: Cluster, client: SiteClient): Promise<Peer> {
+  const { owner, apex } = client.names;
+  const peer = await Peer.start(context, await authorityOf(cluster));
+  const followers = await cluster.sql(
+    `SELECT count(*) FROM follows JOIN accounts ON accounts.id = follows.account_id WHERE domain = 'peer.${context.environment.zone}'`,
+  );
+  if (followers === "0") {
+    await peer.follow(`@${owner}@${apex}`);
+    await peer.accepted(60);
+  }
+  const text = `before the fire ${crypto.randomUUID()}`;
+  await client.post(text);
+  await peer.received(text, 60);
+  return peer;
+}
 
 /** `pulumi up` where the state still lists what the cluster has lost; as docs/runbooks/lost-disk.md has it. */
 function begin({ project }: Server, generation: number) {

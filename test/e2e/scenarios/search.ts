@@ -6,8 +6,8 @@ import * as assert from "node:assert/strict";
 import * as crypto from "node:crypto";
 import { mustBeAdmitted, unrestricted } from "../support/admission";
 import { claimGone, claimUid } from "../support/claims";
-import { Cluster, differences } from "../support/cluster";
-import type { KubeObject } from "../support/cluster";
+import { differences } from "../support/cluster";
+import type { Cluster, KubeObject } from "../support/cluster";
 import { containersOf, isReady } from "../support/disk";
 import { breaches, lookFrom } from "../support/egress";
 import type { Sight, Target } from "../support/egress";
@@ -16,8 +16,8 @@ import { diagnosis, succeeded } from "../support/project";
 import type { Project } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import { mustBeOk, SearchServer } from "../support/search-server";
+import { handOnSite, takeSite } from "../support/shared";
 import type { SiteClient } from "../support/site";
-import { clientOf, namesOf, prepare } from "../support/stack";
 import { images } from "../../../versions";
 
 const namespace = "homestead";
@@ -27,8 +27,8 @@ const wanted = { kind: "elasticsearch", size: "1Gi" };
 export const search: Scenario = {
   name: "search",
   what: "a search server is added to a site, indexes its posts once, lets nobody but Mastodon in, and is rebuilt when lost",
-  sites: "last",
-  minutes: 7,
+  place: "beside",
+  minutes: 4,
   limit: 25,
   async run(context) {
     const { environment, report } = context;
@@ -36,12 +36,8 @@ export const search: Scenario = {
       report.skip("search", "the lab has no image of Elasticsearch (test/e2e/README.md)");
       return;
     }
-    const cluster = new Cluster(environment.home, environment);
-    const { project, secrets } = await prepare(context, [environment.home]);
-    const first = await report.step("pulumi up without search, from nothing", () => project.up("home"));
-    await report.check("pulumi up without search succeeds", () => succeeded(first, "pulumi up"));
-    if (first.code !== 0) throw new Error("without a site nothing else can be tried");
-    const client = await clientOf(cluster, namesOf(environment.zone), secrets);
+    const taken = await takeSite(context);
+    const { project, cluster, client } = taken;
     const server = new SearchServer(cluster, namespace);
     const site: Site = {
       context,
@@ -70,6 +66,7 @@ export const search: Scenario = {
     await outlivesItsPod(site, found);
     await lostAndBuiltAgain(site, posts);
     await switchedOff(site);
+    if (report.broken.length === 0) await handOnSite(taken);
   },
 };
 

@@ -12,7 +12,6 @@ export const tryAstray: Scenario = {
   what: "./try goes on after Ctrl-C, a lost .state and a namespace deleted by hand, and --destroy ends well each time",
   // Nobody has seen it pass yet.
   included: "by name",
-  sites: "last",
   minutes: 20,
   limit: 50,
   async run(context) {

@@ -28,8 +28,8 @@ export interface Scenario {
    * the first.
    */
   place?: "beside";
-  /** `both`: has both clusters to itself, after all others; `last`: after those. @default "one" */
-  sites?: "one" | "both" | "last";
+  /** `both`: has both clusters to itself, after all others. @default "one" */
+  sites?: "one" | "both";
   /**
    * Why a whole run takes a second failure for a failure, and not the first: what breaks the machine itself also breaks what
    * watches it. Both outcomes are printed.

@@ -22,7 +22,29 @@ export interface SharedSite {
   outputs: string[];
 }
 
-let kept: { site: SharedSite; uid: string } | undefined;
+/** A site that is left to later scenarios, and the UID of its namespace: another one is another site. */
+interface Kept {
+  site: SharedSite;
+  uid: string;
+}
+
+async function keptOf(site: SharedSite): Promise<Kept> {
+  return { site, uid: (await site.cluster.get("namespace", "homestead"))?.metadata.uid ?? "" };
+}
+
+/** The site that was kept, if it is still there and answers. */
+async function ifWell({ report, logs }: Context, kept: Kept | undefined): Promise<SharedSite | undefined> {
+  if (kept === undefined) return undefined;
+  const { site, uid } = kept;
+  // One that does not answer is not there.
+  const there = await site.cluster.get("namespace", "homestead").catch(() => undefined);
+  if (there?.metadata.uid !== uid || !(await answers(site.client))) return undefined;
+  await report.step("the site of the scenario before", () => undefined);
+  site.project.logs = logs;
+  return site;
+}
+
+let kept: Kept | undefined;
 
 /**
  * The site of the recommended profile on `home`: databases on the node-local class, media in the bucket, and of the
@@ -31,16 +53,8 @@ let kept: { site: SharedSite; uid: string } | undefined;
  */
 export async function sharedSite(context: Context): Promise<SharedSite> {
   const { environment, report } = context;
-  if (kept !== undefined) {
-    const { site, uid } = kept;
-    const there = (await site.cluster.get("namespace", "homestead"))?.metadata.uid === uid;
-    const well = there && (await answers(site.client));
-    if (well) {
-      await report.step("the site of the scenario before", () => undefined);
-      site.project.logs = context.logs;
-      return site;
-    }
-  }
+  const found = await ifWell(context, kept);
+  if (found !== undefined) return found;
   kept = undefined;
   const cluster = new Cluster(environment.home, environment);
   const { project, secrets, s3 } = await outlivingTheScenario(() => prepare(context, [environment.home]));
@@ -52,13 +66,42 @@ export async function sharedSite(context: Context): Promise<SharedSite> {
   const { output } = succeeded(await report.step("pulumi up, from nothing", () => project.up("home")), "pulumi up");
   const client = await clientOf(cluster, namesOf(environment.zone), secrets);
   const site = { project, secrets, s3, cluster, client, outputs: [output] };
-  kept = { site, uid: (await cluster.get("namespace", "homestead"))?.metadata.uid ?? "" };
+  kept = await keptOf(site);
   return site;
 }
 
 /** After what leaves a site that the next scenario cannot use. */
 export function discardSharedSite(): void {
   kept = undefined;
+}
+
+// ---------------------------------------------------------------- from scenario to scenario
+
+let handedOn: Kept | undefined;
+
+/**
+ * Leaves a site, with whatever settings, to the next scenario that can do with any. Not called by one that failed: what
+ * it leaves, nobody knows.
+ */
+export async function handOnSite(site: SharedSite): Promise<void> {
+  handedOn = await keptOf(site);
+}
+
+/** The site that the scenario before handed on, if it is well; else a new one. Whoever takes it hands it on or uses it up. */
+export async function takeSite(context: Context): Promise<SharedSite> {
+  const { environment, report } = context;
+  const before = handedOn;
+  handedOn = undefined;
+  const found = await ifWell(context, before);
+  if (found !== undefined) return found;
+  const cluster = new Cluster(environment.home, environment);
+  const made = await outlivingTheScenario(() => prepare(context, [environment.home]));
+  const { output } = succeeded(
+    await report.step("pulumi up, from nothing", () => made.project.up("home")),
+    "pulumi up",
+  );
+  const client = await clientOf(cluster, namesOf(environment.zone), made.secrets);
+  return { ...made, cluster, client, outputs: [output] };
 }
 
 /** What a scenario makes is deleted at its end. The copy of the project that is made here is deleted when the suite ends. */
