@@ -1,6 +1,7 @@
 import { createInterface } from "node:readline/promises";
 import { Argument, Command, Option } from "commander";
 import { loadTarget } from "./verify";
+import { within } from "../lib/attempt";
 import { projectFolder } from "../lib/plan";
 import { messageOf } from "../lib/attempt";
 import { keysOf } from "../lib/bucket-keys";
@@ -10,7 +11,7 @@ import { readLease } from "../lib/lease/store";
 import { loadSite } from "../lib/site-secrets";
 import type { Site } from "../lib/site-secrets";
 import { findDatabases } from "../lib/database";
-import { configWith } from "../lib/switch/files";
+import { configWith, tokenInFile } from "../lib/switch/files";
 import { JournalStore } from "../lib/switch/journal";
 import type { Journal, Kind } from "../lib/switch/journal";
 import { oldSite, preflight } from "../lib/switch/preflight";
@@ -25,6 +26,7 @@ import {
   stepAhead,
   takenBack,
   tokenInUse,
+  tokenLeft,
   writesAgain,
 } from "../lib/switch/resume";
 import { runSwitch } from "../lib/switch/run";
@@ -151,6 +153,14 @@ async function tokenFor({ settings }: Site, { takeover }: Lease, known?: string)
     `the lease is ${site}'s, by a token that nobody here knows, and ${why}; without the token it would begin with a part of the data: pulumi stack output demotionToken --stack ${otherSite}, then: pulumi config set --plaintext homestead:promotionToken <token> --stack ${site}, and the same command again`,
   );
 }
+
+/** The same of a site that is given up. Nothing is asked for in vain: a takeover does not wait for a token. */
+async function tokenLeftTo(from: SiteName, old: Site | undefined, known?: string): Promise<string | undefined> {
+  if (old === undefined) return tokenInFile(projectFolder, from) ?? known;
+  const databases = await within(6, findDatabases(old.settings)).catch(() => undefined);
+  return tokenInUse(old.settings, databases?.current, known).token;
+}
+
 const ranOn = async (from: SiteName, kind: Kind) =>
   kind === "planned" ? undefined : ranBy(from, new PulumiCli(projectFolder));
 
@@ -190,8 +200,9 @@ async function begin(
     const lost = kind === "planned" ? `\nIf ${from} is gone: npx homestead switch ${target} --lost` : "";
     throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.${lost}`);
   }
-  // A site that is handed over may still be taking over itself.
-  const kept = old === undefined || kind !== "planned" ? undefined : await tokenFor(old, lease, token);
+  // A site that is handed over, or given up, may still be taking over itself.
+  const kept =
+    kind === "planned" && old !== undefined ? await tokenFor(old, lease, token) : await tokenLeftTo(from, old, token);
   const journal = journalOf(target, from, kind, lease, findings, kept);
   show(journal);
   if (findings.loss !== undefined) console.log(`lost: ${findings.loss}`);
@@ -246,7 +257,7 @@ async function goOn(
   if (typeof how === "object") throw new UserError(how.refused);
   if (how === "history") {
     console.log(`${said} has taken the lease: it is history`);
-    return begin(target, open.target, wanted, there, lease, options, open.token);
+    return begin(target, open.target, wanted, there, lease, options, tokenLeft(open));
   }
   if (how === "reopen") {
     const dropped = open.token === undefined ? "" : `, and its token dropped: ${open.from} begins to write again`;

@@ -29,7 +29,7 @@ afterAll(() => void vi.resetModules());
 vi.mock("../lib/pulumi-cli", async (original) => ({
   ...(await original<typeof import("../lib/pulumi-cli")>()),
   PulumiCli: class {
-    config = (stack: string) => Promise.resolve(played.config(stack));
+    config = (stack: string) => Promise.resolve(stack).then(played.config);
   },
 }));
 vi.mock("../lib/switch/preflight", async (original) => ({
@@ -78,6 +78,8 @@ interface Case {
   /** Whom each database has as its primary, and the token that it was told; a site without one does not answer. */
   databases?: Partial<Record<SiteName, { primary: SiteName; promotionToken?: string }>>;
   findings?: Partial<Findings>;
+  /** A stack that does not open. */
+  closed?: SiteName;
   /** The update that fails: `up vps`. */
   breakAt?: string;
 }
@@ -118,13 +120,15 @@ async function run(
 
   const did: string[] = [];
   const asked: Question[] = [];
-  played.config = (name) =>
-    Object.fromEntries(
+  played.config = (name) => {
+    if (name === rest.closed) throw new Error("incorrect passphrase");
+    return Object.fromEntries(
       Object.entries(raw(name as SiteName)).map(([key, value]) => [
         key,
         { value, secret: secrets.includes(key.replace(/^homestead:/, "")) },
       ]),
     );
+  };
   played.preflight = (question) => {
     asked.push(question);
     const { generation } = question.target.settings;
@@ -231,8 +235,10 @@ describe("the new site dies on the way", () => {
       );
       expect(error).toBeUndefined();
       expect(asked).toMatchObject([{ kind: "lost", from: "vps", target: "home" }]);
-      // It catches up first, as long as the files still name the one that died.
-      expect(did.slice(0, 3)).toEqual(["files vps 2 g1", "files home 3 g1 token lost", "up home"]);
+      // It catches up first, as long as the files still name the one that died. What that was promoted with stays with
+      // it until then: it may come back, and the switch be taken back.
+      const before = step === "promote" ? `files vps 2 g1 kept ${token}` : "files vps 2 g1";
+      expect(did.slice(0, 3)).toEqual([before, "files home 3 g1 token lost", "up home"]);
       expect(journal).toMatchObject({ target: "home", from: "vps", epoch: 3, finished: true });
       expect(journal?.token).toBeUndefined();
     },
@@ -254,6 +260,26 @@ describe("the new site dies on the way", () => {
       ["web", "web", "all"].map((maintenance) => `files vps 2 g1 ${maintenance} kept ${token}`),
     );
     expect(did.slice(before.length).join()).not.toContain("kept");
+  });
+
+  test.each<[where: string, more: Partial<Case>]>([
+    ["its journal", { journal: stopped("promote") }],
+    ["its journal, and its stack does not open", { journal: stopped("promote"), closed: "vps" }],
+    ["its file", { files: { vps: { promotionToken: token } } }],
+    ["its database", { databases: { vps: { primary: "vps", promotionToken: token }, home: { primary: "vps" } } }],
+  ])("and comes back, when it was given up and not yet replaced: its token, known by %s, is there again", async (_, more) => {
+    const given: Case = { lease: atVps, databases: { home: { primary: "vps" } }, ...more, breakAt: "up home" };
+    const { did, journal } = await run(given, "home", "lost");
+    expect(did.slice(0, 2)).toEqual([`files vps 2 g1 kept ${token}`, "files home 3 g1 token lost"]);
+    const { did: back } = await run({ lease: atVps, journal, databases: taken }, "vps");
+    expect(back.slice(0, 3)).toEqual([`files vps 2 g1 kept ${token}`, "steady vps", "up vps"]);
+  });
+
+  test("a word is no token to keep", async () => {
+    const lease = { ...atVps, takeover: "lost" } as const;
+    const files = { vps: { promotionToken: "lost" } };
+    const { did } = await run({ lease, files, databases: { home: { primary: "vps" } } }, "home", "lost");
+    expect(did[0]).toBe("files vps 2 g1");
   });
 
   test("before it takes the lease: the demoted site is opened again, and its token dropped", async () => {

@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { bytesOf, leftAt, segmentsBehind } from "../lib/archive";
 import { clockFault } from "../lib/switch/clocks";
 import { demotionOf, untilSteady } from "../lib/switch/demotion";
-import { configWith, writeFiles } from "../lib/switch/files";
+import { configWith, tokenInFile, writeFiles } from "../lib/switch/files";
 import { copyMedia, lastCopy } from "../lib/switch/media";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
@@ -306,6 +306,15 @@ config:
     }
     writeFiles(folder, journal, filesAt("demote", journal));
     expect(read(folder, "Pulumi.home.yaml")).toBe(stack);
+  });
+
+  test("a token that is in a file is found there without the stack; a word is none, nor is a secret", () => {
+    const holds = (value: string) => tokenInFile(folderWith({ "Pulumi.vps.yaml": `${stack}${value}` }), "vps");
+    expect(holds("  homestead:promotionToken: abc=\n")).toBe("abc=");
+    expect(holds("  homestead:promotionToken: lost\n")).toBeUndefined();
+    expect(holds("  homestead:promotionToken:\n    secure: v1:x\n")).toBeUndefined();
+    expect(holds("")).toBeUndefined();
+    expect(tokenInFile(folderWith({}), "vps")).toBeUndefined();
   });
 
   test("the same again changes nothing, and what was transient is gone afterwards", () => {

@@ -4,6 +4,7 @@ import * as path from "node:path";
 import { parseDocument } from "yaml";
 import type { SiteName } from "../../settings";
 import type { ConfigEntry } from "../pulumi-cli";
+import { tokenIn } from "./resume";
 import type { FileValues } from "./steps";
 
 /**
@@ -45,6 +46,14 @@ export function writeFiles(
     fs.renameSync(`${file}.new`, file);
     return true;
   });
+}
+
+/** The token that a site's file holds, for who cannot read its stack; undefined where it has none, or a word. */
+export function tokenInFile(folder: string, site: SiteName): string | undefined {
+  const file = path.join(folder, `Pulumi.${site}.yaml`);
+  if (!fs.existsSync(file)) return undefined;
+  const found = parseDocument(fs.readFileSync(file, "utf8")).getIn(["config", "homestead:promotionToken"]);
+  return typeof found === "string" ? tokenIn(found) : undefined;
 }
 
 /** A site's configuration, as the CLI shows it, with what the files would say of `target`; nothing is written. Pure. */

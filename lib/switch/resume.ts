@@ -98,9 +98,17 @@ export function tokenInUse(
 ): { told: boolean; token: string | undefined } {
   const replica = database?.spec.replica;
   if (replica?.primary === site) return { told: true, token: replica.promotionToken };
-  const said = promotionToken === "lost" || promotionToken === "dead" ? undefined : promotionToken;
-  return { told: false, token: said ?? known };
+  return { told: false, token: tokenIn(promotionToken) ?? known };
 }
+
+/** What stands in a token's place, if it is one and not a word of ours. Pure. */
+export const tokenIn = (promotionToken: string | undefined): string | undefined =>
+  promotionToken === "lost" || promotionToken === "dead" ? undefined : promotionToken;
+
+/** The token that a switch has made its target the active site with, and which that may still need. Pure. */
+export const tokenLeft = ({ token, steps }: Pick<Journal, "token" | "steps">): string | undefined =>
+  // By then its database takes writes.
+  steps.some(({ name, done }) => name === "promote" && done !== undefined) ? undefined : token;
 
 // ---------------------------------------------------------------- what the journal says from now on (pure)
 
