@@ -31,10 +31,11 @@ export const switchThereAndBack: Scenario = {
   minutes: 10,
   limit: 90,
   async run(context) {
-    const pair = await takePair(context);
+    // In a whole run the way back is by hand: from vps to home here, and home is active again when it is to be lost.
+    const pair = await takePair(context, context.extent === "brief" ? "vps" : "home");
     const peer = await pair.meetPeer();
     const silences: string[] = [];
-    for (let trip = 0; trip < (context.extent === "full" ? 10 : 2); trip++) {
+    for (let trip = 0; trip < { brief: 1, once: 2, full: 10 }[context.extent]; trip++) {
       const audit = await byCommand(context, pair, peer);
       silences.push(audit.silence().toFixed(1));
       if (trip === 0) await theAuditSees(context, pair, peer, audit);

@@ -1,5 +1,5 @@
 /**
- * Two sites for several scenarios, one after the other: `home` active, `vps` its warm standby. To make them takes four
+ * Two sites for several scenarios, one after the other: one active, the other its warm standby. To make them takes
  * minutes, so a scenario that leaves them well hands them on to the next one.
  */
 import * as assert from "node:assert/strict";
@@ -284,10 +284,13 @@ export class Pair {
 
 let kept: Pair | undefined;
 
-/** The pair that the scenario before left, if it is well; else a new one. Whoever takes it must hand it on. */
-export async function takePair(context: Context): Promise<Pair> {
+/**
+ * The pair that the scenario before left, if it is well; else a new one. Whoever takes it must hand it on.
+ * @param founder the site that a new one begins with as the active one
+ */
+export async function takePair(context: Context, founder: Site = "home"): Promise<Pair> {
   const found = await takeKept(context, "both on");
-  return found ?? newPair(context);
+  return found ?? newPair(context, founder);
 }
 
 /** The pair that the scenario before left, if there is one and it is in that state. */
@@ -312,13 +315,14 @@ export function handOn(pair: Pair): void {
   kept = pair;
 }
 
-/** Two emptied clusters, `home` active and `vps` its warm standby. */
-async function newPair(context: Context): Promise<Pair> {
+/** Two emptied clusters, the founder active and the other one its warm standby. */
+async function newPair(context: Context, founder: Site): Promise<Pair> {
   const { environment, report } = context;
   kept = undefined;
   const { project, secrets, s3 } = await outlivingTheScenario(() =>
     prepare(context, [environment.home, environment.vps]),
   );
+  for (const key of ["founder", "activeSite"]) project.setShared(key, founder);
   // The least there may be: what a takeover of a lost site waits for.
   project.setShared("leaseGrace", 30);
   const pair = new Pair(context, project, secrets, s3);
@@ -328,13 +332,14 @@ async function newPair(context: Context): Promise<Pair> {
       await pair.learnAuthority(site);
     });
   let ended = false;
-  const active = up("home").finally(() => (ended = true));
+  const active = up(founder).finally(() => (ended = true));
   // Before there is something to begin from, the standby's update is refused, or waits and makes nothing.
   const beginning = async () => {
-    while (!ended && !(await hasBaseBackup(s3, pair.archive("home")))) await sleep(2000);
+    while (!ended && !(await hasBaseBackup(s3, pair.archive(founder)))) await sleep(2000);
   };
   // The other update checks the types, which are the same.
-  const standby = Promise.race([active, beginning()]).then(() => up("vps", { PULUMI_NODEJS_TRANSPILE_ONLY: "true" }));
+  const following = { PULUMI_NODEJS_TRANSPILE_ONLY: "true" };
+  const standby = Promise.race([active, beginning()]).then(() => up(otherThan(founder), following));
   await allOf([active, standby]);
   return pair;
 }
