@@ -69,6 +69,8 @@ export class Pair {
   private readonly authorities = new Map<Site, string>();
   private readonly direct = new Map<Site, SiteClient>();
   private follow: "none" | "accepted" = "none";
+  /** Port of the remote server that follows and is away; undefined before it followed. */
+  private quiet: number | undefined;
 
   constructor(
     /** The scenario that has the pair now. */
@@ -223,21 +225,27 @@ export class Pair {
       succeeded(outcome, `preview of ${sites[i] ?? ""}`);
   }
 
-  /**
-   * A second remote server follows and goes away for good. What it is sent from now on stays in the queues, and in
-   * their snapshot: a site that comes back from the dead with these queues would deliver it.
-   */
-  async leaveJobsBehind(site: Site): Promise<JobsLeftBehind> {
+  /** A second remote server follows and goes away for good. @returns the port that it had */
+  private async loseFollower(): Promise<number> {
     const quiet = await Peer.start(this.context, this.authority, "quiet");
     await quiet.follow(`@${this.names.owner}@${this.names.apex}`);
     await quiet.accepted(60);
     await quiet.stop();
+    return quiet.port;
+  }
+
+  /**
+   * What that server is sent stays in the queues, and in their snapshot: a site that takes them over has to deliver it,
+   * and one that comes back from the dead with them would.
+   */
+  async leaveJobsBehind(site: Site): Promise<JobsLeftBehind> {
+    this.quiet ??= await this.loseFollower();
     const client = this.at(site);
     const posts: string[] = [];
     for (let i = 0; i < 3; i++) posts.push(await client.post(`for one who is away, ${i}`));
     await eventually(60, "their deliveries are put off", () => this.mustWait(site, posts));
     assert.equal(await this.valkey(site, ["SAVE"]), "OK");
-    return { posts, port: quiet.port };
+    return { posts, port: this.quiet };
   }
 
   /** @throws unless a delivery of each of some posts waits for another try */
