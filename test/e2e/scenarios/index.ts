@@ -40,10 +40,10 @@ export const scenarios: readonly Scenario[] = [
   faults,
   // And these seven a pair of sites, each as the one before leaves it. What a run has no time for is at the end.
   switchThereAndBack,
+  byHand,
+  interrupted,
   lostHome,
   rebornHome,
-  interrupted,
-  byHand,
   refused,
   coldVps,
   archivePrice,

@@ -3,12 +3,15 @@
  * server follows; there and back (issue 5, "Done means" 1).
  */
 import * as assert from "node:assert/strict";
+import * as crypto from "node:crypto";
 import { arrivalsIn, notExactlyOnce } from "../support/audit";
 import type { Audit } from "../support/audit";
 import { handOn, otherThan, takePair } from "../support/pair";
-import type { Pair } from "../support/pair";
+import type { JobsLeftBehind, Pair } from "../support/pair";
 import type { Peer } from "../support/peer";
+import { eventually } from "../support/processes";
 import { succeeded } from "../support/project";
+import type { Site } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import { baseBackups, makeBaseBackup } from "../support/stack";
 import { followStillWorks, plannedSwitch } from "./two-sites";
@@ -31,13 +34,18 @@ export const switchThereAndBack: Scenario = {
   minutes: 10,
   limit: 90,
   async run(context) {
-    const pair = await takePair(context);
+    // In a whole run the way back is by hand: from vps to home here, and home is active again when it is to be lost.
+    const pair = await takePair(context, context.extent === "brief" ? "vps" : "home");
     const peer = await pair.meetPeer();
+    const { activeSite } = await pair.lease();
+    const jobs = await context.report.step("deliveries that are put off", () => pair.leaveJobsBehind(activeSite));
     const silences: string[] = [];
-    for (let trip = 0; trip < (context.extent === "full" ? 10 : 2); trip++) {
+    for (let trip = 0; trip < { brief: 1, once: 2, full: 10 }[context.extent]; trip++) {
       const audit = await byCommand(context, pair, peer);
       silences.push(audit.silence().toFixed(1));
-      if (trip === 0) await theAuditSees(context, pair, peer, audit);
+      if (trip > 0) continue;
+      await retriesCameAlong(context, pair, otherThan(activeSite), jobs);
+      await theAuditSees(context, pair, peer, audit);
     }
     await standbyBacksItselfUp(context, pair);
     await followStillWorks(context, pair, peer);
@@ -57,6 +65,19 @@ async function byCommand(context: Context, pair: Pair, peer: Peer): Promise<Audi
     assert.match(output, /^ +git -C \S+ add Pulumi\.yaml .* && git -C \S+ commit -m "/m);
   });
   return audit;
+}
+
+/** Nothing but the queues knows of them: a site that began with empty ones would never deliver these posts. */
+async function retriesCameAlong({ report }: Context, pair: Pair, to: Site, { posts }: JobsLeftBehind): Promise<void> {
+  // One that is being tried just now waits again a moment later.
+  const waiting = (ids: readonly string[], seconds: number) =>
+    eventually(seconds, "deliveries that wait", () => pair.mustWait(to, ids));
+  await report.check("deliveries that waited for another try wait at the new site", () => waiting(posts, 30));
+  await report.control(
+    "a delivery of a post that nobody made waits there",
+    () => waiting([...posts, crypto.randomUUID()], 3),
+    /no delivery of .*-\S+ waits/,
+  );
 }
 
 /**

@@ -1,5 +1,5 @@
 /**
- * Two sites for several scenarios, one after the other: `home` active, `vps` its warm standby. To make them takes four
+ * Two sites for several scenarios, one after the other: one active, the other its warm standby. To make them takes
  * minutes, so a scenario that leaves them well hands them on to the next one.
  */
 import * as assert from "node:assert/strict";
@@ -69,6 +69,8 @@ export class Pair {
   private readonly authorities = new Map<Site, string>();
   private readonly direct = new Map<Site, SiteClient>();
   private follow: "none" | "accepted" = "none";
+  /** Port of the remote server that follows and is away; undefined before it followed. */
+  private quiet: number | undefined;
 
   constructor(
     /** The scenario that has the pair now. */
@@ -223,21 +225,27 @@ export class Pair {
       succeeded(outcome, `preview of ${sites[i] ?? ""}`);
   }
 
-  /**
-   * A second remote server follows and goes away for good. What it is sent from now on stays in the queues, and in
-   * their snapshot: a site that comes back from the dead with these queues would deliver it.
-   */
-  async leaveJobsBehind(site: Site): Promise<JobsLeftBehind> {
+  /** A second remote server follows and goes away for good. @returns the port that it had */
+  private async loseFollower(): Promise<number> {
     const quiet = await Peer.start(this.context, this.authority, "quiet");
     await quiet.follow(`@${this.names.owner}@${this.names.apex}`);
     await quiet.accepted(60);
     await quiet.stop();
+    return quiet.port;
+  }
+
+  /**
+   * What that server is sent stays in the queues, and in their snapshot: a site that takes them over has to deliver it,
+   * and one that comes back from the dead with them would.
+   */
+  async leaveJobsBehind(site: Site): Promise<JobsLeftBehind> {
+    this.quiet ??= await this.loseFollower();
     const client = this.at(site);
     const posts: string[] = [];
     for (let i = 0; i < 3; i++) posts.push(await client.post(`for one who is away, ${i}`));
     await eventually(60, "their deliveries are put off", () => this.mustWait(site, posts));
     assert.equal(await this.valkey(site, ["SAVE"]), "OK");
-    return { posts, port: quiet.port };
+    return { posts, port: this.quiet };
   }
 
   /** @throws unless a delivery of each of some posts waits for another try */
@@ -284,10 +292,13 @@ export class Pair {
 
 let kept: Pair | undefined;
 
-/** The pair that the scenario before left, if it is well; else a new one. Whoever takes it must hand it on. */
-export async function takePair(context: Context): Promise<Pair> {
+/**
+ * The pair that the scenario before left, if it is well; else a new one. Whoever takes it must hand it on.
+ * @param founder the site that a new one begins with as the active one
+ */
+export async function takePair(context: Context, founder: Site = "home"): Promise<Pair> {
   const found = await takeKept(context, "both on");
-  return found ?? newPair(context);
+  return found ?? newPair(context, founder);
 }
 
 /** The pair that the scenario before left, if there is one and it is in that state. */
@@ -312,13 +323,14 @@ export function handOn(pair: Pair): void {
   kept = pair;
 }
 
-/** Two emptied clusters, `home` active and `vps` its warm standby. */
-async function newPair(context: Context): Promise<Pair> {
+/** Two emptied clusters, the founder active and the other one its warm standby. */
+async function newPair(context: Context, founder: Site): Promise<Pair> {
   const { environment, report } = context;
   kept = undefined;
   const { project, secrets, s3 } = await outlivingTheScenario(() =>
     prepare(context, [environment.home, environment.vps]),
   );
+  for (const key of ["founder", "activeSite"]) project.setShared(key, founder);
   // The least there may be: what a takeover of a lost site waits for.
   project.setShared("leaseGrace", 30);
   const pair = new Pair(context, project, secrets, s3);
@@ -328,13 +340,14 @@ async function newPair(context: Context): Promise<Pair> {
       await pair.learnAuthority(site);
     });
   let ended = false;
-  const active = up("home").finally(() => (ended = true));
+  const active = up(founder).finally(() => (ended = true));
   // Before there is something to begin from, the standby's update is refused, or waits and makes nothing.
   const beginning = async () => {
-    while (!ended && !(await hasBaseBackup(s3, pair.archive("home")))) await sleep(2000);
+    while (!ended && !(await hasBaseBackup(s3, pair.archive(founder)))) await sleep(2000);
   };
   // The other update checks the types, which are the same.
-  const standby = Promise.race([active, beginning()]).then(() => up("vps", { PULUMI_NODEJS_TRANSPILE_ONLY: "true" }));
+  const following = { PULUMI_NODEJS_TRANSPILE_ONLY: "true" };
+  const standby = Promise.race([active, beginning()]).then(() => up(otherThan(founder), following));
   await allOf([active, standby]);
   return pair;
 }
