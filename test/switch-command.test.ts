@@ -267,13 +267,16 @@ describe("the new site dies on the way", () => {
     ["its journal, and its stack does not open", { journal: stopped("promote"), closed: "vps" }],
     ["its file", { files: { vps: { promotionToken: token } } }],
     ["its database", { databases: { vps: { primary: "vps", promotionToken: token }, home: { primary: "vps" } } }],
-  ])("and comes back, when it was given up and not yet replaced: its token, known by %s, is there again", async (_, more) => {
-    const given: Case = { lease: atVps, databases: { home: { primary: "vps" } }, ...more, breakAt: "up home" };
-    const { did, journal } = await run(given, "home", "lost");
-    expect(did.slice(0, 2)).toEqual([`files vps 2 g1 kept ${token}`, "files home 3 g1 token lost"]);
-    const { did: back } = await run({ lease: atVps, journal, databases: taken }, "vps");
-    expect(back.slice(0, 3)).toEqual([`files vps 2 g1 kept ${token}`, "steady vps", "up vps"]);
-  });
+  ])(
+    "and comes back, when it was given up and not yet replaced: its token, known by %s, is there again",
+    async (_, more) => {
+      const given: Case = { lease: atVps, databases: { home: { primary: "vps" } }, ...more, breakAt: "up home" };
+      const { did, journal } = await run(given, "home", "lost");
+      expect(did.slice(0, 2)).toEqual([`files vps 2 g1 kept ${token}`, "files home 3 g1 token lost"]);
+      const { did: back } = await run({ lease: atVps, journal, databases: taken }, "vps");
+      expect(back).toEqual([`files vps 2 g1 kept ${token}`, "steady vps", "up vps", "files vps 2 g1", "up vps"]);
+    },
+  );
 
   test("a word is no token to keep", async () => {
     const lease = { ...atVps, takeover: "lost" } as const;

@@ -10,7 +10,7 @@ import { copyMedia, lastCopy } from "../lib/switch/media";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
 import { generationFor, notThatKind, oldSite, preflight, stateOf } from "../lib/switch/preflight";
-import { runSwitch } from "../lib/switch/run";
+import { afterFailure, runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
 import { decidedAnew, isPast, onceTaken, resumption, stepAhead, takenBack, tokenInUse } from "../lib/switch/resume";
 import { filesAt, nextStep, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
@@ -119,6 +119,31 @@ describe("the steps of a switch", () => {
     });
     for (const kind of ["planned", "lost", "dead"] as const)
       expect(resumption({ ...planned(), token: "abc" }, after, { target: "home", kind })).toBe("history");
+  });
+
+  test("a site that is opened again with a token of its own is rid of it afterwards, and not told it a second time", async () => {
+    const back = takenBack({ ...planned(), kept: "abc" }, { generation: 1 });
+    expect(back).toMatchObject({ kept: "abc", steps: [{ name: "reopen" }, { name: "clear-kept" }] });
+    expect(back.steps.map(({ name }) => filesAt(name, back).kept)).toEqual(["abc", undefined]);
+    expect(filesAt("clear-kept", back).shared).toEqual(filesAt("reopen", back).shared);
+    const { world, calls, lines } = fakeWorld();
+    expect((await runSwitch(back, world)).finished).toBe(true);
+    expect(calls).toEqual(["files home 1 g1", "up home", "files home 1 g1", "up home"]);
+    expect(lines.filter((line) => line.startsWith("done"))).toHaveLength(2);
+
+    const stopped = { ...back, steps: [{ name: "reopen" as const, done: at }, { name: "clear-kept" as const }] };
+    // Nor is one that was demoted since: it wrote before that.
+    for (const open of [stopped, begun({ ...planned(), kept: "abc" }, "stop-web", "demote")]) {
+      expect(takenBack(open, { generation: 1 })).toEqual({ ...planned(), steps: [{ name: "reopen" }] });
+      expect(decidedAnew(open, "planned", { database: "follows", generation: 1 })).toEqual(planned());
+    }
+    const waiting = begun({ ...planned(), kept: "abc" }, "stop-web", "drain");
+    expect(takenBack(waiting, { generation: 1 }).kept).toBe("abc");
+    expect(decidedAnew(waiting, "lost", { database: "follows", generation: 1 }).kept).toBe("abc");
+  });
+
+  test.each(["reopen", "clear-kept"] as const)("%s that fails does not name itself as the way back", (step) => {
+    expect(afterFailure(step, planned())).toBe("Nothing is lost; the same command goes on with this step.");
   });
 
   test("what was done before the demotion may be undone by now: everything is looked at anew", () => {
