@@ -172,7 +172,7 @@ async function lookAround(
     });
   const databases = await findDatabases(settings);
   const external = settings.objectStore === "external";
-  const cluster = checkCluster(settings, report);
+  const cluster = checkCluster(settings, purpose, report);
   const [{ ours, uid = "", ...found }, , lease] = await Promise.all([
     cluster,
     Promise.all([checkNsupdate(settings.dns, then, report), checkEgress(settings, report)]),
@@ -374,7 +374,7 @@ const noCluster: ClusterFound = {
   apiServerPorts: usualApiPorts,
 };
 
-async function checkCluster(settings: Settings, report: Report): Promise<ClusterFound> {
+async function checkCluster(settings: Settings, purpose: Purpose, report: Report): Promise<ClusterFound> {
   const { cluster, site } = settings;
   let config: k8s.KubeConfig;
   try {
@@ -418,7 +418,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
     checkOperators(reader, core, definitions, settings, report),
     checkIssuer(reader, definitions, settings, report),
     checkPlugin(config.makeApiClient(k8s.AppsV1Api), settings, report),
-    checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, report),
+    checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, purpose, report),
     checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report),
   ]);
   const podMonitors = prometheusOperator.every((name) => definitions.has(name)) ? "there" : "missing";
@@ -514,8 +514,22 @@ async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings
 }
 
 /** What runs decides which version may come next. */
-async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, report: Report): Promise<void> {
-  const { namespace, images, site, role, promotionToken, maintenance } = settings;
+async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, purpose: Purpose, report: Report): Promise<void> {
+  const { namespace, images, site, otherSite = "", role, promotionToken } = settings;
+  const maintenance = purpose === "handover" ? "web" : settings.maintenance;
+  const set = `set the version in versions.ts, or: pulumi config set --path homestead:images.mastodon <image> --stack ${site}`;
+  // A takeover does not wait for the base backup that an upgrade needs.
+  const busy =
+    promotionToken !== undefined
+      ? {
+          does: "takes over",
+          mend: `${set}; if it has taken over, and its database writes (npx homestead status ${site}): pulumi config rm homestead:promotionToken --stack ${site}`,
+        }
+      : purpose === "handover"
+        ? { does: "is handed over", mend: `pulumi up --stack ${site}; or ${set}` }
+        : maintenance !== "off"
+          ? { does: "is in maintenance", mend: set }
+          : undefined;
   try {
     const web = await apps.readNamespacedDeployment({ name: "mastodon-web", namespace });
     // What a standby's Deployment of no pods says is what was pulled here, not what the server runs.
@@ -524,24 +538,24 @@ async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, report: Rep
     const running = standsBy
       ? undefined
       : web.spec?.template.spec?.containers.find((c) => c.name === "mastodon-web")?.image;
-    // A takeover does not wait for the base backup that an upgrade needs.
     const fault =
       running === undefined || running === images.mastodon
         ? undefined
-        : promotionToken !== undefined || maintenance !== "off"
-          ? `${running}, the version this site has, while it ${promotionToken === undefined ? "is in maintenance" : "takes over"}: first the one, then the other`
-          : upgradeFault(running, images.mastodon);
-    if (fault !== undefined) {
+        : busy === undefined
+          ? upgradeFault(running, images.mastodon)
+          : `${running}, the version this site has, while it ${busy.does}: first the one, then the other`;
+    if (fault !== undefined) report("images.mastodon", images.mastodon, fault, busy?.mend ?? set);
+  } catch (error) {
+    if (statusOf(error) !== 404) throw error;
+    if (role !== "active") return;
+    if (purpose === "handover") {
       report(
         "images.mastodon",
         images.mastodon,
-        fault,
-        `set the version in versions.ts, or: pulumi config set --path homestead:images.mastodon <image> --stack ${site}`,
+        "a Mastodon that is there, and can be stopped before the server is handed over: its first install never came to its end",
+        `pulumi up --stack ${site}; if that does not succeed, the site can be given up: npx homestead switch ${otherSite} --lost, which says what is lost`,
       );
-    }
-  } catch (error) {
-    if (statusOf(error) !== 404) throw error;
-    if (role === "active" && maintenance !== "off") {
+    } else if (maintenance !== "off") {
       report(
         "maintenance",
         maintenance,

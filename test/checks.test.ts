@@ -696,6 +696,20 @@ describe("maintenance", () => {
   it("is refused where there is no Mastodon yet: nobody would make its schema", async () => {
     expect(await check({}, { maintenance: "web" })).toContain("off, while there is no Mastodon here yet");
   });
+
+  it("is not what keeps a site without Mastodon from being handed over: it is not in its files, and taking it out mends nothing", async () => {
+    const { settings, keys } = await prepare({ lease: "none" }, {}, {});
+    expect(await siteFaults(settings, keys, { purpose: "handover" })).toEqual([
+      {
+        key: "homestead:images.mastodon",
+        value: JSON.stringify(settings.images.mastodon),
+        allowed:
+          "a Mastodon that is there, and can be stopped before the server is handed over: its first install never came to its end",
+        mend: "pulumi up --stack home; if that does not succeed, the site can be given up: npx homestead switch vps --lost, which says what is lost",
+      },
+    ]);
+    expect(await siteFaults(settings, keys)).toEqual([]);
+  });
 });
 
 describe("another stack's cluster", () => {

@@ -146,8 +146,18 @@ describe("a standby", () => {
 });
 
 describe("before a planned switch the old site", () => {
+  interface Home {
+    running?: string;
+    archiver?: object | Error;
+    disk?: string;
+    /** Whom its database has as its primary, and whether it writes. */
+    replica?: { self: "home"; primary: string; promotionToken?: string };
+    writes?: boolean;
+    changes?: Record<string, unknown>;
+  }
+
   /** A home that runs this image, and whose database says this. */
-  async function home({ running, archiver = {}, disk = "10%" }: { running: string; archiver?: object; disk?: string }) {
+  async function home({ running = ours, archiver = {}, disk = "10%", writes = true, replica, changes }: Home) {
     const target = await vps({ segments: [3, 4] });
     const { vault, charts } = target.settings;
     const { kubeconfig } = await fakeCluster({
@@ -164,6 +174,7 @@ describe("before a planned switch the old site", () => {
         cluster: { context: "trial", kubeconfig },
         charts,
         vault: { endpoint: vault.endpoint, bucket: vault.bucket },
+        ...changes,
       }),
     );
     const idle = { now: 1000, lastArchived: 990, lastArchivedWal: segment(4), lastFailed: null, waiting: 0 };
@@ -178,8 +189,8 @@ describe("before a planned switch the old site", () => {
     });
     const old = { settings, secrets: target.secrets };
     const lease = firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint: settings.fingerprint }, 600, "w");
-    const { faults } = await preflight({ kind: "planned", from: "home", target, old, lease });
-    return faults.join("\n");
+    const { faults, warnings } = await preflight({ kind: "planned", from: "home", target, old, lease });
+    return { faults: faults.join("\n"), warnings: warnings.join("\n") };
   }
   const homes = {
     metadata: { name: "postgres-g1" },
@@ -195,12 +206,10 @@ describe("before a planned switch the old site", () => {
 
   test("is asked whether it archives: nothing else would notice, before it has stopped without a token", async () => {
     const failing = { lastFailed: 995, waiting: 3 };
-    expect(await home({ running: ours, archiver: failing })).toContain(
+    expect((await home({ archiver: failing })).faults).toContain(
       "home does not get into the vault what it writes (last segment archived 10 s ago; archiving fails, 3 wait, last tried 5 s ago), and would stop without a token: docs/runbooks/alerts.md (ArchiveFailing), npx homestead status home",
     );
-    expect(await home({ running: ours, archiver: { waiting: 41 } })).toContain(
-      "(last segment archived 10 s ago; 41 wait)",
-    );
+    expect((await home({ archiver: { waiting: 41 } })).faults).toContain("(last segment archived 10 s ago; 41 wait)");
   });
 
   test("must have room on its volume: its database goes on there, as the standby", async () => {
@@ -208,9 +217,20 @@ describe("before a planned switch the old site", () => {
   });
 
   test("must run what its stack says: the first step would refuse a release that is yet to be made", async () => {
-    const said = await home({ running: "ghcr.io/mastodon/mastodon:v4.6.0" });
+    const running = "ghcr.io/mastodon/mastodon:v4.6.0";
+    const { faults: said } = await home({ running });
     expect(said).toContain(
-      "ghcr.io/mastodon/mastodon:v4.6.0, the version this site has, while it is in maintenance: first the one, then the other",
+      "ghcr.io/mastodon/mastodon:v4.6.0, the version this site has, while it is handed over: first the one, then the other",
+    );
+    expect(said).toMatch(
+      /mend: {4}pulumi up --stack home; or set the version in versions\.ts, or: pulumi config set --path homestead:images\.mastodon <image> --stack home$/m,
+    );
+    const { faults: taking } = await home({ running, changes: { promotionToken: token } });
+    expect(taking).toContain(
+      `${running}, the version this site has, while it takes over: first the one, then the other`,
+    );
+    expect(taking).toMatch(
+      /; if it has taken over, and its database writes \(npx homestead status home\): pulumi config rm homestead:promotionToken --stack home$/m,
     );
   });
 });

@@ -100,7 +100,7 @@ export async function preflight(question: Question): Promise<Findings> {
   const [faultsThere, faultsHere, reach, databases] = await Promise.all([
     siteFaults(settings, keysOf(target), { purpose: "switch", then: "active" }),
     // As the first step will ask it: a release that is yet to be made would be refused there.
-    old !== undefined && kind === "planned" ? siteFaults({ ...old.settings, maintenance: "web" }, keysOf(old)) : [],
+    old !== undefined && kind === "planned" ? siteFaults(old.settings, keysOf(old), { purpose: "handover" }) : [],
     old === undefined ? ("silent" as const) : reachable(old.settings),
     findDatabases(settings),
   ]);
