@@ -162,7 +162,9 @@ describe("before a planned switch the old site", () => {
     const { vault, charts } = target.settings;
     const { kubeconfig } = await fakeCluster({
       others: {
-        "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({ items: [homes] }),
+        "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({
+          items: [replica === undefined ? homes : { ...homes, spec: { ...homes.spec, replica } }],
+        }),
         "/api/v1/namespaces/homestead/pods": () => ({ items: [{ metadata: { name: "home-1" } }] }),
         "/apis/apps/v1/namespaces/homestead/deployments/mastodon-web": () => ({
           spec: { replicas: 1, template: { spec: { containers: [{ name: "mastodon-web", image: running }] } } },
@@ -182,7 +184,12 @@ describe("before a planned switch the old site", () => {
     vi.mocked(execInPod).mockImplementation((config, what) => {
       if (what.pod !== "home-1") return follows?.(config, what) ?? Promise.reject(new Error("nobody"));
       const text = what.command.join(" ");
+      if (text.includes("pg_is_in_recovery")) return Promise.resolve(writes ? "f|0/0||1\n" : "t|0/5000000|3|1\n");
+      if (text.includes("pg_current_wal_insert_lsn") && !writes) {
+        return Promise.reject(new Error("home-1: ERROR:  recovery is in progress"));
+      }
       if (text.includes("pg_stat_archiver")) {
+        if (archiver instanceof Error) return Promise.reject(archiver);
         return Promise.resolve(JSON.stringify({ ...idle, insertLsn: "0/5000028", ...archiver }));
       }
       return Promise.resolve(`/dev/x 1000 100 900 ${disk} /var/lib/postgresql/data\n`);
@@ -201,7 +208,25 @@ describe("before a planned switch the old site", () => {
   const silent = /does not get into the vault|database volume is|images\.mastodon/;
 
   test("has nothing said against it where it archives and runs what its stack says", async () => {
-    expect(await home({ running: ours })).not.toMatch(silent);
+    expect((await home({})).faults).not.toMatch(silent);
+  });
+
+  const token = Buffer.from("{}".padEnd(60)).toString("base64");
+  test.each<[what: string, found: Home]>([
+    [
+      "waits for its token, and has not come so far",
+      { replica: { self: "home", primary: "home", promotionToken: token }, changes: { promotionToken: token } },
+    ],
+    ["was demoted by hand", { replica: { self: "home", primary: "vps" } }],
+  ])("is not asked whether it archives where its database only follows: it %s", async (_, found) => {
+    const { faults } = await home({ ...found, writes: false });
+    expect(faults).not.toMatch(silent);
+    expect(faults).not.toContain("whether it archives");
+  });
+
+  test("is refused where its database does not say whether it archives", async () => {
+    const { faults } = await home({ archiver: new Error("home-1: no answer within 15 s") });
+    expect(faults).toContain("home's database does not say whether it archives: home-1: no answer within 15 s");
   });
 
   test("is asked whether it archives: nothing else would notice, before it has stopped without a token", async () => {
