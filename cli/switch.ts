@@ -56,7 +56,12 @@ export function switchCommand(): Command {
         "goes on where it stopped, on any machine.",
     )
     .addArgument(new Argument("<site>", "the site that shall be active").choices(siteNames))
-    .addOption(new Option("--lost", "the other site cannot be reached: waits until it has stopped for certain"))
+    .addOption(
+      new Option(
+        "--lost",
+        "the other site cannot be reached, or not be handed over: waits until it has stopped for certain",
+      ),
+    )
     .addOption(new Option("--dead", "it is powered off, and stays so until this has ended: waits for nothing"))
     .addOption(new Option("--dry-run", "look at everything and say what would be done"))
     .addOption(new Option("--yes", "do not ask"))
@@ -196,7 +201,7 @@ async function begin(
   const findings = await preflight({ kind, from, target: there, old, lease, ran: await ranOn(from, kind) });
   for (const warning of findings.warnings) console.log(`warning: ${warning}`);
   if (findings.faults.length > 0) {
-    const lost = kind === "planned" ? `\nIf ${from} is gone: npx homestead switch ${target} --lost` : "";
+    const lost = kind === "planned" ? without(from, target) : "";
     throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.${lost}`);
   }
   // A site that is handed over, or given up, may still be taking over itself.
@@ -208,6 +213,10 @@ async function begin(
   if (options.dryRun !== true && kind !== "planned") await confirmed(from, options);
   return journal;
 }
+
+/** The way on where a planned switch is refused. */
+const without = (from: SiteName, target: SiteName): string =>
+  `\nIf ${from} is gone, or this cannot be mended: npx homestead switch ${target} --lost`;
 
 function journalOf(
   target: SiteName,
@@ -288,7 +297,8 @@ async function taken(open: Journal, { settings, secrets }: Site, lease: Lease): 
 /** Looks at everything as before a new switch, and asks: what was found and said then may be true no longer. */
 async function decideAnew(open: Journal, wanted: Kind, lease: Lease, options: Options): Promise<Journal> {
   const { from, target } = open;
-  const back = wanted === "planned" ? `\nTo have ${from} serve on: npx homestead switch ${from}` : "";
+  const back =
+    wanted === "planned" ? `\nTo have ${from} serve on: npx homestead switch ${from}${without(from, target)}` : "";
   console.log(`looking at the vault and both sites anew${wanted === open.kind ? "" : `, as ${wanted}`} ...`);
   const load = (site: SiteName) => beforeTaking(open, site);
   const old = await theOld(from, wanted, load);
@@ -299,7 +309,6 @@ async function decideAnew(open: Journal, wanted: Kind, lease: Lease, options: Op
     old,
     lease,
     ran: await ranOn(from, wanted),
-    stopped: true,
     catchesUp: isFollowing(open),
   });
   for (const warning of findings.warnings) console.log(`warning: ${warning}`);

@@ -237,8 +237,12 @@ describe("before a planned switch the old site", () => {
     expect((await home({ archiver: { waiting: 41 } })).faults).toContain("(last segment archived 10 s ago; 41 wait)");
   });
 
-  test("must have room on its volume: its database goes on there, as the standby", async () => {
-    expect(await home({ running: ours, disk: "95%" })).toContain("home's database volume is 95 % full");
+  test("with a volume that is nearly full is handed over all the same: nothing of it needs room there", async () => {
+    const { faults, warnings } = await home({ disk: "95%" });
+    expect(faults).not.toMatch(silent);
+    expect(warnings).toContain(
+      "home's database volume is 95 % full, and its database goes on there as the standby: make room there afterwards (docs/runbooks/alerts.md, VolumeFilling)",
+    );
   });
 
   test("must run what its stack says: the first step would refuse a release that is yet to be made", async () => {

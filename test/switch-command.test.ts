@@ -3,6 +3,7 @@ import { afterAll, describe, expect, test, vi } from "vitest";
 import { switchTo } from "../cli/switch";
 import { firstLease, formatLease, leaseKey } from "../lib/lease/lease";
 import type { Lease, Takeover } from "../lib/lease/lease";
+import type { PodCommand } from "../lib/pod-exec";
 import { journalKey } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
 import type { Findings, Question } from "../lib/switch/preflight";
@@ -12,14 +13,16 @@ import type { FileValues } from "../lib/switch/steps";
 import type { WorldOptions } from "../lib/switch/world";
 import { optionalSecrets, parseSettings, requiredSecrets } from "../settings";
 import type { SiteName } from "../settings";
-import { configurationOf } from "./support/configuration";
+import { images } from "../versions";
+import { chartsInFolders, configurationOf } from "./support/configuration";
 import { fakeCluster } from "./support/fake-cluster";
 import { fakeStore } from "./support/fake-store";
 
 /** What is behind the modules that are played. */
 const played = vi.hoisted(() => ({
   config: (_stack: string): unknown => ({}),
-  preflight: (_question: Question): unknown => undefined,
+  preflight: (_question: Question, _real: (question: Question) => Promise<Findings>): unknown => undefined,
+  exec: (_what: PodCommand): Promise<string> => Promise.reject(new Error("nobody is asked")),
   world: (_options: WorldOptions): unknown => undefined,
 }));
 
@@ -32,10 +35,11 @@ vi.mock("../lib/pulumi-cli", async (original) => ({
     config = (stack: string) => Promise.resolve(stack).then(played.config);
   },
 }));
-vi.mock("../lib/switch/preflight", async (original) => ({
-  ...(await original<typeof import("../lib/switch/preflight")>()),
-  preflight: (question: Question) => Promise.resolve(played.preflight(question)),
-}));
+vi.mock("../lib/pod-exec", () => ({ execInPod: (_config: unknown, what: PodCommand) => played.exec(what) }));
+vi.mock("../lib/switch/preflight", async (original) => {
+  const real = await original<typeof import("../lib/switch/preflight")>();
+  return { ...real, preflight: (question: Question) => Promise.resolve(played.preflight(question, real.preflight)) };
+});
 vi.mock("../lib/switch/world", () => ({ realWorld: (options: WorldOptions) => played.world(options) }));
 
 const at = "2026-11-23T08:00:00.000Z";
@@ -77,7 +81,14 @@ interface Case {
   files?: Partial<Record<SiteName, Record<string, string>>>;
   /** Whom each database has as its primary, and the token that it was told; a site without one does not answer. */
   databases?: Partial<Record<SiteName, { primary: SiteName; promotionToken?: string }>>;
-  findings?: Partial<Findings>;
+  /** What the preflight finds; `real`: it looks at the two clusters and the vault itself. */
+  findings?: Partial<Findings> | "real";
+  /** A site whose database does not write, though it is its own primary. */
+  waits?: SiteName;
+  /** What the databases say of their archiving, where it is not the best. */
+  archiver?: object;
+  /** Whether nothing is asked. @default true */
+  yes?: boolean;
   /** A stack that does not open. */
   closed?: SiteName;
   /** The update that fails: `up vps`. */
@@ -97,19 +108,55 @@ async function run(
     const object = (archive: string) => ({
       metadata: { name: `postgres-g${generations[name]}` },
       spec: { replica, plugins: [{ parameters: { serverName: archive } }] },
-      status: {},
+      status: { conditions: [{ type: "Ready", status: "True" }] },
     });
     const items = [object(`${name}-g${generations[name]}`)];
-    const others = { "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({ items }) };
+    const container = { name: "mastodon-web", image: images.mastodon };
+    const others = {
+      "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({ items }),
+      "/api/v1/namespaces/homestead/pods": () => ({ items: [{ metadata: { name } }] }),
+      "/apis/apps/v1/namespaces/homestead/deployments/mastodon-web": () => ({
+        spec: { replicas: 1, template: { spec: { containers: [container] } } },
+      }),
+      "/apis/cert-manager.io/v1/namespaces/homestead/certificates": () => ({ items: [] }),
+    };
     const { kubeconfig } = await fakeCluster({ others });
     kubeconfigs[name] = replica === undefined ? "/nowhere" : kubeconfig;
   }
+  store.lists = true;
+  // The buckets themselves.
+  for (const bucket of ["/vault", "/media"]) store.put(bucket, "");
+  for (const name of ["home", "vps"] as const) {
+    const [archive, ended] = [`pg/${name}-g1`, new Date(Date.now() - 3600_000).toISOString()];
+    const info = `begin_wal=000000010000000000000003\nstatus=DONE\nend_time=${ended}\n`;
+    store.put(`${archive}/base/20261122T030000/backup.info`, info);
+    store.put(`${archive}/wals/0000000100000000/000000010000000000000004.gz`, "");
+  }
+  /** What only the real preflight asks for. */
+  const complete = {
+    charts: chartsInFolders(),
+    media: { endpoint: store.vault.endpoint, bucket: "media" },
+    storage: { kind: "local", databases: "local-path" },
+  };
+  played.exec = ({ pod, command }) => {
+    const text = command.join(" ");
+    const follows = databases[pod as SiteName]?.primary !== pod || rest.waits === pod;
+    if (text.includes("pg_is_in_recovery")) return Promise.resolve(follows ? "t|0/5000000|3|1\n" : "f|0/0||1\n");
+    if (text.includes("pg_current_wal_insert_lsn")) {
+      if (follows) return Promise.reject(new Error(`${pod}: ERROR:  recovery is in progress`));
+      const best = { now: 1000, lastArchived: 990, lastArchivedWal: "000000010000000000000004", lastFailed: null };
+      return Promise.resolve(JSON.stringify({ ...best, waiting: 0, insertLsn: "0/5000028", ...rest.archiver }));
+    }
+    const disk = "/dev/x 1000 100 900 10% /var/lib/postgresql/data\n";
+    return Promise.resolve(text.includes("pg_last_wal_replay_lsn") ? `0/5000000|1|\n${disk}` : disk);
+  };
   const said = { ...(shared ?? { activeSite: lease.activeSite, epoch: lease.epoch }), generations };
   const own: Record<SiteName, Record<string, string>> = { home: files.home ?? {}, vps: files.vps ?? {} };
   const raw = (name: SiteName) =>
     configurationOf(name, {
       cluster: { context: "trial", kubeconfig: kubeconfigs[name] },
       vault: { endpoint: store.vault.endpoint, bucket: store.vault.bucket },
+      ...(rest.findings === "real" ? complete : {}),
       ...said,
       ...own[name],
     }).config;
@@ -129,8 +176,9 @@ async function run(
       ]),
     );
   };
-  played.preflight = (question) => {
+  played.preflight = (question, real) => {
     asked.push(question);
+    if (rest.findings === "real") return real(question);
     const { generation } = question.target.settings;
     return { faults: [], warnings: [], database: "follows", generation, ...rest.findings } satisfies Findings;
   };
@@ -173,11 +221,10 @@ async function run(
   return {
     error,
     did,
-    asked: asked.map(({ kind: as, from, target, stopped: again, old }) => ({
+    asked: asked.map(({ kind: as, from, target, old }) => ({
       kind: as,
       from,
       target: target.settings.site,
-      again: again === true,
       /** As whom the files have the two, while they are looked at. */
       active: [target.settings.activeSite, old?.settings.activeSite],
       generation: target.settings.generation,
@@ -312,6 +359,57 @@ describe("the new site dies on the way", () => {
   });
 });
 
+describe("an old site whose database does not write", () => {
+  test("since its promotion is waiting still, is left for the one before it, as its failed step says", async () => {
+    const databases = { home: { primary: "vps" }, vps: { primary: "vps", promotionToken: token } } as const;
+    const found: Case = {
+      lease: atVps,
+      journal: stopped("promote"),
+      files: { vps: { promotionToken: token } },
+      databases,
+    };
+    const { error, did, journal } = await run({ ...found, waits: "vps", findings: "real" }, "home");
+    expect(error).toBeUndefined();
+    expect(did[0]).toBe(`files vps 2 g1 web kept ${token}`);
+    expect(journal).toMatchObject({ target: "home", from: "vps", kind: "planned", finished: true });
+  });
+
+  test("since it was demoted by hand, is handed over by the command from the start", async () => {
+    const { error, did } = await run({ lease: atHome, databases: demoted, findings: "real" }, "vps");
+    expect([error, did]).toEqual([undefined, whole]);
+  });
+});
+
+describe("an old site that lives and cannot be handed over", () => {
+  const faulty: Case = {
+    lease: atHome,
+    databases: serving,
+    archiver: { lastFailed: 995, waiting: 3 },
+    findings: "real",
+  };
+
+  test("is not handed over, and the refusal says how it is given up", async () => {
+    const { error, did } = await run(faulty, "vps");
+    expect(error).toMatch(
+      /^home does not get into the vault what it writes \(.*\nNothing was changed\.\nIf home is gone, or this cannot be mended: npx homestead switch vps --lost$/,
+    );
+    expect(did).toEqual([]);
+  });
+
+  test("is given up by that, with what is lost", async () => {
+    const { error, did, lines } = await run(faulty, "vps", "lost");
+    expect([error, ...did.slice(0, 2)]).toEqual([undefined, "files home 1 g1", "files vps 2 g1 token lost"]);
+    expect(lines).toContain("warning: home is not gone: its database is ready, ");
+    expect(lines).toMatch(/^lost: what home wrote after /m);
+  });
+
+  test("is not said to be dead", async () => {
+    const { error, did } = await run(faulty, "vps", "dead");
+    expect(error).toMatch(/^home is not powered off: its cluster answers; /);
+    expect(did).toEqual([]);
+  });
+});
+
 describe("a journal that somebody else has gone on without", () => {
   test.each(["stop-web", "drain", "stop-workers", "demote"] as const)(
     "finished by hand, after the command stopped before %s: what is left is done, with the files as they are",
@@ -363,7 +461,7 @@ describe("a journal that somebody else has gone on without", () => {
     const findings = { faults: ["vps's database volume is 95 % full"] };
     const full = await run({ lease: atHome, journal: stopped("drain"), databases: serving, findings }, "vps");
     expect(full.error).toBe(
-      "vps's database volume is 95 % full\nNothing was changed.\nTo have home serve on: npx homestead switch home",
+      "vps's database volume is 95 % full\nNothing was changed.\nTo have home serve on: npx homestead switch home\nIf home is gone, or this cannot be mended: npx homestead switch vps --lost",
     );
     expect(full.did).toEqual([]);
   });
@@ -426,6 +524,6 @@ describe("a token in the journal", () => {
       "lost",
     );
     expect([error, ...did.slice(0, 2)]).toEqual([undefined, "files home 1 g1", "files vps 2 g1 token lost"]);
-    expect(asked).toMatchObject([{ kind: "lost", again: true }]);
+    expect(asked).toMatchObject([{ kind: "lost" }]);
   });
 });

@@ -749,22 +749,18 @@ describe("before a switch", () => {
     expect(stateOf(undefined, "home")).toBe("missing");
   });
 
-  test("a site whose database is ready is not lost, unless a planned switch was begun and stopped", () => {
-    const asked = { kind: "lost", from: "home", target: "vps", reach: "serves", stopped: false } as const;
+  test("a site whose database is ready may be given up with a word that says what a planned switch would save", () => {
+    const asked = { kind: "lost", from: "home", target: "vps", reach: "serves" } as const;
     expect(notThatKind(asked)).toEqual({
-      refused:
-        "home is not lost: its database is ready; without --lost nothing is lost: npx homestead switch vps (if that was begun and cannot go on, --lost is taken)",
-    });
-    expect(notThatKind({ ...asked, stopped: true })).toEqual({
       warning:
-        "home is not gone: its database is ready, and it may take posts until it has read the new lease; those are lost. What keeps home from being handed over is better mended: npx homestead switch vps",
+        "home is not gone: its database is ready, and it may take posts until it has read the new lease; those are lost, as is all that is not in the vault by then. Without --lost nothing is: npx homestead switch vps, if what that says against it can be mended",
     });
     expect(notThatKind({ ...asked, reach: "answers" })).toEqual({});
     expect(notThatKind({ ...asked, kind: "planned" })).toEqual({});
   });
 
   test("a site that answers is never dead", () => {
-    const asked = { kind: "dead", from: "home", target: "vps", reach: "answers", stopped: true } as const;
+    const asked = { kind: "dead", from: "home", target: "vps", reach: "answers" } as const;
     expect(notThatKind(asked)).toEqual({
       refused:
         "home is not powered off: its cluster answers; without --dead nothing is lost: npx homestead switch vps (or --lost, if it does not work any more)",

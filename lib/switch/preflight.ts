@@ -68,8 +68,6 @@ export interface Question {
   lease: Lease;
   /** What the old site ran last, where its stack says so: for a takeover, which cannot ask it. */
   ran?: Ran | undefined;
-  /** Whether a switch to the target was begun already, and stopped on its way. */
-  stopped?: boolean;
   /** Whether the target's database begins anew for this switch, which waits until it has caught up. */
   catchesUp?: boolean;
 }
@@ -95,7 +93,7 @@ export async function oldSite(
 
 /** Never throws for what is wrong with the sites: that is what the faults are for. */
 export async function preflight(question: Question): Promise<Findings> {
-  const { kind, from, target, old, lease, ran, stopped = false, catchesUp = false } = question;
+  const { kind, from, target, old, lease, ran, catchesUp = false } = question;
   const { settings } = target;
   const [faultsThere, faultsHere, reach, databases] = await Promise.all([
     siteFaults(settings, keysOf(target), { purpose: "switch", then: "active" }),
@@ -104,7 +102,7 @@ export async function preflight(question: Question): Promise<Findings> {
     old === undefined ? ("silent" as const) : reachable(old.settings),
     findDatabases(settings),
   ]);
-  const there = notThatKind({ kind, from, target: settings.site, reach, stopped });
+  const there = notThatKind({ kind, from, target: settings.site, reach });
   const faults = [
     ...(faultsThere.length > 0 ? [formatFaults(settings.site, faultsThere)] : []),
     ...(faultsHere.length > 0 ? [formatFaults(from, faultsHere)] : []),
@@ -186,30 +184,26 @@ export function generationFor(
 type Reach = "silent" | "answers" | "serves";
 
 /**
- * A site that can still be asked is handed over by a planned switch, which loses nothing. Where that was tried and
- * stopped, the site may be given up all the same: the grace keeps two from federating. Pure.
+ * A site that can still be asked is better handed over, which loses nothing. Where that cannot be done, since it does not
+ * archive any more or no update of it succeeds, it may be given up all the same: the grace keeps two from federating. With
+ * `dead` there is no grace, and so the site must be silent. Pure.
  */
 export function notThatKind({
   kind,
   from,
   target,
   reach,
-  stopped,
-}: Pick<Question, "kind" | "from"> & { target: string; reach: Reach; stopped: boolean }):
+}: Pick<Question, "kind" | "from"> & { target: string; reach: Reach }):
   { refused: string } | { warning: string } | Record<string, never> {
-  const planned = `without --${kind} nothing is lost: npx homestead switch ${target}`;
+  const planned = `npx homestead switch ${target}`;
   if (kind === "dead" && reach !== "silent") {
-    const refused = `${from} is not powered off: its cluster answers; ${planned} (or --lost, if it does not work any more)`;
-    return { refused };
-  }
-  if (kind !== "lost" || reach !== "serves") return {};
-  if (stopped) {
     return {
-      warning: `${from} is not gone: its database is ready, and it may take posts until it has read the new lease; those are lost. What keeps ${from} from being handed over is better mended: npx homestead switch ${target}`,
+      refused: `${from} is not powered off: its cluster answers; without --dead nothing is lost: ${planned} (or --lost, if it does not work any more)`,
     };
   }
+  if (kind !== "lost" || reach !== "serves") return {};
   return {
-    refused: `${from} is not lost: its database is ready; ${planned} (if that was begun and cannot go on, --lost is taken)`,
+    warning: `${from} is not gone: its database is ready, and it may take posts until it has read the new lease; those are lost, as is all that is not in the vault by then. Without --lost nothing is: ${planned}, if what that says against it can be mended`,
   };
 }
 
@@ -382,10 +376,14 @@ async function archiving(old: Site): Promise<Finding> {
   };
 }
 
-/** The old site's database goes on as a standby on the volume that it has. */
+/** To stop takes no room, and who serves elsewhere has time to make some: only what follows is kept here. */
 async function volume(old: Site): Promise<Finding> {
+  const { site } = old.settings;
   const { used } = diskOf(await inDatabase(old.settings, await databaseOf(old), diskScript));
-  return used >= fullAt ? { fault: `${old.settings.site}'s database volume is ${used} % full` } : {};
+  if (used < fullAt) return {};
+  return {
+    warning: `${site}'s database volume is ${used} % full, and its database goes on there as the standby: make room there afterwards (docs/runbooks/alerts.md, VolumeFilling)`,
+  };
 }
 
 /** A database that begins anew stands beside the old one, which is kept. One that is too broken to be asked is no reason to stop. */
