@@ -816,6 +816,23 @@ describe("before a switch", () => {
       ]);
     });
 
+    test("is asked which it has: its beginning may have been interrupted before its database was there", async () => {
+      const certificate = (name: string, status: string) => ({
+        metadata: { name },
+        status: { conditions: [{ type: "Ready", status }] },
+      });
+      const found = async (...items: object[]) => {
+        const others = { "/apis/cert-manager.io/v1/namespaces/homestead/certificates": () => ({ items }) };
+        const { faults } = await lookedAt("planned", { certificates: acme, ...address }, { others });
+        return ofCertificates(faults).map((line) => line.split(", and with")[0]);
+      };
+      expect(await found(certificate("web", "True"), certificate("media", "True"))).toEqual([]);
+      expect(await found(certificate("web", "True"), certificate("media", "False"))).toEqual([
+        "vps has no valid certificate for: media",
+      ]);
+      expect(await found()).toEqual(["vps has no valid certificate for: ramble.moe, mastodon.ramble.moe"]);
+    });
+
     test("takes over from a lost one with the records to be set by hand", async () => {
       const found = await lookedAt("lost", { certificates: acme, ...address });
       expect(ofCertificates(found.faults)).toEqual([]);

@@ -22,7 +22,7 @@ import { findDatabases } from "../database";
 import type { DatabaseObject, Databases } from "../database";
 import { span } from "../drill/verdicts";
 import { bytes, quantity } from "../doctor/capacity";
-import { kubeClient, kubectl } from "../kube";
+import { kubeClient, kubectl, statusOf } from "../kube";
 import type { Lease } from "../lease/lease";
 import { execInPod } from "../pod-exec";
 import { tagAlone } from "../pods";
@@ -429,7 +429,7 @@ async function certificates(settings: Settings, kind: Kind, state: TargetDatabas
   const { site } = settings;
   const byHttp = asksOverHttp(settings);
   if (state === "missing" && !byHttp) return {};
-  const bad = state === "missing" ? [settings.apex, settings.webHost] : await invalidCertificates(settings);
+  const bad = await lackingCertificates(settings, state);
   if (bad.length === 0) return {};
   const lacks = `${site} has no valid certificate for: ${bad.join(", ")}`;
   if (!byHttp) return { fault: `${lacks} (kubectl describe certificate)` };
@@ -445,13 +445,33 @@ async function certificates(settings: Settings, kind: Kind, state: TargetDatabas
   };
 }
 
-async function invalidCertificates({ cluster, namespace }: Settings): Promise<string[]> {
+interface CertificateObject {
+  metadata: { name: string };
+  status?: { conditions?: { type: string; status: string }[] };
+}
+
+/**
+ * Names of the certificates that are not valid. A site without its database may have some all the same, where its
+ * beginning was interrupted; one that has none lacks those of both hosts.
+ */
+async function lackingCertificates(
+  { cluster, namespace, apex, webHost }: Settings,
+  state: TargetDatabase,
+): Promise<string[]> {
   const api = kubeClient(cluster).makeApiClient(k8s.CustomObjectsApi);
-  const list = (await within(
-    10,
-    api.listNamespacedCustomObject({ group: "cert-manager.io", version: "v1", plural: "certificates", namespace }),
-  )) as { items: { metadata: { name: string }; status?: { conditions?: { type: string; status: string }[] } }[] };
-  return list.items
+  const list = api.listNamespacedCustomObject({
+    group: "cert-manager.io",
+    version: "v1",
+    plural: "certificates",
+    namespace,
+  }) as Promise<{ items: CertificateObject[] }>;
+  const { items } = await within(10, list).catch((error: unknown) => {
+    // No such kind yet.
+    if (state === "missing" && statusOf(error) === 404) return { items: [] };
+    throw error;
+  });
+  if (state === "missing" && items.length === 0) return [apex, webHost];
+  return items
     .filter(({ status }) => !status?.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True"))
     .map(({ metadata }) => metadata.name);
 }
