@@ -769,7 +769,7 @@ describe("before a switch", () => {
   });
 
   /** What is found about a `vps` whose cluster has nothing, or no more than these lists say. */
-  async function lookedAt(kind: Kind, changes: Record<string, unknown>, lists: Lists = {}) {
+  async function lookedAt(kind: Kind, changes: Record<string, unknown>, lists: Lists = {}, old?: Site) {
     const store = await fakeStore();
     const { kubeconfig } = await fakeCluster(lists);
     const settings = parseSettings(
@@ -781,7 +781,7 @@ describe("before a switch", () => {
       }),
     );
     const lease = firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint: settings.fingerprint }, 600, "w");
-    return preflight({ kind, from: "home", target: { settings, secrets: {} }, old: undefined, lease });
+    return preflight({ kind, from: "home", target: { settings, secrets: {} }, old, lease });
   }
 
   test("a standby that takes over is asked for nsupdate: it is to change the DNS", async () => {
@@ -935,6 +935,15 @@ describe("before a switch", () => {
       expect(mediaDifference(media("home", bucket), media("vps", { kind: "volume" }))).toEqual([
         "media are in a bucket on home and on a volume on vps, and a switch moves none: docs/runbooks/media-volume.md, for both stacks",
       ]);
+    });
+
+    test("and a takeover is told of them, where the lost site's stack says so: it goes on without them", async () => {
+      const cluster = { context: "home", kubeconfig: "/nowhere" };
+      const settings = parseSettings(configurationOf("home", { cluster, media: { kind: "volume" } }));
+      const { faults, warnings } = await lookedAt("lost", {}, {}, { settings, secrets: {} });
+      const says =
+        "media are on a volume on home and in a bucket on vps, and a switch moves none: docs/runbooks/media-volume.md, for both stacks";
+      expect([faults.includes(says), warnings.includes(says)]).toEqual([false, true]);
     });
 
     test("of a lost site are known by its stack's outputs, and none other takes over", async () => {

@@ -114,19 +114,22 @@ export async function preflight(question: Question): Promise<Findings> {
       `the two stacks have different identities (${from}: ${old.settings.fingerprint}, ${settings.site}: ${fingerprint}): npx homestead identity verify`,
     );
   }
+  const warnings = "warning" in there ? [there.warning] : [];
+  const media = old === undefined ? [] : mediaDifference(old.settings, settings);
   if (kind === "planned") {
-    if (old !== undefined) {
-      faults.push(...differences(old.settings, settings), ...mediaDifference(old.settings, settings));
+    if (old !== undefined) faults.push(...differences(old.settings, settings), ...media);
+  } else {
+    // A server without its old pictures is better than none.
+    warnings.push(...media);
+    if (ran !== undefined) faults.push(...takeoverDifferences(from, ran, settings));
+    else {
+      warnings.push(
+        `the stack ${from} does not say which images it ran, and ${settings.site} takes over with ${settings.images.mastodon}: an upgrade in passing, or a way back, is not noticed (docs/runbooks/lost-home.md)`,
+      );
     }
-  } else if (ran !== undefined) faults.push(...takeoverDifferences(from, ran, settings));
+  }
   const source = archiveName(from, settings.generations[from] ?? 1);
   const state = stateOf(databases, settings.site);
-  const warnings = "warning" in there ? [there.warning] : [];
-  if (kind !== "planned" && ran === undefined) {
-    warnings.push(
-      `the stack ${from} does not say which images it ran, and ${settings.site} takes over with ${settings.images.mastodon}: an upgrade in passing, or a way back, is not noticed (docs/runbooks/lost-home.md)`,
-    );
-  }
   const archives = await archivesIn(settings.vault, keysOf(target).vault).catch((error: unknown) => {
     faults.push(`the vault does not say which archives there are: ${reason(error)}`);
     return [];
