@@ -254,17 +254,19 @@ describe("a database that was to give up writing", () => {
     [database("vps", undefined, { demotionToken: "abc", switchReplicaClusterStatus: {} }), { is: "steady" }],
   ])("%j: %j", (found, is) => expect(demotionOf(found, "home")).toEqual(is));
 
-  async function until(answers: object[]) {
+  /** `silent`: the cluster does not say which databases it has. */
+  async function until(answers: (object | "silent")[], limits = { pause: 0.01, beginning: 60, patience: 600 }) {
     let asked = 0;
     const others = {
-      "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({
-        items: [answers[Math.min(asked++, answers.length - 1)]],
-      }),
+      "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => {
+        const answer = answers[Math.min(asked++, answers.length - 1)];
+        return answer === "silent" ? { items: "no list" } : { items: [answer] };
+      },
     };
     const { kubeconfig, changes } = await fakeCluster({ others });
     const settings = parseSettings(configurationOf("home", { cluster: { context: "trial", kubeconfig } }));
     const lines: string[] = [];
-    await untilSteady(settings, (line) => lines.push(line), 0.01);
+    await untilSteady(settings, (line) => lines.push(line), limits);
     expect(changes).toEqual([]);
     return { asked, lines };
   }
@@ -275,6 +277,20 @@ describe("a database that was to give up writing", () => {
       asked: 3,
       lines: ["      home's database is giving up writing; this cannot be turned back before it is over"],
     });
+  });
+
+  test("is asked again while its cluster does not answer: nobody knows then whether it is in the middle", async () => {
+    const turning = database("vps", '["*"]');
+    expect(await until(["silent", "silent", turning, "silent", database("home")])).toEqual({
+      asked: 5,
+      lines: [
+        "      home's cluster does not say what its database does: it is asked again",
+        "      home's database is giving up writing; this cannot be turned back before it is over",
+      ],
+    });
+    await expect(until(["silent"], { pause: 0.01, beginning: 0, patience: 0 })).rejects.toThrow(
+      /^home's cluster does not say what its database does, for more than 0 min; it cannot be told to write before that: kubectl --kubeconfig \S+ --context trial -n homestead get clusters\.postgresql\.cnpg\.io$/,
+    );
   });
 
   test("and is still fenced: said with the command that lifts it, and nothing is lifted", async () => {
