@@ -499,7 +499,25 @@ describe("an opened kit", () => {
     // The kit's own files are of a later epoch, and the clone's of a later generation.
     const mixed = { ...kit, stackFiles: { ...kit.stackFiles, "Pulumi.yaml": epoch } };
     const begunAnew = generation.replace(/(homestead:activeSite:[^]*?value: )home$/m, "$1vps");
-    expect(newerThanKit(mixed, begunAnew)?.activeSite).toBe("home");
+    const neither = newerThanKit(mixed, begunAnew);
+    expect(neither).toEqual({
+      words: "generations.home 3 (the kit has 1)",
+      activeSite: "home",
+      behind: { words: "epoch 2 (the clone has 1)", set: "activeSite to home and epoch to 2" },
+    });
+    const both = filesIn(mixed, "/k", neither)["README.txt"] ?? "";
+    expect(both).toContain(
+      "Neither the clone that the kit was opened in nor the kit is the newer one: the clone has generations.home 3 (the kit has 1), and the kit epoch 2 (the clone has 1). No stack file is copied. Get the clone's newest files (git pull); where nobody has them, set activeSite to home and epoch to 2 in its Pulumi.yaml first.",
+    );
+    expect(both).not.toContain("is active.");
+    expect(commandsOf(mixed, "/k", neither)[1]).not.toContain("cp '/k'");
+    // Of one epoch the clone knows who is active, whatever else the kit has.
+    const anew = { ...kit, stackFiles: { ...kit.stackFiles, "Pulumi.yaml": generation } };
+    expect(newerThanKit(anew, switched)).toEqual({
+      words: "epoch 2 (the kit has 1)",
+      activeSite: "vps",
+      behind: { words: "generations.home 3 (the clone has 1)", set: "generations.home to 3" },
+    });
     const go = (clone: string) => commandsOf(kit, "/k", newerThanKit(kit, clone))[2];
     expect([go(shared), go(switched)]).toEqual(["npx homestead switch vps --lost", "npx homestead switch home --lost"]);
     expect([copies(epoch), copies(generation)]).toEqual([false, false]);
