@@ -137,7 +137,7 @@ function environmentFile({ environment, files, kubeconfigs }: Kit, folder: strin
 
 /** The three commands of a failover, for this server and this folder. */
 export function commandsOf(
-  { git, sites, activeSite, kubeconfigs }: Kit,
+  { git, sites, activeSite, kubeconfigs }: Omit<Kit, "use">,
   folder: string,
   newer?: NewerClone,
 ): [string, string, string] {
@@ -161,6 +161,24 @@ export function commandsOf(
   ];
 }
 
+/** How a kit is used that nobody has opened in a clone yet. Pure. */
+export function usageOf(kit: Omit<Kit, "use">): string[] {
+  const { madeAt, activeSite } = kit;
+  const [clone, , go] = commandsOf(kit, "");
+  return [
+    `Break-glass kit of ${madeAt}, of a server that homestead runs. Everything in it is secret.`,
+    `Active when it was made: ${activeSite}. ${needed}`,
+    "The server's site is gone. In a shell, one after the other, with the encrypted file in place of KIT.age:",
+    `  ${clone}`,
+    "  npx homestead kit open KIT.age",
+    `  ${go}`,
+    "Before the last one, the line that the second one prints above it: it sets the passphrase, the state's address and keys.",
+    "Without a clone: below are the stacks' files and secrets, the vaults with their keys, and the clusters' kubeconfigs.",
+  ];
+}
+
+const needed = `Needed: git, Node.js ${oldestNode} or newer, the Pulumi CLI on PATH, the internet.`;
+
 /** Why the kit's stack files are not copied. */
 export const staysNewer = ({ words, activeSite, behind }: NewerClone): string =>
   behind === undefined
@@ -173,7 +191,7 @@ function readme(kit: Kit, folder: string, newer: NewerClone | undefined): string
   const lines = [
     `Break-glass kit of ${madeAt}. Everything in this folder is secret. Delete the folder when you are done.`,
     "",
-    `Active when it was made: ${activeSite}. Needed: git, Node.js ${oldestNode} or newer, the Pulumi CLI on PATH, the internet.`,
+    `Active when it was made: ${activeSite}. ${needed}`,
     "",
     "The server's site is gone. In a shell, one after the other (the first is done if you are in a clone):",
     "",
