@@ -107,6 +107,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
   });
   if (faults.length > 0) throw new SettingsError(settings.site, faults);
   if (databases?.current !== undefined) warnOfRestore(settings);
+  if (databases?.current === undefined) warnOfCold(settings);
   const taken = await takeLease(settings, keys, lease, found.clusterUid);
   const { mastodon, killed } = await readReleases(settings, pulumi.runtime.isDryRun() ? "look" : "forget");
   for (const release of Object.keys(killed)) {
@@ -136,8 +137,19 @@ function warnOfRestore({ restore, site }: Settings): void {
   );
 }
 
-/** What the checks are made for. A switch sets the generation of a database that begins anew by itself. */
-type Purpose = "update" | "look" | "switch";
+/** Who has a cold site since it costs nothing should not come to a warm one by an update that was meant for the other. */
+function warnOfCold({ role, standby, site }: Settings): void {
+  if (role !== "standby" || standby !== "cold") return;
+  void pulumi.log.warn(
+    `standby: cold, and ${site} has no database: the update makes all that a warm standby has, with a database that follows from then on. Nothing has to be there before it is needed: npx homestead switch ${site} brings it up then`,
+  );
+}
+
+/**
+ * What the checks are made for. `switch`: it sets the generation of a database that begins anew by itself. `handover`: a
+ * switch takes the server from here, with an update in maintenance first.
+ */
+type Purpose = "update" | "look" | "switch" | "handover";
 
 /** How to look. */
 interface Looking {

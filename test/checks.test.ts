@@ -1,6 +1,7 @@
 /** The checks that read a cluster and a vault, against a small server that plays both. */
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
+import * as pulumi from "@pulumi/pulumi";
 import { afterAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { checkSite, siteFaults } from "../lib/checks";
 import { missingRanges, serversOf } from "../lib/egress";
@@ -689,6 +690,27 @@ describe("another major version of Postgres", () => {
 
   it("is none that an image without a number could be", async () => {
     expect(await check({ databases: { "postgres-g1": { archive: "home-g1", image: "pg:latest" } } })).toBe("there");
+  });
+});
+
+describe("a cold standby", () => {
+  const standby = { activeSite: "vps", epoch: 2 } as const;
+  const vault = [base("vps-g1")];
+  const databases = { "postgres-g1": { archive: "home-g1", image, primary: "vps" } };
+
+  it.each<[what: string, world: World, changes: Record<string, unknown>, warnings: number]>([
+    ["that is yet to be made says what the update makes", { vault, lease: standby }, standby, 1],
+    ["that was brought up says nothing any more", { vault, databases, lease: standby }, standby, 0],
+    ["says nothing where it is the active site", { lease: "none" }, {}, 0],
+  ])("%s", async (_what, world, changes, warnings) => {
+    const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();
+    onTestFinished(() => warn.mockRestore());
+    expect(await check(world, { ...changes, standby: "cold" })).toMatch(/^(there|missing)$/);
+    expect(warn.mock.calls.map(([text]) => text)).toEqual(
+      Array(warnings).fill(
+        "standby: cold, and home has no database: the update makes all that a warm standby has, with a database that follows from then on. Nothing has to be there before it is needed: npx homestead switch home brings it up then",
+      ),
+    );
   });
 });
 
