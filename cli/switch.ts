@@ -10,6 +10,7 @@ import { readLease } from "../lib/lease/store";
 import { loadSite } from "../lib/site-secrets";
 import type { Site } from "../lib/site-secrets";
 import { findDatabases } from "../lib/database";
+import { leftToOwner } from "../lib/switch/dns";
 import { configWith, tokenInFile } from "../lib/switch/files";
 import { JournalStore } from "../lib/switch/journal";
 import type { Journal, Kind } from "../lib/switch/journal";
@@ -360,12 +361,7 @@ function keepInterruptsAway(): void {
 
 function closing({ target, from, kind, epoch, steps }: Journal, { settings }: Site): string {
   if (steps.some(({ name }) => name === "reopen")) return `${from} is active as before.`;
-  const lines = [`${target} is the active site (epoch ${epoch}).`];
-  if (settings.dns.kind === "manual") {
-    lines.push(
-      `Set the DNS records by hand (pulumi stack output records --stack ${target}), then: npx homestead verify ${target} --public`,
-    );
-  }
+  const lines = [`${target} is the active site (epoch ${epoch}).`, ...leftToOwner(settings)];
   if (kind !== "planned") {
     lines.push(`${from} federates nothing when it comes back. To go back there: npx homestead switch ${from}`);
   }

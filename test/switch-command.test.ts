@@ -247,8 +247,11 @@ const taken = { home: { primary: "vps" }, vps: { primary: "vps" } } as const;
 
 describe("a switch", () => {
   test("from nothing: everything is looked at, then each step", async () => {
-    const { error, did, asked, journal } = await run({ lease: atHome, databases: serving }, "vps");
+    const { error, did, asked, lines, journal } = await run({ lease: atHome, databases: serving }, "vps");
     expect(error).toBeUndefined();
+    expect(lines).toMatch(
+      /^vps is the active site \(epoch 2\)\.\nSet these DNS records by hand:\n {2}ramble\.moe 60 A /m,
+    );
     expect(asked).toHaveLength(1);
     expect(did).toEqual(whole);
     expect(journal).toMatchObject({ target: "vps", epoch: 2, finished: true });

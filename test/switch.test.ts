@@ -1,10 +1,11 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import type { V1CronJob } from "@kubernetes/client-node";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { bytesOf, leftAt, segmentsBehind } from "../lib/archive";
 import { clockFault } from "../lib/switch/clocks";
 import { demotionOf, untilSteady } from "../lib/switch/demotion";
+import { leftToOwner } from "../lib/switch/dns";
 import { configWith, tokenInFile, writeFiles } from "../lib/switch/files";
 import { copyMedia, lastCopy } from "../lib/switch/media";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
@@ -15,7 +16,7 @@ import type { World } from "../lib/switch/run";
 import { decidedAnew, isPast, onceTaken, resumption, stepAhead, takenBack, tokenInUse } from "../lib/switch/resume";
 import { filesAt, nextStep, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
 import { differences, mediaDifference, ranBy, sameImage, takeoverDifferences } from "../lib/switch/versions";
-import { whyUpFailed } from "../lib/switch/world";
+import { realWorld, whyUpFailed } from "../lib/switch/world";
 import { firstLease } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
 import { images } from "../versions";
@@ -999,6 +1000,38 @@ describe("before a switch", () => {
     expect(whyUpFailed("home", "error: the stack is currently locked by 1 lock(s)", new Error("x"))).toContain(
       "pulumi cancel --yes --stack home",
     );
+  });
+});
+
+describe("public DNS that nobody but its owner changes", () => {
+  const settings = () => parseSettings(configurationOf("vps", { ingress: { address: "192.0.2.20" } }));
+
+  test("is not asked, and the step says so", async () => {
+    const nobody = () => Promise.reject(new Error("it is asked"));
+    const store = await fakeStore();
+    const world = realWorld({
+      ...{ target: "vps", from: "home", kind: "planned", resolvers: [], engine: () => undefined },
+      ...{ journal: new JournalStore(store.vault, store.keys), loadTarget: nobody },
+      load: () => Promise.resolve({ settings: settings(), secrets: {} }),
+    });
+    const lines: string[] = [];
+    const spy = vi.spyOn(console, "log").mockImplementation((line: string) => void lines.push(line));
+    const faults = await world.verify("vps").finally(() => spy.mockRestore());
+    expect([faults, lines]).toEqual([
+      [],
+      ["      nothing was asked: dns is of kind manual, and the records are yours to set, as said below"],
+    ]);
+  });
+
+  test("is left with its records and the command that looks", () => {
+    expect(leftToOwner(settings())).toEqual([
+      "Set these DNS records by hand:",
+      "  ramble.moe 60 A 192.0.2.20",
+      "  mastodon.ramble.moe 60 A 192.0.2.20",
+      "and when the old ones' time to live is over, look through public DNS, which nobody has done yet:",
+      "  npx homestead verify vps --public",
+    ]);
+    expect(leftToOwner({ ...settings(), dns: { kind: "command", command: "x", ttl: 60 } })).toEqual([]);
   });
 });
 

@@ -20,7 +20,7 @@ export const described: Record<StepName, (journal: Journal) => string> = {
   promote: ({ target, kind }) =>
     `pulumi up on ${target}: takes the lease${kind === "lost" ? ", waits the old site's grace out" : ""}, database promoted, Mastodon up, verified, DNS`,
   "clear-token": ({ target }) => `pulumi up on ${target}: the promotion token is taken away`,
-  verify: ({ target }) => `${target} is verified through public DNS`,
+  verify: ({ target }) => `${target} is verified through public DNS; with dns of kind manual that is left to you`,
   reopen: ({ from }) => `pulumi up on ${from}: it serves again`,
   "clear-kept": ({ from }) => `pulumi up on ${from}: the token that it took over with itself is taken away`,
 };
