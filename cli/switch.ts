@@ -1,4 +1,5 @@
 import { createInterface } from "node:readline/promises";
+import type { Readable, Writable } from "node:stream";
 import { Argument, Command, Option } from "commander";
 import { loadTarget } from "./verify";
 import { within } from "../lib/attempt";
@@ -343,10 +344,15 @@ function show(journal: Journal): void {
 }
 
 /** @throws UserError unless the site's name is typed */
-async function confirmed(from: SiteName, { yes }: Options): Promise<void> {
+export async function confirmed(
+  from: SiteName,
+  { yes }: Pick<Options, "yes">,
+  input: Readable & { isTTY?: boolean } = process.stdin,
+  output: Writable = process.stdout,
+): Promise<void> {
   if (yes === true) return;
-  if (!process.stdin.isTTY) throw new UserError("nobody is there to ask: add --yes");
-  const lines = createInterface({ input: process.stdin, output: process.stdout });
+  if (input.isTTY !== true) throw new UserError("nobody is there to ask: add --yes");
+  const lines = createInterface({ input, output });
   const typed = await lines.question(`Type the name of the site that is given up (${from}): `);
   lines.close();
   if (typed.trim() !== from) throw new UserError("Nothing was changed.");

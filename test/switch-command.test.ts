@@ -1,6 +1,7 @@
 /** `homestead switch` with a vault, two clusters and the project's files; only the updates are played. */
+import { PassThrough } from "node:stream";
 import { afterAll, describe, expect, test, vi } from "vitest";
-import { switchTo } from "../cli/switch";
+import { confirmed, switchTo } from "../cli/switch";
 import { firstLease, formatLease, leaseKey } from "../lib/lease/lease";
 import type { Lease, Takeover } from "../lib/lease/lease";
 import type { PodCommand } from "../lib/pod-exec";
@@ -210,7 +211,7 @@ async function run(
   const listeners = process.listeners("SIGINT");
   let error: string | undefined;
   try {
-    await switchTo(site, { yes: true, ...(kind === "planned" ? {} : { [kind]: true }) });
+    await switchTo(site, { yes: rest.yes ?? true, ...(kind === "planned" ? {} : { [kind]: true }) });
   } catch (caught) {
     error = (caught as Error).message;
   } finally {
@@ -488,6 +489,42 @@ describe("a journal that somebody else has gone on without", () => {
       "vps",
     );
     expect([error, did.slice(0, 3)]).toEqual([undefined, ["files home 1 g1", "up vps", "files home 1 g1 web"]]);
+  });
+});
+
+describe("who gives a site up", () => {
+  /** What is asked, and what comes of it, with this typed at a terminal. */
+  async function asking(typed: string | undefined, yes?: boolean) {
+    const [input, output] = [Object.assign(new PassThrough(), { isTTY: typed !== undefined }), new PassThrough()];
+    if (typed !== undefined) input.write(`${typed}\n`);
+    const end = await confirmed("home", yes === undefined ? {} : { yes }, input, output).then(
+      () => "given up",
+      (error: unknown) => (error as Error).message,
+    );
+    return [end, (output.read() as Buffer | null)?.toString() ?? ""];
+  }
+  const question = "Type the name of the site that is given up (home): ";
+
+  test.each([
+    ["its name", "home", "given up"],
+    ["its name, with spaces around it", "  home ", "given up"],
+    ["the other one's", "vps", "Nothing was changed."],
+    ["yes", "yes", "Nothing was changed."],
+    ["nothing", "", "Nothing was changed."],
+  ])("types %s", async (_, typed, end) => {
+    expect(await asking(typed)).toEqual([end, question]);
+  });
+
+  test("is asked for nothing with --yes, and refused without it where nobody is there", async () => {
+    expect(await asking(undefined, true)).toEqual(["given up", ""]);
+    expect(await asking("vps", true)).toEqual(["given up", ""]);
+    expect(await asking(undefined)).toEqual(["nobody is there to ask: add --yes", ""]);
+  });
+
+  test("is asked before a takeover, and before nothing else", async () => {
+    const asked = await run({ lease: atHome, databases: serving, yes: false }, "vps", "lost");
+    expect([asked.error, asked.did, asked.journal]).toEqual(["nobody is there to ask: add --yes", [], undefined]);
+    expect((await run({ lease: atHome, databases: serving, yes: false }, "vps")).error).toBeUndefined();
   });
 });
 
