@@ -1,4 +1,5 @@
 import { createInterface } from "node:readline/promises";
+import type { Readable, Writable } from "node:stream";
 import { Argument, Command, Option } from "commander";
 import { loadTarget } from "./verify";
 import { within } from "../lib/attempt";
@@ -11,6 +12,7 @@ import { readLease } from "../lib/lease/store";
 import { loadSite } from "../lib/site-secrets";
 import type { Site } from "../lib/site-secrets";
 import { findDatabases } from "../lib/database";
+import { leftToOwner } from "../lib/switch/dns";
 import { configWith, tokenInFile } from "../lib/switch/files";
 import { JournalStore } from "../lib/switch/journal";
 import type { Journal, Kind } from "../lib/switch/journal";
@@ -57,7 +59,12 @@ export function switchCommand(): Command {
         "goes on where it stopped, on any machine.",
     )
     .addArgument(new Argument("<site>", "the site that shall be active").choices(siteNames))
-    .addOption(new Option("--lost", "the other site cannot be reached: waits until it has stopped for certain"))
+    .addOption(
+      new Option(
+        "--lost",
+        "the other site cannot be reached, or not be handed over: waits until it has stopped for certain",
+      ),
+    )
     .addOption(new Option("--dead", "it is powered off, and stays so until this has ended: waits for nothing"))
     .addOption(new Option("--dry-run", "look at everything and say what would be done"))
     .addOption(new Option("--yes", "do not ask"))
@@ -197,7 +204,7 @@ async function begin(
   const findings = await preflight({ kind, from, target: there, old, lease, ran: await ranOn(from, kind) });
   for (const warning of findings.warnings) console.log(`warning: ${warning}`);
   if (findings.faults.length > 0) {
-    const lost = kind === "planned" ? `\nIf ${from} is gone: npx homestead switch ${target} --lost` : "";
+    const lost = kind === "planned" ? without(from, target) : "";
     throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.${lost}`);
   }
   // A site that is handed over, or given up, may still be taking over itself.
@@ -209,6 +216,10 @@ async function begin(
   if (options.dryRun !== true && kind !== "planned") await confirmed(from, options);
   return journal;
 }
+
+/** The way on where a planned switch is refused. */
+const without = (from: SiteName, target: SiteName): string =>
+  `\nIf ${from} is gone, or this cannot be mended: npx homestead switch ${target} --lost`;
 
 function journalOf(
   target: SiteName,
@@ -289,7 +300,8 @@ async function taken(open: Journal, { settings, secrets }: Site, lease: Lease): 
 /** Looks at everything as before a new switch, and asks: what was found and said then may be true no longer. */
 async function decideAnew(open: Journal, wanted: Kind, lease: Lease, options: Options): Promise<Journal> {
   const { from, target } = open;
-  const back = wanted === "planned" ? `\nTo have ${from} serve on: npx homestead switch ${from}` : "";
+  const back =
+    wanted === "planned" ? `\nTo have ${from} serve on: npx homestead switch ${from}${without(from, target)}` : "";
   console.log(`looking at the vault and both sites anew${wanted === open.kind ? "" : `, as ${wanted}`} ...`);
   const load = (site: SiteName) => beforeTaking(open, site);
   const old = await theOld(from, wanted, load);
@@ -300,7 +312,6 @@ async function decideAnew(open: Journal, wanted: Kind, lease: Lease, options: Op
     old,
     lease,
     ran: await ranOn(from, wanted),
-    stopped: true,
     catchesUp: isFollowing(open),
   });
   for (const warning of findings.warnings) console.log(`warning: ${warning}`);
@@ -334,10 +345,15 @@ function show(journal: Journal): void {
 }
 
 /** @throws UserError unless the site's name is typed */
-async function confirmed(from: SiteName, { yes }: Options): Promise<void> {
+export async function confirmed(
+  from: SiteName,
+  { yes }: Pick<Options, "yes">,
+  input: Readable & { isTTY?: boolean } = process.stdin,
+  output: Writable = process.stdout,
+): Promise<void> {
   if (yes === true) return;
-  if (!process.stdin.isTTY) throw new UserError("nobody is there to ask: add --yes");
-  const lines = createInterface({ input: process.stdin, output: process.stdout });
+  if (input.isTTY !== true) throw new UserError("nobody is there to ask: add --yes");
+  const lines = createInterface({ input, output });
   const typed = await lines.question(`Type the name of the site that is given up (${from}): `);
   lines.close();
   if (typed.trim() !== from) throw new UserError("Nothing was changed.");
@@ -352,12 +368,7 @@ function keepInterruptsAway(): void {
 
 function closing({ target, from, kind, epoch, steps }: Journal, { settings }: Site): string {
   if (steps.some(({ name }) => name === "reopen")) return `${from} is active as before.`;
-  const lines = [`${target} is the active site (epoch ${epoch}).`];
-  if (settings.dns.kind === "manual") {
-    lines.push(
-      `Set the DNS records by hand (pulumi stack output records --stack ${target}), then: npx homestead verify ${target} --public`,
-    );
-  }
+  const lines = [`${target} is the active site (epoch ${epoch}).`, ...leftToOwner(settings)];
   if (kind !== "planned") {
     lines.push(`${from} federates nothing when it comes back. To go back there: npx homestead switch ${from}`);
   }

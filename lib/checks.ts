@@ -117,6 +117,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
   for (const warning of leftOfRestore(settings, { database, step: lease.step })) {
     void pulumi.log.warn(warning);
   }
+  if (database === "missing") warnOfCold(settings);
   const taken = await takeLease(settings, keys, lease, found.clusterUid);
   const { mastodon, killed } = await readReleases(settings, pulumi.runtime.isDryRun() ? "look" : "forget");
   for (const release of Object.keys(killed)) {
@@ -200,8 +201,19 @@ export function leftOfRestore(
   ];
 }
 
-/** What the checks are made for. A switch sets the generation of a database that begins anew by itself. */
-type Purpose = "update" | "look" | "switch";
+/** Who has a cold site since it costs nothing should not come to a warm one by an update that was meant for the other. */
+function warnOfCold({ role, standby, site }: Settings): void {
+  if (role !== "standby" || standby !== "cold") return;
+  void pulumi.log.warn(
+    `standby: cold, and ${site} has no database: the update makes all that a warm standby has, with a database that follows from then on. Nothing has to be there before it is needed: npx homestead switch ${site} brings it up then`,
+  );
+}
+
+/**
+ * What the checks are made for. `switch`: it sets the generation of a database that begins anew by itself. `handover`: a
+ * switch takes the server from here, with an update in maintenance first.
+ */
+type Purpose = "update" | "look" | "switch" | "handover";
 
 /** How to look. */
 interface Looking {
@@ -236,7 +248,7 @@ async function lookAround(
     });
   const databases = await findDatabases(settings);
   const external = settings.objectStore === "external";
-  const cluster = checkCluster(settings, report);
+  const cluster = checkCluster(settings, purpose, report);
   const [{ ours, uid = "", ...found }, , lease] = await Promise.all([
     cluster,
     Promise.all([checkNsupdate(settings.dns, then, report), checkEgress(settings, report)]),
@@ -438,7 +450,7 @@ const noCluster: ClusterFound = {
   apiServerPorts: usualApiPorts,
 };
 
-async function checkCluster(settings: Settings, report: Report): Promise<ClusterFound> {
+async function checkCluster(settings: Settings, purpose: Purpose, report: Report): Promise<ClusterFound> {
   const { cluster, site } = settings;
   let config: k8s.KubeConfig;
   try {
@@ -482,7 +494,7 @@ async function checkCluster(settings: Settings, report: Report): Promise<Cluster
     checkOperators(reader, core, definitions, settings, report),
     checkIssuer(reader, definitions, settings, report),
     checkPlugin(config.makeApiClient(k8s.AppsV1Api), settings, report),
-    checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, report),
+    checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, purpose, report),
     checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report),
   ]);
   const podMonitors = prometheusOperator.every((name) => definitions.has(name)) ? "there" : "missing";
@@ -578,32 +590,46 @@ async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings
 }
 
 /** What runs decides which version may come next. */
-async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, report: Report): Promise<void> {
-  const { namespace, images, site, role, promotionToken, maintenance } = settings;
+async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, purpose: Purpose, report: Report): Promise<void> {
+  const { namespace, images, site, otherSite = "", role, promotionToken } = settings;
+  const maintenance = purpose === "handover" ? "web" : settings.maintenance;
+  const set = `set the version in versions.ts, or: pulumi config set --path homestead:images.mastodon <image> --stack ${site}`;
+  // A takeover does not wait for the base backup that an upgrade needs.
+  const busy =
+    promotionToken !== undefined
+      ? {
+          does: "takes over",
+          mend: `${set}; if it has taken over, and its database writes (npx homestead status ${site}): pulumi config rm homestead:promotionToken --stack ${site}`,
+        }
+      : purpose === "handover"
+        ? { does: "is handed over", mend: `pulumi up --stack ${site}; or ${set}` }
+        : maintenance !== "off"
+          ? { does: "is in maintenance", mend: set }
+          : undefined;
   try {
     const web = await apps.readNamespacedDeployment({ name: "mastodon-web", namespace });
     // What a standby's Deployment of no pods says is what was pulled here, not what the server runs.
     const standsBy =
       web.spec?.replicas === 0 && maintenance === "off" && (role === "standby" || promotionToken !== undefined);
     const running = standsBy ? undefined : webImage(web);
-    // A takeover does not wait for the base backup that an upgrade needs.
     const fault =
       running === undefined || running === images.mastodon
         ? undefined
-        : promotionToken !== undefined || maintenance !== "off"
-          ? `${running}, the version this site has, while it ${promotionToken === undefined ? "is in maintenance" : "takes over"}: first the one, then the other`
-          : upgradeFault(running, images.mastodon);
-    if (fault !== undefined) {
+        : busy === undefined
+          ? upgradeFault(running, images.mastodon)
+          : `${running}, the version this site has, while it ${busy.does}: first the one, then the other`;
+    if (fault !== undefined) report("images.mastodon", images.mastodon, fault, busy?.mend ?? set);
+  } catch (error) {
+    if (statusOf(error) !== 404) throw error;
+    if (role !== "active") return;
+    if (purpose === "handover") {
       report(
         "images.mastodon",
         images.mastodon,
-        fault,
-        `set the version in versions.ts, or: pulumi config set --path homestead:images.mastodon <image> --stack ${site}`,
+        "a Mastodon that is there, and can be stopped before the server is handed over: its first install never came to its end",
+        `pulumi up --stack ${site}; if that does not succeed, the site can be given up: npx homestead switch ${otherSite} --lost, which says what is lost`,
       );
-    }
-  } catch (error) {
-    if (statusOf(error) !== 404) throw error;
-    if (role === "active" && maintenance !== "off") {
+    } else if (maintenance !== "off") {
       report(
         "maintenance",
         maintenance,

@@ -1,6 +1,7 @@
 /** The checks that read a cluster and a vault, against a small server that plays both. */
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
+import * as pulumi from "@pulumi/pulumi";
 import { afterAll, describe, expect, it, onTestFinished, vi } from "vitest";
 import { checkSite, leftOfRestore, siteFaults } from "../lib/checks";
 import { missingRanges, serversOf } from "../lib/egress";
@@ -172,10 +173,8 @@ async function serve(world: World, seen: Seen): Promise<string> {
         }),
       ),
     },
-    "/api/v1/namespaces/homestead/configmaps/mastodon-env": installed && {
-      metadata: { name: "mastodon-env" },
-      data: { DB_HOST: installed },
-    },
+    "/api/v1/namespaces/homestead/configmaps/mastodon-env":
+      installed === undefined ? undefined : { metadata: { name: "mastodon-env" }, data: { DB_HOST: installed } },
     "/apis/apps/v1/namespaces/homestead/statefulsets/valkey": keeper && {
       metadata: { name: "valkey" },
       spec: { template: { spec: { containers: [{ name: "keeper", env: keeper.map((name) => ({ name })) }] } } },
@@ -772,9 +771,44 @@ describe("another major version of Postgres", () => {
   });
 });
 
+describe("a cold standby", () => {
+  const standby = { activeSite: "vps", epoch: 2 } as const;
+  const vault = [base("vps-g1")];
+  const databases = { "postgres-g1": { archive: "home-g1", image, primary: "vps" } };
+
+  it.each<[what: string, world: World, changes: Record<string, unknown>, warnings: number]>([
+    ["that is yet to be made says what the update makes", { vault, lease: standby }, standby, 1],
+    ["that was brought up says nothing any more", { vault, databases, lease: standby }, standby, 0],
+    ["says nothing where it is the active site", { lease: "none" }, {}, 0],
+  ])("%s", async (_what, world, changes, warnings) => {
+    const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();
+    onTestFinished(() => warn.mockRestore());
+    expect(await check(world, { ...changes, standby: "cold" })).toMatch(/^(there|missing)$/);
+    expect(warn.mock.calls.map(([text]) => text)).toEqual(
+      Array(warnings).fill(
+        "standby: cold, and home has no database: the update makes all that a warm standby has, with a database that follows from then on. Nothing has to be there before it is needed: npx homestead switch home brings it up then",
+      ),
+    );
+  });
+});
+
 describe("maintenance", () => {
   it("is refused where there is no Mastodon yet: nobody would make its schema", async () => {
     expect(await check({}, { maintenance: "web" })).toContain("off, while there is no Mastodon here yet");
+  });
+
+  it("is not what keeps a site without Mastodon from being handed over: it is not in its files, and taking it out mends nothing", async () => {
+    const { settings, keys } = await prepare({ lease: "none" }, {}, {});
+    expect(await siteFaults(settings, keys, { purpose: "handover" })).toEqual([
+      {
+        key: "homestead:images.mastodon",
+        value: JSON.stringify(settings.images.mastodon),
+        allowed:
+          "a Mastodon that is there, and can be stopped before the server is handed over: its first install never came to its end",
+        mend: "pulumi up --stack home; if that does not succeed, the site can be given up: npx homestead switch vps --lost, which says what is lost",
+      },
+    ]);
+    expect(await siteFaults(settings, keys)).toEqual([]);
   });
 });
 

@@ -2,9 +2,9 @@ import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
-import { generateIdentity, identityToRecipient } from "age-encryption";
+import { Decrypter, generateIdentity, identityToRecipient } from "age-encryption";
 import { describe, expect, inject, onTestFinished, test, vi } from "vitest";
-import { commandsOf, filesIn, newerThanKit, writeKitFile, writeKitFolder } from "../lib/kit/folder";
+import { commandsOf, filesIn, newerThanKit, usageOf, writeKitFile, writeKitFolder } from "../lib/kit/folder";
 import { gatherKit } from "../lib/kit/gather";
 import { openKit, sealKit } from "../lib/kit/kit";
 import type { Kit } from "../lib/kit/kit";
@@ -154,6 +154,35 @@ describe("a kit", () => {
     const { files, ...kit } = await gather();
     const sealed = await sealKit(kit as Kit, { passphrase }, workFactor);
     expect(await openKit("k.age", sealed, { passphrase })).toEqual({ ...kit, files });
+  });
+
+  test("of before it said how it is used still opens", async () => {
+    const { use, ...kit } = await gather();
+    expect(use.length).toBeGreaterThan(0);
+    const sealed = await sealKit(kit as Kit, { passphrase }, workFactor);
+    expect(await openKit("k.age", sealed, { passphrase })).toEqual({ ...kit, use: [] });
+  });
+
+  test("shows whoever has only age how it is used, before anything else", async () => {
+    const git = { remote: "https://git.example/me/home.git", current: true };
+    const use = usageOf({ ...(await gather()), git });
+    expect(use).toEqual([
+      "Break-glass kit of 2026-11-23T09:00:00.000Z, of a server that homestead runs. Everything in it is secret.",
+      `Active when it was made: home. Needed: git, Node.js ${oldestNode} or newer, the Pulumi CLI on PATH, the internet.`,
+      "The server's site is gone. In a shell, one after the other, with the encrypted file in place of KIT.age:",
+      "  git clone 'https://git.example/me/home.git' homestead && cd homestead && npm ci",
+      "  npx homestead kit open KIT.age",
+      "  npx homestead switch vps --lost",
+      "Before the last one, the line that the second one prints above it: it sets the passphrase, the state's address and keys.",
+      "Without a clone: below are the stacks' files and secrets, the vaults with their keys, and the clusters' kubeconfigs.",
+    ]);
+    const sealed = await sealKit(await gather(), { passphrase }, workFactor);
+    const decrypter = new Decrypter();
+    decrypter.addPassphrase(passphrase);
+    const text = await decrypter.decrypt(sealed, "text");
+    expect(text).toMatch(/^\{\n {2}"use": \[\n {4}"Break-glass kit of /);
+    expect(text.slice(0, text.indexOf("]"))).toContain('\n    "  npx homestead switch vps --lost",\n');
+    expect(usageOf({ ...(await gather()), git, sites: ["home"] })[5]).toBe("  npx homestead status home");
   });
 
   test("whose names lead out of the folder is none", async () => {
@@ -499,7 +528,25 @@ describe("an opened kit", () => {
     // The kit's own files are of a later epoch, and the clone's of a later generation.
     const mixed = { ...kit, stackFiles: { ...kit.stackFiles, "Pulumi.yaml": epoch } };
     const begunAnew = generation.replace(/(homestead:activeSite:[^]*?value: )home$/m, "$1vps");
-    expect(newerThanKit(mixed, begunAnew)?.activeSite).toBe("home");
+    const neither = newerThanKit(mixed, begunAnew);
+    expect(neither).toEqual({
+      words: "generations.home 3 (the kit has 1)",
+      activeSite: "home",
+      behind: { words: "epoch 2 (the clone has 1)", set: "activeSite to home and epoch to 2" },
+    });
+    const both = filesIn(mixed, "/k", neither)["README.txt"] ?? "";
+    expect(both).toContain(
+      "Neither the clone that the kit was opened in nor the kit is the newer one: the clone has generations.home 3 (the kit has 1), and the kit epoch 2 (the clone has 1). No stack file is copied. Get the clone's newest files (git pull); where nobody has them, set activeSite to home and epoch to 2 in its Pulumi.yaml first.",
+    );
+    expect(both).not.toContain("is active.");
+    expect(commandsOf(mixed, "/k", neither)[1]).not.toContain("cp '/k'");
+    // Of one epoch the clone knows who is active, whatever else the kit has.
+    const anew = { ...kit, stackFiles: { ...kit.stackFiles, "Pulumi.yaml": generation } };
+    expect(newerThanKit(anew, switched)).toEqual({
+      words: "epoch 2 (the kit has 1)",
+      activeSite: "vps",
+      behind: { words: "generations.home 3 (the clone has 1)", set: "generations.home to 3" },
+    });
     const go = (clone: string) => commandsOf(kit, "/k", newerThanKit(kit, clone))[2];
     expect([go(shared), go(switched)]).toEqual(["npx homestead switch vps --lost", "npx homestead switch home --lost"]);
     expect([copies(epoch), copies(generation)]).toEqual([false, false]);

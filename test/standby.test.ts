@@ -207,13 +207,25 @@ describe("a segment that a gone site's successor lacks", () => {
 });
 
 describe("before a planned switch the old site", () => {
+  interface Home {
+    running?: string;
+    archiver?: object | Error;
+    disk?: string;
+    /** Whom its database has as its primary, and whether it writes. */
+    replica?: { self: "home"; primary: string; promotionToken?: string };
+    writes?: boolean;
+    changes?: Record<string, unknown>;
+  }
+
   /** A home that runs this image, and whose database says this. */
-  async function home({ running, archiver = {}, disk = "10%" }: { running: string; archiver?: object; disk?: string }) {
+  async function home({ running = ours, archiver = {}, disk = "10%", writes = true, replica, changes }: Home) {
     const target = await vps({ segments: [3, 4] });
     const { vault, charts } = target.settings;
     const { kubeconfig } = await fakeCluster({
       others: {
-        "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({ items: [homes] }),
+        "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({
+          items: [replica === undefined ? homes : { ...homes, spec: { ...homes.spec, replica } }],
+        }),
         "/api/v1/namespaces/homestead/pods": () => ({ items: [{ metadata: { name: "home-1" } }] }),
         "/apis/apps/v1/namespaces/homestead/deployments/mastodon-web": () => ({
           spec: { replicas: 1, template: { spec: { containers: [{ name: "mastodon-web", image: running }] } } },
@@ -225,6 +237,7 @@ describe("before a planned switch the old site", () => {
         cluster: { context: "trial", kubeconfig },
         charts,
         vault: { endpoint: vault.endpoint, bucket: vault.bucket },
+        ...changes,
       }),
     );
     const idle = { now: 1000, lastArchived: 990, lastArchivedWal: segment(4), lastFailed: null, waiting: 0 };
@@ -232,15 +245,20 @@ describe("before a planned switch the old site", () => {
     vi.mocked(execInPod).mockImplementation((config, what) => {
       if (what.pod !== "home-1") return follows?.(config, what) ?? Promise.reject(new Error("nobody"));
       const text = what.command.join(" ");
+      if (text.includes("pg_is_in_recovery")) return Promise.resolve(writes ? "f|0/0||1\n" : "t|0/5000000|3|1\n");
+      if (text.includes("pg_current_wal_insert_lsn") && !writes) {
+        return Promise.reject(new Error("home-1: ERROR:  recovery is in progress"));
+      }
       if (text.includes("pg_stat_archiver")) {
+        if (archiver instanceof Error) return Promise.reject(archiver);
         return Promise.resolve(JSON.stringify({ ...idle, insertLsn: "0/5000028", ...archiver }));
       }
       return Promise.resolve(`/dev/x 1000 100 900 ${disk} /var/lib/postgresql/data\n`);
     });
     const old = { settings, secrets: target.secrets };
     const lease = firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint: settings.fingerprint }, 600, "w");
-    const { faults } = await preflight({ kind: "planned", from: "home", target, old, lease });
-    return faults.join("\n");
+    const { faults, warnings } = await preflight({ kind: "planned", from: "home", target, old, lease });
+    return { faults: faults.join("\n"), warnings: warnings.join("\n") };
   }
   const homes = {
     metadata: { name: "postgres-g1" },
@@ -251,27 +269,58 @@ describe("before a planned switch the old site", () => {
   const silent = /does not get into the vault|database volume is|images\.mastodon/;
 
   test("has nothing said against it where it archives and runs what its stack says", async () => {
-    expect(await home({ running: ours })).not.toMatch(silent);
+    expect((await home({})).faults).not.toMatch(silent);
+  });
+
+  const token = Buffer.from("{}".padEnd(60)).toString("base64");
+  test.each<[what: string, found: Home]>([
+    [
+      "waits for its token, and has not come so far",
+      { replica: { self: "home", primary: "home", promotionToken: token }, changes: { promotionToken: token } },
+    ],
+    ["was demoted by hand", { replica: { self: "home", primary: "vps" } }],
+  ])("is not asked whether it archives where its database only follows: it %s", async (_, found) => {
+    const { faults } = await home({ ...found, writes: false });
+    expect(faults).not.toMatch(silent);
+    expect(faults).not.toContain("whether it archives");
+  });
+
+  test("is refused where its database does not say whether it archives", async () => {
+    const { faults } = await home({ archiver: new Error("home-1: no answer within 15 s") });
+    expect(faults).toContain("home's database does not say whether it archives: home-1: no answer within 15 s");
   });
 
   test("is asked whether it archives: nothing else would notice, before it has stopped without a token", async () => {
     const failing = { lastFailed: 995, waiting: 3 };
-    expect(await home({ running: ours, archiver: failing })).toContain(
+    expect((await home({ archiver: failing })).faults).toContain(
       "home does not get into the vault what it writes (last segment archived 10 s ago; archiving fails, 3 wait, last tried 5 s ago), and would stop without a token: docs/runbooks/alerts.md (ArchiveFailing), npx homestead status home",
     );
-    expect(await home({ running: ours, archiver: { waiting: 41 } })).toContain(
-      "(last segment archived 10 s ago; 41 wait)",
-    );
+    expect((await home({ archiver: { waiting: 41 } })).faults).toContain("(last segment archived 10 s ago; 41 wait)");
   });
 
-  test("must have room on its volume: its database goes on there, as the standby", async () => {
-    expect(await home({ running: ours, disk: "95%" })).toContain("home's database volume is 95 % full");
+  test("with a volume that is nearly full is handed over all the same: nothing of it needs room there", async () => {
+    const { faults, warnings } = await home({ disk: "95%" });
+    expect(faults).not.toMatch(silent);
+    expect(warnings).toContain(
+      "home's database volume is 95 % full, and its database goes on there as the standby: make room there afterwards (docs/runbooks/alerts.md, VolumeFilling)",
+    );
   });
 
   test("must run what its stack says: the first step would refuse a release that is yet to be made", async () => {
-    const said = await home({ running: "ghcr.io/mastodon/mastodon:v4.6.0" });
+    const running = "ghcr.io/mastodon/mastodon:v4.6.0";
+    const { faults: said } = await home({ running });
     expect(said).toContain(
-      "ghcr.io/mastodon/mastodon:v4.6.0, the version this site has, while it is in maintenance: first the one, then the other",
+      "ghcr.io/mastodon/mastodon:v4.6.0, the version this site has, while it is handed over: first the one, then the other",
+    );
+    expect(said).toMatch(
+      /mend: {4}pulumi up --stack home; or set the version in versions\.ts, or: pulumi config set --path homestead:images\.mastodon <image> --stack home$/m,
+    );
+    const { faults: taking } = await home({ running, changes: { promotionToken: token } });
+    expect(taking).toContain(
+      `${running}, the version this site has, while it takes over: first the one, then the other`,
+    );
+    expect(taking).toMatch(
+      /; if it has taken over, and its database writes \(npx homestead status home\): pulumi config rm homestead:promotionToken --stack home$/m,
     );
   });
 });

@@ -1,8 +1,10 @@
 /** `homestead switch` with a vault, two clusters and the project's files; only the updates are played. */
+import { PassThrough } from "node:stream";
 import { afterAll, describe, expect, test, vi } from "vitest";
-import { switchTo } from "../cli/switch";
+import { confirmed, switchTo } from "../cli/switch";
 import { firstLease, formatLease, leaseKey } from "../lib/lease/lease";
 import type { Lease, Takeover } from "../lib/lease/lease";
+import type { PodCommand } from "../lib/pod-exec";
 import { journalKey } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
 import type { Findings, Question } from "../lib/switch/preflight";
@@ -12,14 +14,16 @@ import type { FileValues } from "../lib/switch/steps";
 import type { WorldOptions } from "../lib/switch/world";
 import { optionalSecrets, parseSettings, requiredSecrets } from "../settings";
 import type { SiteName } from "../settings";
-import { configurationOf } from "./support/configuration";
+import { images } from "../versions";
+import { chartsInFolders, configurationOf } from "./support/configuration";
 import { fakeCluster } from "./support/fake-cluster";
 import { fakeStore } from "./support/fake-store";
 
 /** What is behind the modules that are played. */
 const played = vi.hoisted(() => ({
   config: (_stack: string): unknown => ({}),
-  preflight: (_question: Question): unknown => undefined,
+  preflight: (_question: Question, _real: (question: Question) => Promise<Findings>): unknown => undefined,
+  exec: (_what: PodCommand): Promise<string> => Promise.reject(new Error("nobody is asked")),
   world: (_options: WorldOptions): unknown => undefined,
 }));
 
@@ -32,10 +36,11 @@ vi.mock("../lib/pulumi-cli", async (original) => ({
     config = (stack: string) => Promise.resolve(stack).then(played.config);
   },
 }));
-vi.mock("../lib/switch/preflight", async (original) => ({
-  ...(await original<typeof import("../lib/switch/preflight")>()),
-  preflight: (question: Question) => Promise.resolve(played.preflight(question)),
-}));
+vi.mock("../lib/pod-exec", () => ({ execInPod: (_config: unknown, what: PodCommand) => played.exec(what) }));
+vi.mock("../lib/switch/preflight", async (original) => {
+  const real = await original<typeof import("../lib/switch/preflight")>();
+  return { ...real, preflight: (question: Question) => Promise.resolve(played.preflight(question, real.preflight)) };
+});
 vi.mock("../lib/switch/world", () => ({ realWorld: (options: WorldOptions) => played.world(options) }));
 
 const at = "2026-11-23T08:00:00.000Z";
@@ -77,7 +82,14 @@ interface Case {
   files?: Partial<Record<SiteName, Record<string, string>>>;
   /** Whom each database has as its primary, and the token that it was told; a site without one does not answer. */
   databases?: Partial<Record<SiteName, { primary: SiteName; promotionToken?: string }>>;
-  findings?: Partial<Findings>;
+  /** What the preflight finds; `real`: it looks at the two clusters and the vault itself. */
+  findings?: Partial<Findings> | "real";
+  /** A site whose database does not write, though it is its own primary. */
+  waits?: SiteName;
+  /** What the databases say of their archiving, where it is not the best. */
+  archiver?: object;
+  /** Whether nothing is asked. @default true */
+  yes?: boolean;
   /** A stack that does not open. */
   closed?: SiteName;
   /** The update that fails: `up vps`. */
@@ -97,19 +109,55 @@ async function run(
     const object = (archive: string) => ({
       metadata: { name: `postgres-g${generations[name]}` },
       spec: { replica, plugins: [{ parameters: { serverName: archive } }] },
-      status: {},
+      status: { conditions: [{ type: "Ready", status: "True" }] },
     });
     const items = [object(`${name}-g${generations[name]}`)];
-    const others = { "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({ items }) };
+    const container = { name: "mastodon-web", image: images.mastodon };
+    const others = {
+      "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({ items }),
+      "/api/v1/namespaces/homestead/pods": () => ({ items: [{ metadata: { name } }] }),
+      "/apis/apps/v1/namespaces/homestead/deployments/mastodon-web": () => ({
+        spec: { replicas: 1, template: { spec: { containers: [container] } } },
+      }),
+      "/apis/cert-manager.io/v1/namespaces/homestead/certificates": () => ({ items: [] }),
+    };
     const { kubeconfig } = await fakeCluster({ others });
     kubeconfigs[name] = replica === undefined ? "/nowhere" : kubeconfig;
   }
+  store.lists = true;
+  // The buckets themselves.
+  for (const bucket of ["/vault", "/media"]) store.put(bucket, "");
+  for (const name of ["home", "vps"] as const) {
+    const [archive, ended] = [`pg/${name}-g1`, new Date(Date.now() - 3600_000).toISOString()];
+    const info = `begin_wal=000000010000000000000003\nstatus=DONE\nend_time=${ended}\n`;
+    store.put(`${archive}/base/20261122T030000/backup.info`, info);
+    store.put(`${archive}/wals/0000000100000000/000000010000000000000004.gz`, "");
+  }
+  /** What only the real preflight asks for. */
+  const complete = {
+    charts: chartsInFolders(),
+    media: { endpoint: store.vault.endpoint, bucket: "media" },
+    storage: { kind: "local", databases: "local-path" },
+  };
+  played.exec = ({ pod, command }) => {
+    const text = command.join(" ");
+    const follows = databases[pod as SiteName]?.primary !== pod || rest.waits === pod;
+    if (text.includes("pg_is_in_recovery")) return Promise.resolve(follows ? "t|0/5000000|3|1\n" : "f|0/0||1\n");
+    if (text.includes("pg_current_wal_insert_lsn")) {
+      if (follows) return Promise.reject(new Error(`${pod}: ERROR:  recovery is in progress`));
+      const best = { now: 1000, lastArchived: 990, lastArchivedWal: "000000010000000000000004", lastFailed: null };
+      return Promise.resolve(JSON.stringify({ ...best, waiting: 0, insertLsn: "0/5000028", ...rest.archiver }));
+    }
+    const disk = "/dev/x 1000 100 900 10% /var/lib/postgresql/data\n";
+    return Promise.resolve(text.includes("pg_last_wal_replay_lsn") ? `0/5000000|1|\n${disk}` : disk);
+  };
   const said = { ...(shared ?? { activeSite: lease.activeSite, epoch: lease.epoch }), generations };
   const own: Record<SiteName, Record<string, string>> = { home: files.home ?? {}, vps: files.vps ?? {} };
   const raw = (name: SiteName) =>
     configurationOf(name, {
       cluster: { context: "trial", kubeconfig: kubeconfigs[name] },
       vault: { endpoint: store.vault.endpoint, bucket: store.vault.bucket },
+      ...(rest.findings === "real" ? complete : {}),
       ...said,
       ...own[name],
     }).config;
@@ -129,8 +177,9 @@ async function run(
       ]),
     );
   };
-  played.preflight = (question) => {
+  played.preflight = (question, real) => {
     asked.push(question);
+    if (rest.findings === "real") return real(question);
     const { generation } = question.target.settings;
     return { faults: [], warnings: [], database: "follows", generation, ...rest.findings } satisfies Findings;
   };
@@ -162,7 +211,7 @@ async function run(
   const listeners = process.listeners("SIGINT");
   let error: string | undefined;
   try {
-    await switchTo(site, { yes: true, ...(kind === "planned" ? {} : { [kind]: true }) });
+    await switchTo(site, { yes: rest.yes ?? true, ...(kind === "planned" ? {} : { [kind]: true }) });
   } catch (caught) {
     error = (caught as Error).message;
   } finally {
@@ -173,11 +222,10 @@ async function run(
   return {
     error,
     did,
-    asked: asked.map(({ kind: as, from, target, stopped: again, old }) => ({
+    asked: asked.map(({ kind: as, from, target, old }) => ({
       kind: as,
       from,
       target: target.settings.site,
-      again: again === true,
       /** As whom the files have the two, while they are looked at. */
       active: [target.settings.activeSite, old?.settings.activeSite],
       generation: target.settings.generation,
@@ -200,8 +248,11 @@ const taken = { home: { primary: "vps" }, vps: { primary: "vps" } } as const;
 
 describe("a switch", () => {
   test("from nothing: everything is looked at, then each step", async () => {
-    const { error, did, asked, journal } = await run({ lease: atHome, databases: serving }, "vps");
+    const { error, did, asked, lines, journal } = await run({ lease: atHome, databases: serving }, "vps");
     expect(error).toBeUndefined();
+    expect(lines).toMatch(
+      /^vps is the active site \(epoch 2\)\.\nSet these DNS records by hand:\n {2}ramble\.moe 60 A /m,
+    );
     expect(asked).toHaveLength(1);
     expect(did).toEqual(whole);
     expect(journal).toMatchObject({ target: "vps", epoch: 2, finished: true });
@@ -267,13 +318,16 @@ describe("the new site dies on the way", () => {
     ["its journal, and its stack does not open", { journal: stopped("promote"), closed: "vps" }],
     ["its file", { files: { vps: { promotionToken: token } } }],
     ["its database", { databases: { vps: { primary: "vps", promotionToken: token }, home: { primary: "vps" } } }],
-  ])("and comes back, when it was given up and not yet replaced: its token, known by %s, is there again", async (_, more) => {
-    const given: Case = { lease: atVps, databases: { home: { primary: "vps" } }, ...more, breakAt: "up home" };
-    const { did, journal } = await run(given, "home", "lost");
-    expect(did.slice(0, 2)).toEqual([`files vps 2 g1 kept ${token}`, "files home 3 g1 token lost"]);
-    const { did: back } = await run({ lease: atVps, journal, databases: taken }, "vps");
-    expect(back.slice(0, 3)).toEqual([`files vps 2 g1 kept ${token}`, "steady vps", "up vps"]);
-  });
+  ])(
+    "and comes back, when it was given up and not yet replaced: its token, known by %s, is there again",
+    async (_, more) => {
+      const given: Case = { lease: atVps, databases: { home: { primary: "vps" } }, ...more, breakAt: "up home" };
+      const { did, journal } = await run(given, "home", "lost");
+      expect(did.slice(0, 2)).toEqual([`files vps 2 g1 kept ${token}`, "files home 3 g1 token lost"]);
+      const { did: back } = await run({ lease: atVps, journal, databases: taken }, "vps");
+      expect(back).toEqual([`files vps 2 g1 kept ${token}`, "steady vps", "up vps", "files vps 2 g1", "up vps"]);
+    },
+  );
 
   test("a word is no token to keep", async () => {
     const lease = { ...atVps, takeover: "lost" } as const;
@@ -306,6 +360,57 @@ describe("the new site dies on the way", () => {
     const journal = stopped("promote", { token: undefined, steps: [{ name: "reopen", begun: at }] });
     const { error, did, asked } = await run({ lease: atHome, journal, databases: demoted }, "vps");
     expect([error, asked.length, did]).toEqual([undefined, 1, whole]);
+  });
+});
+
+describe("an old site whose database does not write", () => {
+  test("since its promotion is waiting still, is left for the one before it, as its failed step says", async () => {
+    const databases = { home: { primary: "vps" }, vps: { primary: "vps", promotionToken: token } } as const;
+    const found: Case = {
+      lease: atVps,
+      journal: stopped("promote"),
+      files: { vps: { promotionToken: token } },
+      databases,
+    };
+    const { error, did, journal } = await run({ ...found, waits: "vps", findings: "real" }, "home");
+    expect(error).toBeUndefined();
+    expect(did[0]).toBe(`files vps 2 g1 web kept ${token}`);
+    expect(journal).toMatchObject({ target: "home", from: "vps", kind: "planned", finished: true });
+  });
+
+  test("since it was demoted by hand, is handed over by the command from the start", async () => {
+    const { error, did } = await run({ lease: atHome, databases: demoted, findings: "real" }, "vps");
+    expect([error, did]).toEqual([undefined, whole]);
+  });
+});
+
+describe("an old site that lives and cannot be handed over", () => {
+  const faulty: Case = {
+    lease: atHome,
+    databases: serving,
+    archiver: { lastFailed: 995, waiting: 3 },
+    findings: "real",
+  };
+
+  test("is not handed over, and the refusal says how it is given up", async () => {
+    const { error, did } = await run(faulty, "vps");
+    expect(error).toMatch(
+      /^home does not get into the vault what it writes \(.*\nNothing was changed\.\nIf home is gone, or this cannot be mended: npx homestead switch vps --lost$/,
+    );
+    expect(did).toEqual([]);
+  });
+
+  test("is given up by that, with what is lost", async () => {
+    const { error, did, lines } = await run(faulty, "vps", "lost");
+    expect([error, ...did.slice(0, 2)]).toEqual([undefined, "files home 1 g1", "files vps 2 g1 token lost"]);
+    expect(lines).toContain("warning: home is not gone: its database is ready, ");
+    expect(lines).toMatch(/^lost: what home wrote after /m);
+  });
+
+  test("is not said to be dead", async () => {
+    const { error, did } = await run(faulty, "vps", "dead");
+    expect(error).toMatch(/^home is not powered off: its cluster answers; /);
+    expect(did).toEqual([]);
   });
 });
 
@@ -360,7 +465,7 @@ describe("a journal that somebody else has gone on without", () => {
     const findings = { faults: ["vps's database volume is 95 % full"] };
     const full = await run({ lease: atHome, journal: stopped("drain"), databases: serving, findings }, "vps");
     expect(full.error).toBe(
-      "vps's database volume is 95 % full\nNothing was changed.\nTo have home serve on: npx homestead switch home",
+      "vps's database volume is 95 % full\nNothing was changed.\nTo have home serve on: npx homestead switch home\nIf home is gone, or this cannot be mended: npx homestead switch vps --lost",
     );
     expect(full.did).toEqual([]);
   });
@@ -384,6 +489,42 @@ describe("a journal that somebody else has gone on without", () => {
       "vps",
     );
     expect([error, did.slice(0, 3)]).toEqual([undefined, ["files home 1 g1", "up vps", "files home 1 g1 web"]]);
+  });
+});
+
+describe("who gives a site up", () => {
+  /** What is asked, and what comes of it, with this typed at a terminal. */
+  async function asking(typed: string | undefined, yes?: boolean) {
+    const [input, output] = [Object.assign(new PassThrough(), { isTTY: typed !== undefined }), new PassThrough()];
+    if (typed !== undefined) input.write(`${typed}\n`);
+    const end = await confirmed("home", yes === undefined ? {} : { yes }, input, output).then(
+      () => "given up",
+      (error: unknown) => (error as Error).message,
+    );
+    return [end, (output.read() as Buffer | null)?.toString() ?? ""];
+  }
+  const question = "Type the name of the site that is given up (home): ";
+
+  test.each([
+    ["its name", "home", "given up"],
+    ["its name, with spaces around it", "  home ", "given up"],
+    ["the other one's", "vps", "Nothing was changed."],
+    ["yes", "yes", "Nothing was changed."],
+    ["nothing", "", "Nothing was changed."],
+  ])("types %s", async (_, typed, end) => {
+    expect(await asking(typed)).toEqual([end, question]);
+  });
+
+  test("is asked for nothing with --yes, and refused without it where nobody is there", async () => {
+    expect(await asking(undefined, true)).toEqual(["given up", ""]);
+    expect(await asking("vps", true)).toEqual(["given up", ""]);
+    expect(await asking(undefined)).toEqual(["nobody is there to ask: add --yes", ""]);
+  });
+
+  test("is asked before a takeover, and before nothing else", async () => {
+    const asked = await run({ lease: atHome, databases: serving, yes: false }, "vps", "lost");
+    expect([asked.error, asked.did, asked.journal]).toEqual(["nobody is there to ask: add --yes", [], undefined]);
+    expect((await run({ lease: atHome, databases: serving, yes: false }, "vps")).error).toBeUndefined();
   });
 });
 
@@ -423,6 +564,6 @@ describe("a token in the journal", () => {
       "lost",
     );
     expect([error, ...did.slice(0, 2)]).toEqual([undefined, "files home 1 g1", "files vps 2 g1 token lost"]);
-    expect(asked).toMatchObject([{ kind: "lost", again: true }]);
+    expect(asked).toMatchObject([{ kind: "lost" }]);
   });
 });

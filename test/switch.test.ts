@@ -1,21 +1,22 @@
 import * as fs from "node:fs";
 import * as path from "node:path";
 import type { V1CronJob } from "@kubernetes/client-node";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { bytesOf, leftAt, segmentsBehind } from "../lib/archive";
 import { clockFault } from "../lib/switch/clocks";
 import { demotionOf, untilSteady } from "../lib/switch/demotion";
+import { leftToOwner } from "../lib/switch/dns";
 import { configWith, tokenInFile, writeFiles } from "../lib/switch/files";
 import { copyMedia, lastCopy } from "../lib/switch/media";
 import { JournalStore, journalKey, parseJournal } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
 import { generationFor, notThatKind, oldSite, preflight, stateOf } from "../lib/switch/preflight";
-import { runSwitch } from "../lib/switch/run";
+import { afterFailure, runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
 import { decidedAnew, isPast, onceTaken, resumption, stepAhead, takenBack, tokenInUse } from "../lib/switch/resume";
 import { filesAt, nextStep, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
 import { differences, mediaDifference, ranBy, sameImage, takeoverDifferences } from "../lib/switch/versions";
-import { whyUpFailed } from "../lib/switch/world";
+import { realWorld, whyUpFailed } from "../lib/switch/world";
 import { firstLease } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
 import { images } from "../versions";
@@ -119,6 +120,31 @@ describe("the steps of a switch", () => {
     });
     for (const kind of ["planned", "lost", "dead"] as const)
       expect(resumption({ ...planned(), token: "abc" }, after, { target: "home", kind })).toBe("history");
+  });
+
+  test("a site that is opened again with a token of its own is rid of it afterwards, and not told it a second time", async () => {
+    const back = takenBack({ ...planned(), kept: "abc" }, { generation: 1 });
+    expect(back).toMatchObject({ kept: "abc", steps: [{ name: "reopen" }, { name: "clear-kept" }] });
+    expect(back.steps.map(({ name }) => filesAt(name, back).kept)).toEqual(["abc", undefined]);
+    expect(filesAt("clear-kept", back).shared).toEqual(filesAt("reopen", back).shared);
+    const { world, calls, lines } = fakeWorld();
+    expect((await runSwitch(back, world)).finished).toBe(true);
+    expect(calls).toEqual(["files home 1 g1", "up home", "files home 1 g1", "up home"]);
+    expect(lines.filter((line) => line.startsWith("done"))).toHaveLength(2);
+
+    const stopped = { ...back, steps: [{ name: "reopen" as const, done: at }, { name: "clear-kept" as const }] };
+    // Nor is one that was demoted since: it wrote before that.
+    for (const open of [stopped, begun({ ...planned(), kept: "abc" }, "stop-web", "demote")]) {
+      expect(takenBack(open, { generation: 1 })).toEqual({ ...planned(), steps: [{ name: "reopen" }] });
+      expect(decidedAnew(open, "planned", { database: "follows", generation: 1 })).toEqual(planned());
+    }
+    const waiting = begun({ ...planned(), kept: "abc" }, "stop-web", "drain");
+    expect(takenBack(waiting, { generation: 1 }).kept).toBe("abc");
+    expect(decidedAnew(waiting, "lost", { database: "follows", generation: 1 }).kept).toBe("abc");
+  });
+
+  test.each(["reopen", "clear-kept"] as const)("%s that fails does not name itself as the way back", (step) => {
+    expect(afterFailure(step, planned())).toBe("Nothing is lost; the same command goes on with this step.");
   });
 
   test("what was done before the demotion may be undone by now: everything is looked at anew", () => {
@@ -229,17 +255,19 @@ describe("a database that was to give up writing", () => {
     [database("vps", undefined, { demotionToken: "abc", switchReplicaClusterStatus: {} }), { is: "steady" }],
   ])("%j: %j", (found, is) => expect(demotionOf(found, "home")).toEqual(is));
 
-  async function until(answers: object[]) {
+  /** `silent`: the cluster does not say which databases it has. */
+  async function until(answers: (object | "silent")[], limits = { pause: 0.01, beginning: 60, patience: 600 }) {
     let asked = 0;
     const others = {
-      "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => ({
-        items: [answers[Math.min(asked++, answers.length - 1)]],
-      }),
+      "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters": () => {
+        const answer = answers[Math.min(asked++, answers.length - 1)];
+        return answer === "silent" ? { items: "no list" } : { items: [answer] };
+      },
     };
     const { kubeconfig, changes } = await fakeCluster({ others });
     const settings = parseSettings(configurationOf("home", { cluster: { context: "trial", kubeconfig } }));
     const lines: string[] = [];
-    await untilSteady(settings, (line) => lines.push(line), 0.01);
+    await untilSteady(settings, (line) => lines.push(line), limits);
     expect(changes).toEqual([]);
     return { asked, lines };
   }
@@ -250,6 +278,20 @@ describe("a database that was to give up writing", () => {
       asked: 3,
       lines: ["      home's database is giving up writing; this cannot be turned back before it is over"],
     });
+  });
+
+  test("is asked again while its cluster does not answer: nobody knows then whether it is in the middle", async () => {
+    const turning = database("vps", '["*"]');
+    expect(await until(["silent", "silent", turning, "silent", database("home")])).toEqual({
+      asked: 5,
+      lines: [
+        "      home's cluster does not say what its database does: it is asked again",
+        "      home's database is giving up writing; this cannot be turned back before it is over",
+      ],
+    });
+    await expect(until(["silent"], { pause: 0.01, beginning: 0, patience: 0 })).rejects.toThrow(
+      /^home's cluster does not say what its database does, for more than 0 min; it cannot be told to write before that: kubectl --kubeconfig \S+ --context trial -n homestead get clusters\.postgresql\.cnpg\.io$/,
+    );
   });
 
   test("and is still fenced: said with the command that lifts it, and nothing is lifted", async () => {
@@ -724,22 +766,18 @@ describe("before a switch", () => {
     expect(stateOf(undefined, "home")).toBe("missing");
   });
 
-  test("a site whose database is ready is not lost, unless a planned switch was begun and stopped", () => {
-    const asked = { kind: "lost", from: "home", target: "vps", reach: "serves", stopped: false } as const;
+  test("a site whose database is ready may be given up with a word that says what a planned switch would save", () => {
+    const asked = { kind: "lost", from: "home", target: "vps", reach: "serves" } as const;
     expect(notThatKind(asked)).toEqual({
-      refused:
-        "home is not lost: its database is ready; without --lost nothing is lost: npx homestead switch vps (if that was begun and cannot go on, --lost is taken)",
-    });
-    expect(notThatKind({ ...asked, stopped: true })).toEqual({
       warning:
-        "home is not gone: its database is ready, and it may take posts until it has read the new lease; those are lost. What keeps home from being handed over is better mended: npx homestead switch vps",
+        "home is not gone: its database is ready, and it may take posts until it has read the new lease; those are lost, as is all that is not in the vault by then. Without --lost nothing is: npx homestead switch vps, if what that says against it can be mended",
     });
     expect(notThatKind({ ...asked, reach: "answers" })).toEqual({});
     expect(notThatKind({ ...asked, kind: "planned" })).toEqual({});
   });
 
   test("a site that answers is never dead", () => {
-    const asked = { kind: "dead", from: "home", target: "vps", reach: "answers", stopped: true } as const;
+    const asked = { kind: "dead", from: "home", target: "vps", reach: "answers" } as const;
     expect(notThatKind(asked)).toEqual({
       refused:
         "home is not powered off: its cluster answers; without --dead nothing is lost: npx homestead switch vps (or --lost, if it does not work any more)",
@@ -748,7 +786,7 @@ describe("before a switch", () => {
   });
 
   /** What is found about a `vps` whose cluster has nothing, or no more than these lists say. */
-  async function lookedAt(kind: Kind, changes: Record<string, unknown>, lists: Lists = {}) {
+  async function lookedAt(kind: Kind, changes: Record<string, unknown>, lists: Lists = {}, old?: Site) {
     const store = await fakeStore();
     const { kubeconfig } = await fakeCluster(lists);
     const settings = parseSettings(
@@ -760,7 +798,7 @@ describe("before a switch", () => {
       }),
     );
     const lease = firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint: settings.fingerprint }, 600, "w");
-    return preflight({ kind, from: "home", target: { settings, secrets: {} }, old: undefined, lease });
+    return preflight({ kind, from: "home", target: { settings, secrets: {} }, old, lease });
   }
 
   test("a standby that takes over is asked for nsupdate: it is to change the DNS", async () => {
@@ -793,6 +831,23 @@ describe("before a switch", () => {
       expect(ofCertificates(found.faults)).toEqual([
         `${lacks}: name a solver of kind dns01 (homestead:certificates.solver in Pulumi.vps.yaml) or an issuer of your own (docs/runbooks/adding-a-site.md)`,
       ]);
+    });
+
+    test("is asked which it has: its beginning may have been interrupted before its database was there", async () => {
+      const certificate = (name: string, status: string) => ({
+        metadata: { name },
+        status: { conditions: [{ type: "Ready", status }] },
+      });
+      const found = async (...items: object[]) => {
+        const others = { "/apis/cert-manager.io/v1/namespaces/homestead/certificates": () => ({ items }) };
+        const { faults } = await lookedAt("planned", { certificates: acme, ...address }, { others });
+        return ofCertificates(faults).map((line) => line.split(", and with")[0]);
+      };
+      expect(await found(certificate("web", "True"), certificate("media", "True"))).toEqual([]);
+      expect(await found(certificate("web", "True"), certificate("media", "False"))).toEqual([
+        "vps has no valid certificate for: media",
+      ]);
+      expect(await found()).toEqual(["vps has no valid certificate for: ramble.moe, mastodon.ramble.moe"]);
     });
 
     test("takes over from a lost one with the records to be set by hand", async () => {
@@ -907,6 +962,15 @@ describe("before a switch", () => {
       ]);
     });
 
+    test("and a takeover is told of them, where the lost site's stack says so: it goes on without them", async () => {
+      const cluster = { context: "home", kubeconfig: "/nowhere" };
+      const settings = parseSettings(configurationOf("home", { cluster, media: { kind: "volume" } }));
+      const { faults, warnings } = await lookedAt("lost", {}, {}, { settings, secrets: {} });
+      const says =
+        "media are on a volume on home and in a bucket on vps, and a switch moves none: docs/runbooks/media-volume.md, for both stacks";
+      expect([faults.includes(says), warnings.includes(says)]).toEqual([false, true]);
+    });
+
     test("of a lost site are known by its stack's outputs, and none other takes over", async () => {
       const outputs = { images: { mastodon: older, postgres: "ghcr.io/x/postgresql:16.1" }, web: "https://x" };
       const ran = await ranBy("home", { run: () => Promise.resolve(JSON.stringify(outputs)) });
@@ -944,6 +1008,38 @@ describe("before a switch", () => {
     expect(whyUpFailed("home", "error: the stack is currently locked by 1 lock(s)", new Error("x"))).toContain(
       "pulumi cancel --yes --stack home",
     );
+  });
+});
+
+describe("public DNS that nobody but its owner changes", () => {
+  const settings = () => parseSettings(configurationOf("vps", { ingress: { address: "192.0.2.20" } }));
+
+  test("is not asked, and the step says so", async () => {
+    const nobody = () => Promise.reject(new Error("it is asked"));
+    const store = await fakeStore();
+    const world = realWorld({
+      ...{ target: "vps", from: "home", kind: "planned", resolvers: [], engine: () => undefined },
+      ...{ journal: new JournalStore(store.vault, store.keys), loadTarget: nobody },
+      load: () => Promise.resolve({ settings: settings(), secrets: {} }),
+    });
+    const lines: string[] = [];
+    const spy = vi.spyOn(console, "log").mockImplementation((line: string) => void lines.push(line));
+    const faults = await world.verify("vps").finally(() => spy.mockRestore());
+    expect([faults, lines]).toEqual([
+      [],
+      ["      nothing was asked: dns is of kind manual, and the records are yours to set, as said below"],
+    ]);
+  });
+
+  test("is left with its records and the command that looks", () => {
+    expect(leftToOwner(settings())).toEqual([
+      "Set these DNS records by hand:",
+      "  ramble.moe 60 A 192.0.2.20",
+      "  mastodon.ramble.moe 60 A 192.0.2.20",
+      "and when the old ones' time to live is over, look through public DNS, which nobody has done yet:",
+      "  npx homestead verify vps --public",
+    ]);
+    expect(leftToOwner({ ...settings(), dns: { kind: "command", command: "x", ttl: 60 } })).toEqual([]);
   });
 });
 

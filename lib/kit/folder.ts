@@ -54,8 +54,10 @@ export function refuseExisting(name: string): void {
 export interface NewerClone {
   /** What was counted on since, in words. */
   words: string;
-  /** The active one by the files that are used. */
+  /** The active one by whoever has the later epoch. */
   activeSite: SiteName;
+  /** Where the kit knows something later all the same: what that is, and what the clone's file is to say. */
+  behind?: { words: string; set: string };
 }
 
 /**
@@ -65,16 +67,31 @@ export interface NewerClone {
 export function newerThanKit({ stackFiles, activeSite }: Kit, clone: string | undefined): NewerClone | undefined {
   const ours = countersIn(stackFiles["Pulumi.yaml"]);
   const theirs = countersIn(clone);
-  const [words] = Object.entries(theirs).flatMap(([name, count]) => {
-    const old = ours[name] ?? count;
-    return count > old ? [`${name} ${count} (the kit has ${old})`] : [];
-  });
-  if (words === undefined) return undefined;
+  const counters = Object.entries(theirs).map(([name, count]) => ({ name, count, old: ours[name] ?? count }));
+  const [newest] = counters.filter(({ count, old }) => count > old);
+  if (newest === undefined) return undefined;
+  const words = `${newest.name} ${newest.count} (the kit has ${newest.old})`;
   const said: unknown = parseDocument(clone ?? "").getIn(["config", "homestead:activeSite", "value"]);
   const site = siteNames.find((name) => name === said);
   // The one who counted on is the one who knows.
   const knows = (theirs["epoch"] ?? 0) >= (ours["epoch"] ?? 0);
-  return { words, activeSite: knows && site !== undefined ? site : activeSite };
+  const later = counters.filter(({ count, old }) => count < old);
+  const set = [
+    ...(knows ? [] : [`activeSite to ${activeSite}`]),
+    ...later.map(({ name, old }) => `${name} to ${old}`),
+  ].join(" and ");
+  return {
+    words,
+    activeSite: knows && site !== undefined ? site : activeSite,
+    ...(later.length === 0
+      ? {}
+      : {
+          behind: {
+            words: later.map(({ name, old, count }) => `${name} ${old} (the clone has ${count})`).join(" and "),
+            set,
+          },
+        }),
+  };
 }
 
 /** The numbers of a `Pulumi.yaml` that only rise. */
@@ -120,7 +137,7 @@ function environmentFile({ environment, files, kubeconfigs }: Kit, folder: strin
 
 /** The three commands of a failover, for this server and this folder. */
 export function commandsOf(
-  { git, sites, activeSite, kubeconfigs }: Kit,
+  { git, sites, activeSite, kubeconfigs }: Omit<Kit, "use">,
   folder: string,
   newer?: NewerClone,
 ): [string, string, string] {
@@ -144,9 +161,29 @@ export function commandsOf(
   ];
 }
 
+/** How a kit is used that nobody has opened in a clone yet. Pure. */
+export function usageOf(kit: Omit<Kit, "use">): string[] {
+  const { madeAt, activeSite } = kit;
+  const [clone, , go] = commandsOf(kit, "");
+  return [
+    `Break-glass kit of ${madeAt}, of a server that homestead runs. Everything in it is secret.`,
+    `Active when it was made: ${activeSite}. ${needed}`,
+    "The server's site is gone. In a shell, one after the other, with the encrypted file in place of KIT.age:",
+    `  ${clone}`,
+    "  npx homestead kit open KIT.age",
+    `  ${go}`,
+    "Before the last one, the line that the second one prints above it: it sets the passphrase, the state's address and keys.",
+    "Without a clone: below are the stacks' files and secrets, the vaults with their keys, and the clusters' kubeconfigs.",
+  ];
+}
+
+const needed = `Needed: git, Node.js ${oldestNode} or newer, the Pulumi CLI on PATH, the internet.`;
+
 /** Why the kit's stack files are not copied. */
-export const staysNewer = ({ words, activeSite }: NewerClone): string =>
-  `The clone that the kit was opened in is newer than the kit, ${words}: its stack files stay as they are, and by them ${activeSite} is active.`;
+export const staysNewer = ({ words, activeSite, behind }: NewerClone): string =>
+  behind === undefined
+    ? `The clone that the kit was opened in is newer than the kit, ${words}: its stack files stay as they are, and by them ${activeSite} is active.`
+    : `Neither the clone that the kit was opened in nor the kit is the newer one: the clone has ${words}, and the kit ${behind.words}. No stack file is copied. Get the clone's newest files (git pull); where nobody has them, set ${behind.set} in its Pulumi.yaml first.`;
 
 function readme(kit: Kit, folder: string, newer: NewerClone | undefined): string {
   const { madeAt, activeSite, git, warnings, environment, files, sites } = kit;
@@ -154,7 +191,7 @@ function readme(kit: Kit, folder: string, newer: NewerClone | undefined): string
   const lines = [
     `Break-glass kit of ${madeAt}. Everything in this folder is secret. Delete the folder when you are done.`,
     "",
-    `Active when it was made: ${activeSite}. Needed: git, Node.js ${oldestNode} or newer, the Pulumi CLI on PATH, the internet.`,
+    `Active when it was made: ${activeSite}. ${needed}`,
     "",
     "The server's site is gone. In a shell, one after the other (the first is done if you are in a clone):",
     "",

@@ -11,6 +11,7 @@ import type { Site } from "../site-secrets";
 import { UserError } from "../user-error";
 import { siteNames } from "../../settings";
 import type { Settings, SiteName } from "../../settings";
+import { usageOf } from "./folder";
 import type { Kit } from "./kit";
 import { minify } from "./kubeconfig";
 
@@ -39,7 +40,7 @@ export async function gatherKit(sources: Sources): Promise<Kit> {
   const variables = await environmentOf(sources, stackFiles);
   const kube = kubeconfigsOf(settings);
   const git = await gitOf(folder, Object.keys(stackFiles));
-  return {
+  const kit: Omit<Kit, "use"> = {
     version: 1,
     madeAt: now.toISOString(),
     sites,
@@ -59,6 +60,7 @@ export async function gatherKit(sources: Sources): Promise<Kit> {
       ...commandWarnings(settings, sources.names),
     ],
   };
+  return { use: usageOf(kit), ...kit };
 }
 
 const vaultOf = ({ settings, secrets }: Site): Record<string, string> => ({

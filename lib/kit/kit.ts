@@ -12,6 +12,8 @@ const texts = z.record(z.string(), z.string());
 const fileName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]*$/);
 
 const shape = z.strictObject({
+  /** How it is used, a line each: it comes first, for whoever has nothing but this file and `age`. */
+  use: z.array(z.string()).default([]),
   version: z.literal(1),
   madeAt: z.iso.datetime(),
   sites: z.array(z.enum(siteNames)).min(1),

@@ -1,15 +1,24 @@
 /** A database that is to give up writing, or to take it up again: what CloudNativePG does meanwhile, by itself. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Settings } from "../../settings";
+import { within } from "../attempt";
 import { findDatabases } from "../database";
 import type { DatabaseObject } from "../database";
 import { kubectl } from "../kube";
 import { UserError } from "../user-error";
 
-/** Seconds: its Postgres has 300 to stop, and its last WAL goes to the vault. */
-const patience = 600;
-/** Seconds: CloudNativePG begins at once, unless there is no Postgres to stop. */
-const beginning = 60;
+/** Seconds. */
+interface Limits {
+  /** Between two looks. */
+  pause: number;
+  /** CloudNativePG begins at once, unless there is no Postgres to stop. */
+  beginning: number;
+  /** Its Postgres has 300 to stop, and its last WAL goes to the vault. */
+  patience: number;
+}
+const usual: Limits = { pause: 5, beginning: 60, patience: 600 };
+/** Seconds in which a cluster says which databases it has, if it says anything. */
+const answering = 10;
 
 /**
  * `steady`: it writes, or has given it up. `turning`: CloudNativePG refuses to turn back (`begun`), or has not begun. `fenced`:
@@ -37,12 +46,34 @@ type Place = Pick<Settings, "cluster" | "namespace" | "site" | "generation" | "i
  *
  * @throws UserError when it is fenced, or its demotion does not end
  */
-export async function untilSteady(settings: Place, say: (line: string) => void, pause = 5): Promise<void> {
+export async function untilSteady(
+  settings: Place,
+  say: (line: string) => void,
+  { pause, beginning, patience }: Limits = usual,
+): Promise<void> {
   const { cluster, namespace, site } = settings;
   const inNamespace = `${kubectl(cluster)} -n ${namespace}`;
   const databases = "clusters.postgresql.cnpg.io";
-  for (let waited = 0; ; waited += pause) {
-    const found = demotionOf((await findDatabases(settings))?.current, site);
+  const began = Date.now();
+  const said = new Set<string>();
+  const sayOnce = (line: string) => {
+    if (!said.has(line)) say(`      ${line}`);
+    said.add(line);
+  };
+  for (; ; await sleep(pause * 1000)) {
+    const there = await within(answering, findDatabases(settings)).catch(() => undefined);
+    const waited = (Date.now() - began) / 1000;
+    if (there === undefined) {
+      const silent = `${site}'s cluster does not say what its database does`;
+      if (waited >= patience) {
+        throw new UserError(
+          `${silent}, for more than ${patience / 60} min; it cannot be told to write before that: ${inNamespace} get ${databases}`,
+        );
+      }
+      sayOnce(`${silent}: it is asked again`);
+      continue;
+    }
+    const found = demotionOf(there.current, site);
     if (found.is === "steady") return;
     if (found.is === "fenced") {
       throw new UserError(
@@ -55,8 +86,6 @@ export async function untilSteady(settings: Place, say: (line: string) => void, 
         `${site}'s database is giving up writing, for more than ${patience / 60} min, and CloudNativePG lets nobody turn back before it has; it has to stop, and to bring its last WAL to the vault: npx homestead doctor ${site}, and ${inNamespace} describe ${databases}`,
       );
     }
-    if (waited === 0)
-      say(`      ${site}'s database is giving up writing; this cannot be turned back before it is over`);
-    await sleep(pause * 1000);
+    sayOnce(`${site}'s database is giving up writing; this cannot be turned back before it is over`);
   }
 }

@@ -28,6 +28,7 @@ export const stepNames = [
   "clear-token",
   "verify",
   "reopen",
+  "clear-kept",
 ] as const;
 export type StepName = (typeof stepNames)[number];
 

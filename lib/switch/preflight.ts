@@ -22,7 +22,7 @@ import { findDatabases } from "../database";
 import type { DatabaseObject, Databases } from "../database";
 import { span } from "../drill/verdicts";
 import { bytes, quantity } from "../doctor/capacity";
-import { kubeClient, kubectl } from "../kube";
+import { kubeClient, kubectl, statusOf } from "../kube";
 import type { Lease } from "../lease/lease";
 import { execInPod } from "../pod-exec";
 import { tagAlone } from "../pods";
@@ -68,8 +68,6 @@ export interface Question {
   lease: Lease;
   /** What the old site ran last, where its stack says so: for a takeover, which cannot ask it. */
   ran?: Ran | undefined;
-  /** Whether a switch to the target was begun already, and stopped on its way. */
-  stopped?: boolean;
   /** Whether the target's database begins anew for this switch, which waits until it has caught up. */
   catchesUp?: boolean;
 }
@@ -95,16 +93,16 @@ export async function oldSite(
 
 /** Never throws for what is wrong with the sites: that is what the faults are for. */
 export async function preflight(question: Question): Promise<Findings> {
-  const { kind, from, target, old, lease, ran, stopped = false, catchesUp = false } = question;
+  const { kind, from, target, old, lease, ran, catchesUp = false } = question;
   const { settings } = target;
   const [faultsThere, faultsHere, reach, databases] = await Promise.all([
     siteFaults(settings, keysOf(target), { purpose: "switch", then: "active" }),
     // As the first step will ask it: a release that is yet to be made would be refused there.
-    old !== undefined && kind === "planned" ? siteFaults({ ...old.settings, maintenance: "web" }, keysOf(old)) : [],
+    old !== undefined && kind === "planned" ? siteFaults(old.settings, keysOf(old), { purpose: "handover" }) : [],
     old === undefined ? ("silent" as const) : reachable(old.settings),
     findDatabases(settings),
   ]);
-  const there = notThatKind({ kind, from, target: settings.site, reach, stopped });
+  const there = notThatKind({ kind, from, target: settings.site, reach });
   const faults = [
     ...(faultsThere.length > 0 ? [formatFaults(settings.site, faultsThere)] : []),
     ...(faultsHere.length > 0 ? [formatFaults(from, faultsHere)] : []),
@@ -116,19 +114,22 @@ export async function preflight(question: Question): Promise<Findings> {
       `the two stacks have different identities (${from}: ${old.settings.fingerprint}, ${settings.site}: ${fingerprint}): npx homestead identity verify`,
     );
   }
+  const warnings = "warning" in there ? [there.warning] : [];
+  const media = old === undefined ? [] : mediaDifference(old.settings, settings);
   if (kind === "planned") {
-    if (old !== undefined) {
-      faults.push(...differences(old.settings, settings), ...mediaDifference(old.settings, settings));
+    if (old !== undefined) faults.push(...differences(old.settings, settings), ...media);
+  } else {
+    // A server without its old pictures is better than none.
+    warnings.push(...media);
+    if (ran !== undefined) faults.push(...takeoverDifferences(from, ran, settings));
+    else {
+      warnings.push(
+        `the stack ${from} does not say which images it ran, and ${settings.site} takes over with ${settings.images.mastodon}: an upgrade in passing, or a way back, is not noticed (docs/runbooks/lost-home.md)`,
+      );
     }
-  } else if (ran !== undefined) faults.push(...takeoverDifferences(from, ran, settings));
+  }
   const source = archiveName(from, settings.generations[from] ?? 1);
   const state = stateOf(databases, settings.site);
-  const warnings = "warning" in there ? [there.warning] : [];
-  if (kind !== "planned" && ran === undefined) {
-    warnings.push(
-      `the stack ${from} does not say which images it ran, and ${settings.site} takes over with ${settings.images.mastodon}: an upgrade in passing, or a way back, is not noticed (docs/runbooks/lost-home.md)`,
-    );
-  }
   const archives = await archivesIn(settings.vault, keysOf(target).vault).catch((error: unknown) => {
     faults.push(`the vault does not say which archives there are: ${reason(error)}`);
     return [];
@@ -186,30 +187,26 @@ export function generationFor(
 type Reach = "silent" | "answers" | "serves";
 
 /**
- * A site that can still be asked is handed over by a planned switch, which loses nothing. Where that was tried and
- * stopped, the site may be given up all the same: the grace keeps two from federating. Pure.
+ * A site that can still be asked is better handed over, which loses nothing. Where that cannot be done, since it does not
+ * archive any more or no update of it succeeds, it may be given up all the same: the grace keeps two from federating. With
+ * `dead` there is no grace, and so the site must be silent. Pure.
  */
 export function notThatKind({
   kind,
   from,
   target,
   reach,
-  stopped,
-}: Pick<Question, "kind" | "from"> & { target: string; reach: Reach; stopped: boolean }):
+}: Pick<Question, "kind" | "from"> & { target: string; reach: Reach }):
   { refused: string } | { warning: string } | Record<string, never> {
-  const planned = `without --${kind} nothing is lost: npx homestead switch ${target}`;
+  const planned = `npx homestead switch ${target}`;
   if (kind === "dead" && reach !== "silent") {
-    const refused = `${from} is not powered off: its cluster answers; ${planned} (or --lost, if it does not work any more)`;
-    return { refused };
-  }
-  if (kind !== "lost" || reach !== "serves") return {};
-  if (stopped) {
     return {
-      warning: `${from} is not gone: its database is ready, and it may take posts until it has read the new lease; those are lost. What keeps ${from} from being handed over is better mended: npx homestead switch ${target}`,
+      refused: `${from} is not powered off: its cluster answers; without --dead nothing is lost: ${planned} (or --lost, if it does not work any more)`,
     };
   }
+  if (kind !== "lost" || reach !== "serves") return {};
   return {
-    refused: `${from} is not lost: its database is ready; ${planned} (if that was begun and cannot go on, --lost is taken)`,
+    warning: `${from} is not gone: its database is ready, and it may take posts until it has read the new lease; those are lost, as is all that is not in the vault by then. Without --lost nothing is: ${planned}, if what that says against it can be mended`,
   };
 }
 
@@ -368,11 +365,13 @@ async function databaseOf({ settings }: Site): Promise<string> {
 async function archiving(old: Site): Promise<Finding> {
   const { site, cluster, namespace, archiveInterval } = old.settings;
   const name = await databaseOf(old);
-  const found = await within(20, new StatusCluster(kubeClient(cluster), namespace).archiver(name)).catch(
-    (error: unknown) => {
-      throw new Error(`${site}'s database does not say whether it archives: ${reason(error)}`);
-    },
-  );
+  const asked = new StatusCluster(kubeClient(cluster), namespace);
+  const ask = async () => ((await asked.replayed(name)) === undefined ? asked.archiver(name) : undefined);
+  const found = await within(20, ask()).catch((error: unknown) => {
+    throw new Error(`${site}'s database does not say whether it archives: ${reason(error)}`);
+  });
+  // It writes nothing that could be missing: it waits to take over, or was demoted by hand.
+  if (found === undefined) return {};
   const { line } = archiverLine(found, archiveInterval);
   if (line.verdict !== "fault" && found.waiting <= mostBehind.planned) return {};
   return {
@@ -380,10 +379,14 @@ async function archiving(old: Site): Promise<Finding> {
   };
 }
 
-/** The old site's database goes on as a standby on the volume that it has. */
+/** To stop takes no room, and who serves elsewhere has time to make some: only what follows is kept here. */
 async function volume(old: Site): Promise<Finding> {
+  const { site } = old.settings;
   const { used } = diskOf(await inDatabase(old.settings, await databaseOf(old), diskScript));
-  return used >= fullAt ? { fault: `${old.settings.site}'s database volume is ${used} % full` } : {};
+  if (used < fullAt) return {};
+  return {
+    warning: `${site}'s database volume is ${used} % full, and its database goes on there as the standby: make room there afterwards (docs/runbooks/alerts.md, VolumeFilling)`,
+  };
 }
 
 /** A database that begins anew stands beside the old one, which is kept. One that is too broken to be asked is no reason to stop. */
@@ -429,7 +432,7 @@ async function certificates(settings: Settings, kind: Kind, state: TargetDatabas
   const { site } = settings;
   const byHttp = asksOverHttp(settings);
   if (state === "missing" && !byHttp) return {};
-  const bad = state === "missing" ? [settings.apex, settings.webHost] : await invalidCertificates(settings);
+  const bad = await lackingCertificates(settings, state);
   if (bad.length === 0) return {};
   const lacks = `${site} has no valid certificate for: ${bad.join(", ")}`;
   if (!byHttp) return { fault: `${lacks} (kubectl describe certificate)` };
@@ -445,13 +448,33 @@ async function certificates(settings: Settings, kind: Kind, state: TargetDatabas
   };
 }
 
-async function invalidCertificates({ cluster, namespace }: Settings): Promise<string[]> {
+interface CertificateObject {
+  metadata: { name: string };
+  status?: { conditions?: { type: string; status: string }[] };
+}
+
+/**
+ * Names of the certificates that are not valid. A site without its database may have some all the same, where its
+ * beginning was interrupted; one that has none lacks those of both hosts.
+ */
+async function lackingCertificates(
+  { cluster, namespace, apex, webHost }: Settings,
+  state: TargetDatabase,
+): Promise<string[]> {
   const api = kubeClient(cluster).makeApiClient(k8s.CustomObjectsApi);
-  const list = (await within(
-    10,
-    api.listNamespacedCustomObject({ group: "cert-manager.io", version: "v1", plural: "certificates", namespace }),
-  )) as { items: { metadata: { name: string }; status?: { conditions?: { type: string; status: string }[] } }[] };
-  return list.items
+  const list = api.listNamespacedCustomObject({
+    group: "cert-manager.io",
+    version: "v1",
+    plural: "certificates",
+    namespace,
+  }) as Promise<{ items: CertificateObject[] }>;
+  const { items } = await within(10, list).catch((error: unknown) => {
+    // No such kind yet.
+    if (state === "missing" && statusOf(error) === 404) return { items: [] };
+    throw error;
+  });
+  if (state === "missing" && items.length === 0) return [apex, webHost];
+  return items
     .filter(({ status }) => !status?.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True"))
     .map(({ metadata }) => metadata.name);
 }

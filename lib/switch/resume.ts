@@ -127,9 +127,24 @@ export function onceTaken(open: Journal, { takeover }: Pick<Lease, "takeover">, 
   };
 }
 
-/** Of a switch that is taken back: the old site serves again. The token is stale as soon as it does. */
-export function takenBack({ token: _stale, ...open }: Journal, { generation }: Generation): Journal {
-  return { ...open, generation, steps: [{ name: "reopen" }] };
+/**
+ * The token that the old site may still need, which it took over with itself. None once it was opened again, or began to
+ * be demoted: it wrote by then, and a token that is older than what it wrote since would keep it from writing again.
+ */
+const stillKept = (open: Journal): Pick<Journal, "kept"> => {
+  const opened = open.steps.some(({ name, done }) => name === "reopen" && done !== undefined);
+  return open.kept === undefined || opened || isDemoting(open) ? {} : { kept: open.kept };
+};
+
+/**
+ * Of a switch that is taken back: the old site serves again. The token is stale as soon as it does. One that it took over
+ * with itself has done its work then, and would stand in the way of the next release.
+ */
+export function takenBack(open: Journal, { generation }: Generation): Journal {
+  const { token: _stale, kept: _old, ...rest } = open;
+  const still = stillKept(open);
+  const steps: StepName[] = ["reopen", ...(still.kept === undefined ? [] : (["clear-kept"] as const))];
+  return { ...rest, ...still, generation, steps: steps.map((name) => ({ name })) };
 }
 
 /** Whether the target's database begins anew for this switch, and has not caught up yet. */
@@ -138,15 +153,17 @@ export const isFollowing = ({ steps }: Pick<Journal, "steps">): boolean =>
 
 /** Of a switch that goes on from the start. */
 export function decidedAnew(
-  { token: _stale, missing, ...open }: Journal,
+  open: Journal,
   kind: Kind,
   { database, generation }: Pick<Findings, "database" | "generation">,
 ): Journal {
+  const { token: _stale, kept: _old, missing, ...rest } = open;
   const waits = kind === "planned" && database === "follows" && isFollowing(open);
   const steps: StepName[] = [...(waits ? (["follow"] as const) : []), ...stepsOf(kind, database)];
   const followed = open.steps.some(({ name, done }) => name === "follow" && done !== undefined);
   return {
-    ...open,
+    ...rest,
+    ...stillKept(open),
     kind,
     generation: Math.max(open.generation, generation),
     // Once it was so, an update may have stopped before it had made everything.

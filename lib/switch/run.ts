@@ -61,7 +61,7 @@ export async function runSwitch(journal: Journal, world: World): Promise<Journal
 export function afterFailure(step: StepName, { kind, from }: Pick<Journal, "kind" | "from">): string {
   if (kind !== "planned") return "The same command goes on with this step.";
   const on = "Nothing is lost; the same command goes on with this step";
-  return step === "reopen" ? `${on}.` : `${on}. Back: npx homestead switch ${from}`;
+  return step === "reopen" || step === "clear-kept" ? `${on}.` : `${on}. Back: npx homestead switch ${from}`;
 }
 
 async function mark(journal: Journal, step: StepName, what: "begun" | "done", world: World): Promise<Journal> {
@@ -90,6 +90,9 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
     case "reopen":
       // A switch that stopped before may have begun to demote it.
       await world.steady(from);
+      await world.up(from);
+      return {};
+    case "clear-kept":
       await world.up(from);
       return {};
     case "stop-workers":

@@ -20,8 +20,9 @@ export const described: Record<StepName, (journal: Journal) => string> = {
   promote: ({ target, kind }) =>
     `pulumi up on ${target}: takes the lease${kind === "lost" ? ", waits the old site's grace out" : ""}, database promoted, Mastodon up, verified, DNS`,
   "clear-token": ({ target }) => `pulumi up on ${target}: the promotion token is taken away`,
-  verify: ({ target }) => `${target} is verified through public DNS`,
+  verify: ({ target }) => `${target} is verified through public DNS; with dns of kind manual that is left to you`,
   reopen: ({ from }) => `pulumi up on ${from}: it serves again`,
+  "clear-kept": ({ from }) => `pulumi up on ${from}: the token that it took over with itself is taken away`,
 };
 
 /** The steps from the taking of the lease on. */
@@ -69,6 +70,8 @@ export function filesAt(step: StepName, { target, from, epoch, generation, kind,
     case "promote":
       // None where the lease was taken by hand, and the token has done its work; without one the lease is taken by nobody.
       return { shared: after, maintenance: undefined, promotionToken: kind === "planned" ? token : kind };
+    case "clear-kept":
+      return { shared: before, maintenance: undefined, promotionToken: undefined };
     case "clear-token":
     case "verify":
       return { shared: after, maintenance: undefined, promotionToken: undefined };
