@@ -504,7 +504,7 @@ describe("the program, given the lease", () => {
     expect(aboutTheWait(stack("home", { restore: { oldCluster: "c0" } }), first, 668)).toBe(
       `${waits}; the lease names it: UID c1, and not c0; ${ready}`,
     );
-    expect(aboutTheWait(stack("home", off), unnamed, 668)).toBe(
+    expect(aboutTheWait(stack("home", off), {}, 668)).toBe(
       `${waits}; the lease does not name that one (an earlier program wrote it), so nobody can say that it is off`,
     );
   });
