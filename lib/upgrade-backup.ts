@@ -71,11 +71,7 @@ function servesStill({ metadata, status }: BackupObject, now: Date): boolean {
 
 /** `20261122t230302`, in UTC. */
 const stampOf = (moment: Date): string =>
-  moment
-    .toISOString()
-    .replace(/\..*/, "")
-    .replaceAll(/[-:]/g, "")
-    .toLowerCase();
+  moment.toISOString().replace(/\..*/, "").replaceAll(/[-:]/g, "").toLowerCase();
 
 /** The image of Mastodon's web Deployment. */
 export const webImage = ({ spec }: k8s.V1Deployment): string | undefined =>

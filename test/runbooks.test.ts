@@ -81,7 +81,14 @@ const known: Record<string, Record<string, readonly string[]>> = {
 };
 /** The same of programs without subcommands, and of what the shell does itself. */
 const simple: Record<string, readonly string[]> = { age: ["-d"], smartctl: ["-a"], base64: ["-d"] };
-const builtins: Record<string, readonly string[]> = { cd: [], export: [], read: ["-rs"], umask: [], unset: [], ".": [] };
+const builtins: Record<string, readonly string[]> = {
+  cd: [],
+  export: [],
+  read: ["-rs"],
+  umask: [],
+  unset: [],
+  ".": [],
+};
 /** What a line begins with that is a command. */
 const programs = ["npx", "npm", "bash", ...Object.keys(known), ...Object.keys(simple), ...Object.keys(builtins)];
 const anywhere: Record<string, readonly string[]> = {
@@ -296,7 +303,8 @@ function fieldFault(words: readonly string[]): string | undefined {
   return keys.includes(key) ? undefined : `no Secret '${name}' of ours has a key ${key}`;
 }
 
-const dataOf = (secret: object | undefined): object => (secret as { stringData?: object } | undefined)?.stringData ?? {};
+const dataOf = (secret: object | undefined): object =>
+  (secret as { stringData?: object } | undefined)?.stringData ?? {};
 
 const fileFault = (file: string): string | undefined =>
   fs.existsSync(path.join(projectFolder, file)) ? undefined : `there is no file ${file}`;

@@ -191,7 +191,11 @@ describe("a segment that a gone site's successor lacks", () => {
 
   test("is waited for where the site is only lost to us: it may upload still, and the later one be there first", async () => {
     const { why, said } = await asked("lost", [gap, gap, gap]);
-    expect(why).toEqual([`${lacks}, unless it comes within 120 s`, `${lacks}, unless it comes within 120 s`, undefined]);
+    expect(why).toEqual([
+      `${lacks}, unless it comes within 120 s`,
+      `${lacks}, unless it comes within 120 s`,
+      undefined,
+    ]);
     expect(said).toEqual([`      warning: ${lacks}`]);
   });
 

@@ -20,7 +20,9 @@ const namespace = drillNamespace;
 
 /** Rows of the compared tables, all in one snapshot; tables that are not there are left out. */
 const countQuery = `SELECT coalesce(json_object_agg(t, (xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM public.%I', t), false, true, '')))[1]::text::bigint), '{}')
-  FROM unnest(ARRAY[${comparedTables().map((table) => `'${table}'`).join(",")}]) t WHERE to_regclass('public.' || t) IS NOT NULL`;
+  FROM unnest(ARRAY[${comparedTables()
+    .map((table) => `'${table}'`)
+    .join(",")}]) t WHERE to_regclass('public.' || t) IS NOT NULL`;
 
 export class DrillCluster {
   private readonly core: k8s.CoreV1Api;

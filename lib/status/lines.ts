@@ -223,7 +223,8 @@ export function lossLine(site: string, { seconds, knownBy, uploads }: Loss, arch
 
 function uploadsLost(uploads: NonNullable<Loss["uploads"]>): Pick<StatusLine, "verdict" | "says"> {
   if (uploads === "all") return { verdict: "fault", says: "all uploads, of which the vault shows no copy" };
-  if (uploads === "unknown") return { verdict: "warning", says: "uploads since a copy whose age the vault does not tell" };
+  if (uploads === "unknown")
+    return { verdict: "warning", says: "uploads since a copy whose age the vault does not tell" };
   return { verdict: byLimit(uploads, copyLimits), says: `uploads of the last ${span(uploads)}` };
 }
 

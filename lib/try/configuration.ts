@@ -116,7 +116,12 @@ const isObject = (value: unknown): value is Values =>
  *
  * @throws UserError that names the entry, where it would leave a gap in a list
  */
-function placed(there: unknown, [first, ...rest]: readonly (string | number)[], value: unknown, entry: string): unknown {
+function placed(
+  there: unknown,
+  [first, ...rest]: readonly (string | number)[],
+  value: unknown,
+  entry: string,
+): unknown {
   if (first === undefined) return value;
   if (typeof first === "string") {
     const object = isObject(there) ? there : {};

@@ -26,9 +26,7 @@ export function originOf(key: string, origins: Origins): string | undefined {
   const path = dotted(key);
   const written = Object.entries(origins).map(([one, origin]) => ({ path: dotted(one), origin }));
   const inside = (inner: string, outer: string) => inner === outer || inner.startsWith(`${outer}.`);
-  const around = written
-    .filter((one) => inside(path, one.path))
-    .sort((a, b) => b.path.length - a.path.length)[0];
+  const around = written.filter((one) => inside(path, one.path)).sort((a, b) => b.path.length - a.path.length)[0];
   return (around ?? written.find((one) => inside(one.path, path)))?.origin;
 }
 

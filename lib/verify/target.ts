@@ -18,9 +18,8 @@ const askedAt = ({ verification, ingress }: Pick<Described, "verification" | "in
   verification.address ?? ingress.address;
 
 /** Where this machine asks it: where the cluster verifies, the address is one of the cluster's, which may mean nothing here. */
-export const askedFromHere = (
-  settings: Pick<Described, "ingress"> & Pick<Settings, "verification">,
-): string => (settings.verification.from === "here" ? askedAt(settings) : settings.ingress.address);
+export const askedFromHere = (settings: Pick<Described, "ingress"> & Pick<Settings, "verification">): string =>
+  settings.verification.from === "here" ? askedAt(settings) : settings.ingress.address;
 
 /** What a stack's settings ask to have verified. `ca` is the authority of the site's certificates, "" where the world knows it. */
 export function targetOf(settings: Described, ca: string): PublicTarget {

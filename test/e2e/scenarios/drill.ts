@@ -168,9 +168,12 @@ async function closed({ environment, report, logs }: Context, cluster: Cluster):
     await sleep(3000);
     return parseSight(await cluster.exec(inNamespace, name, ["node", "-e", probeProgram(targets)], { seconds: 60 }));
   };
-  await report.check(`a pod in the place of the drill's Mastodon reaches none of these: ${names.join(", ")}`, async () => {
-    assert.deepEqual(breaches(await look(namespace), { needs: ["dns"], never: names }), []);
-  });
+  await report.check(
+    `a pod in the place of the drill's Mastodon reaches none of these: ${names.join(", ")}`,
+    async () => {
+      assert.deepEqual(breaches(await look(namespace), { needs: ["dns"], never: names }), []);
+    },
+  );
   await cluster.kubectl(["create", "namespace", outside]);
   await report.check("the same pod outside its namespace reaches all of them", async () => {
     assert.deepEqual(breaches(await look(outside), { needs: ["dns", ...names], never: [] }), []);
