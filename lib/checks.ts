@@ -141,10 +141,10 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
 }
 
 /**
- * Whether the database has served, so that an upgrade waits for its base backup. The release alone does not tell: a
- * `destroy` takes it and keeps the database, and after a restore it is still the one that the database before had. What has
- * served has a base backup of its own, unless it is the release's; a restore that was interrupted has none yet, and is not
- * to wait until it has.
+ * Whether the database has served, so that an upgrade waits for its base backup. Mastodon's release alone does not tell: a
+ * `destroy` takes it and keeps the database, and beside a restored database it may still be the one of the database before.
+ * The database's own archive does: a server that has been brought up has a base backup there, and a restore that was
+ * interrupted has none yet, and is not to wait for it.
  */
 async function hasServed(
   settings: Settings,

@@ -4,9 +4,9 @@ import { projectFolder } from "../lib/plan";
 
 /** Ends when it is told to, a moment later, and says so. */
 const program = `
-  console.log("at work");
   process.on("SIGTERM", () => setTimeout(() => { console.log("stopped"); process.exit(); }, 300));
   setInterval(() => undefined, 1000);
+  console.log("at work");
 `;
 
 test("a program is waited for also after one that could not be started", async () => {

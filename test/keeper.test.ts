@@ -654,6 +654,7 @@ describe("a keeper that runs", () => {
       const made = await running();
       await cutOff(made, 1601, () => handedOver(made.store));
       expect(await ends(made)).toEqual([undefined, "the last of who handed it over"]);
+      expect(made.said.at(-1)).toBe("the last snapshot stays here: another cluster may be home in epoch 1");
     });
 
     it("gives away its last where it was cut off for less: nobody else can have begun", async () => {

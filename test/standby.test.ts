@@ -168,7 +168,7 @@ describe("a segment that a gone site's successor lacks", () => {
     });
     let site = await vps({ segments: [] });
     const nobody = () => Promise.reject(new Error("nobody asks that"));
-    const { lagging } = realWorld({
+    const world = realWorld({
       target: "vps",
       from: "home",
       kind,
@@ -181,7 +181,7 @@ describe("a segment that a gone site's successor lacks", () => {
     const why: (string | undefined)[] = [];
     for (const archive of archives) {
       site = await vps(archive);
-      why.push(await lagging("vps"));
+      why.push(await world.lagging("vps"));
       vi.setSystemTime(Date.now() + 60_000);
     }
     return { why, said: log.mock.calls.flat() };

@@ -216,7 +216,9 @@ export class Keeper {
     if (!(await this.begun()) || !fs.existsSync(file)) return;
     for (;;) {
       try {
-        if (!(await this.mayGive())) return;
+        if (!(await this.mayGive())) {
+          return this.say(`the last snapshot stays here: another cluster may be ${claim.site} in epoch ${claim.epoch}`);
+        }
         await upload(this.options, snapshotKey(claim.site, claim.epoch, "final"), file);
         return this.say("the last snapshot is in the vault");
       } catch (error) {

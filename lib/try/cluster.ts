@@ -115,8 +115,8 @@ export class Cluster {
   }
 
   /**
-   * Waits for what k3s makes only once its server has started, Traefik's definitions by a Helm job that has to be pulled. What
-   * is still missing then, {@link look} says.
+   * Waits for what k3s makes only once its server has started, Traefik's definitions by a Helm job whose image is pulled
+   * first. What is still missing then, {@link look} says.
    *
    * @param say Told that there is something to wait for.
    */
