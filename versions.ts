@@ -1,5 +1,6 @@
 /**
- * Every version the project runs, one line each: charts, images (tag and digest), tools.
+ * Every version the project runs in a cluster, one line each: charts, images (tag and digest). What runs on an operator's
+ * machine, the Pulumi SDK and its plugins with it, has its versions in package.json.
  * A stack may override a chart or an image (`homestead:charts`, `homestead:images`): a mirror, an air-gapped cluster, tests.
  */
 

@@ -16,6 +16,7 @@ import { parse as parseYaml } from "yaml";
 import { Interrupted, interruptible } from "../lib/child";
 import { satisfies } from "../lib/doctor/version";
 import { createSharedSecrets } from "../lib/identity";
+import { wordsOf } from "../lib/kube";
 import { planStack, projectFolder } from "../lib/plan";
 import { renderOutputs, renderTree } from "../lib/plan/render";
 import { PulumiCli, onPath } from "../lib/pulumi-cli";
@@ -75,17 +76,15 @@ export function tryCommand(world: World): Command {
 }
 
 /** What the API server does not let us do, in its own words. */
-function refusalOf({ code, body }: ApiException<unknown>): string {
-  const { message = `it answers ${code}` } = (typeof body === "string" ? parseYaml(body) : body) as {
-    message?: string;
-  };
+function refusalOf(error: ApiException<unknown>): string {
+  const { code } = error;
   const mend =
     code === 401
       ? "log in to the cluster anew, then the same again (kubectl get namespaces shows whether it takes you)"
       : code === 403
         ? "a trial needs the rights of cluster-admin; choose a context that has them (kubectl config use-context <context>)"
         : "then the same again";
-  return `the cluster's API server: ${message}; ${mend}`;
+  return `the cluster's API server: ${wordsOf(error)}; ${mend}`;
 }
 
 const collect = (entry: string, all: string[]) => [...all, entry];

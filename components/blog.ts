@@ -39,6 +39,18 @@ export function folderContents(folder: string): {
   };
 }
 
+/** The kubelet's words on an image of another user, and a program's own on files that it may not write. */
+const misfit = /runAsNonRoot|run as root|read-only file system|EROFS/i;
+
+/**
+ * What to do about an image that does not fit: the reason is among the errors of the update, and says no mend.
+ * @returns undefined where something else is wrong
+ */
+export const imageMend = (image: string, errors: readonly string[]): string | undefined =>
+  errors.some((error) => misfit.test(error))
+    ? `blog.image ${image} must run as a user that is not root, named by number (USER 1000 in its Dockerfile, not USER node), and write to /tmp alone: README.md, "A blog from an image"`
+    : undefined;
+
 /** The blog at the apex: everything there that is not one of the well-known documents. */
 export class Blog extends pulumi.ComponentResource {
   /** Changes with what the apex shows. */
@@ -79,7 +91,7 @@ export class Blog extends pulumi.ComponentResource {
           },
         },
       },
-      { parent: this },
+      { parent: this, hooks: pod.hooks },
     );
     const service = new k8s.core.v1.Service(
       `${name}-service`,
@@ -127,6 +139,7 @@ export class Blog extends pulumi.ComponentResource {
         ],
       },
       volumes: [{ name: "files", configMap: { name: configMap.metadata.name, items: contents.items } }],
+      hooks: {},
     };
   }
 
@@ -138,9 +151,20 @@ export class Blog extends pulumi.ComponentResource {
       security: { runAsNonRoot, seccompProfile },
       container: {
         image: blog.image,
+        // The reason of a failure then stands in the update's error.
+        terminationMessagePolicy: "FallbackToLogsOnError",
         volumeMounts: [{ name: "tmp", mountPath: "/tmp" }],
       },
       volumes: [],
+      hooks: {
+        onError: [
+          new pulumi.ErrorHook("mend-blog-image", ({ errors }) => {
+            const mend = imageMend(blog.image, errors);
+            if (mend !== undefined) void pulumi.log.error(mend);
+            return false;
+          }),
+        ],
+      },
     };
   }
 }

@@ -67,7 +67,10 @@ const anywhereButMetadata: Record<Settings["network"]["families"][number], Peer[
   IPv6: [{ ipBlock: { cidr: "::/1" } }, { ipBlock: { cidr: "8000::/1", except: ["fe80::/10", "fd00:ec2::/32"] } }],
 };
 
-/** Any address but the clouds' metadata servers: where the API server is, nobody knows before. */
+/**
+ * Any address but the clouds' metadata servers: where the API server is, an update could say, and where it will be nobody
+ * knows (docs/adr/0014-the-api-server-at-any-address.md).
+ */
 export const anywhereOf = ({ families }: Settings["network"]): Peer[] =>
   families.flatMap((family) => anywhereButMetadata[family]);
 

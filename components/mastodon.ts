@@ -180,6 +180,32 @@ export function mastodonValues(args: ValueArgs) {
   };
 }
 
+/** Changes with every value that the chart's pods are given by a Secret: they read those as they start, and not again. */
+export function podSecrets({
+  settings: { secrets, smtp },
+  valkey,
+  search,
+}: Pick<MastodonArgs, "search"> & {
+  settings: Pick<Settings, "secrets" | "smtp">;
+  valkey: Pick<MastodonArgs["valkey"], "password">;
+}): pulumi.Output<string> {
+  return secretsDigest(
+    secrets.secretKeyBase,
+    secrets.vapidPrivateKey,
+    secrets.vapidPublicKey,
+    secrets.activeRecordPrimaryKey,
+    secrets.activeRecordDeterministicKey,
+    secrets.activeRecordKeyDerivationSalt,
+    secrets.databasePassword,
+    secrets.mediaAccessKeyId,
+    secrets.mediaSecretAccessKey,
+    smtp.kind === "none" ? "" : (smtp.username ?? ""),
+    secrets.smtpPassword ?? "",
+    valkey.password,
+    search?.secretDigest ?? "",
+  );
+}
+
 /** One at a time, and the new one ready before the old one goes. The chart's 25 % means the same at one replica. */
 const rolling = { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } };
 
@@ -402,24 +428,7 @@ export class Mastodon extends pulumi.ComponentResource {
 
   private release(name: string, args: MastodonArgs, dependsOn: pulumi.Resource[]) {
     const { settings } = args;
-    const { secrets } = settings;
-    const { smtp } = settings;
     const { described, ignoreChanges } = describedBy(args.killed, releaseName);
-    const ofSecrets = secretsDigest(
-      secrets.secretKeyBase,
-      secrets.vapidPrivateKey,
-      secrets.vapidPublicKey,
-      secrets.activeRecordPrimaryKey,
-      secrets.activeRecordDeterministicKey,
-      secrets.activeRecordKeyDerivationSalt,
-      secrets.databasePassword,
-      secrets.mediaAccessKeyId,
-      secrets.mediaSecretAccessKey,
-      smtp.kind === "none" ? "" : (smtp.username ?? ""),
-      secrets.smtpPassword ?? "",
-      args.valkey.password,
-      args.search?.secretDigest ?? "",
-    );
     return new k8s.helm.v3.Release(
       `${name}-release`,
       {
@@ -427,7 +436,7 @@ export class Mastodon extends pulumi.ComponentResource {
         ...described,
         name: releaseName,
         namespace: args.namespace,
-        values: mastodonValues({ ...args, secretsDigest: ofSecrets }),
+        values: mastodonValues({ ...args, secretsDigest: podSecrets(args) }),
         atomic: true,
         // The first start makes the schema, and a slow disk makes that long.
         timeout: 1800,

@@ -27,7 +27,16 @@ import type { Definitions, OperatorName, SubnetLimits } from "./doctor/operators
 import { addressesOf, missingRanges, serversOf } from "./egress";
 import { readReleases } from "./helm-records";
 import type { Releases } from "./helm-records";
-import { KubeconfigFault, apiServerSlices, kubeClient, kubeconfigName, kubectl, statusOf } from "./kube";
+import {
+  KubeconfigFault,
+  Unanswered,
+  apiServerSlices,
+  ask,
+  kubeClient,
+  kubeconfigName,
+  kubectl,
+  statusOf,
+} from "./kube";
 import { firstLease, movedLease, nextLease } from "./lease/lease";
 import type { Claim, Lease, StoredLease } from "./lease/lease";
 import { aboutTheWait, asTheVaultSays, leaseStep } from "./lease/rules";
@@ -118,8 +127,9 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     void pulumi.log.warn(warning);
   }
   if (database === "missing") warnOfCold(settings);
+  // Before the lease is taken: a cluster that says no more by now has changed nothing.
+  const { mastodon, killed } = await releasesOf(settings);
   const taken = await takeLease(settings, keys, lease, found.clusterUid);
-  const { mastodon, killed } = await readReleases(settings, pulumi.runtime.isDryRun() ? "look" : "forget");
   for (const release of Object.keys(killed)) {
     void pulumi.log.info(`release ${release}: its last attempt was killed, and the update makes it anew`);
   }
@@ -138,6 +148,15 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     killed,
     ...(taken?.activeSite === settings.site ? { leaseWait: taken.wait } : {}),
   };
+}
+
+/** @throws SettingsError */
+async function releasesOf(settings: Settings): Promise<Releases> {
+  try {
+    return await readReleases(settings, pulumi.runtime.isDryRun() ? "look" : "forget");
+  } catch (error) {
+    throw error instanceof Unanswered ? new SettingsError(settings.site, unansweredFaults(settings, [error])) : error;
+  }
 }
 
 /**
@@ -341,7 +360,8 @@ async function checkLease(
 async function keeperOf({ cluster, namespace }: Settings): Promise<LeaseFacts["keeper"]> {
   try {
     const apps = kubeClient(cluster).makeApiClient(k8s.AppsV1Api);
-    const { spec } = await apps.readNamespacedStatefulSet({ name: "valkey", namespace });
+    const valkey = apps.readNamespacedStatefulSet({ name: "valkey", namespace });
+    const { spec } = await ask(`get statefulsets.apps/valkey -n ${namespace}`, valkey);
     if (spec?.replicas === 0) return "none";
     const keeper = spec?.template.spec?.containers.find(({ name }) => name === "keeper");
     return keeper?.env?.some(({ name }) => name === "CLUSTER") ? "knows" : "older";
@@ -466,19 +486,30 @@ async function checkCluster(settings: Settings, purpose: Purpose, report: Report
   }
   const core = config.makeApiClient(k8s.CoreV1Api);
   const reader = new DoctorCluster(config, settings);
-  let uid: string | undefined;
-  try {
-    uid = (await core.readNamespace({ name: "kube-system" })).metadata?.uid;
-  } catch (error) {
-    report(
-      "cluster.context",
-      cluster.context,
-      `a cluster that answers (${reason(error)})`,
-      `${kubectl(cluster)} get namespaces`,
-    );
+  const unanswered: Unanswered[] = [];
+  /** What is not said keeps nothing else from being asked: all that a user has no right to comes out at once. */
+  const answer = async <T>(work: Promise<T>): Promise<T | undefined> => {
+    try {
+      return await work;
+    } catch (error) {
+      if (!(error instanceof Unanswered)) throw error;
+      unanswered.push(error);
+      return undefined;
+    }
+  };
+  const tell = () => {
+    for (const { allowed, mend } of unansweredFaults(settings, unanswered)) {
+      report("cluster.context", cluster.context, allowed, mend);
+    }
+  };
+  const system = await answer(ask("get namespaces/kube-system", core.readNamespace({ name: "kube-system" })));
+  const uid = system?.metadata?.uid;
+  // One that does not answer would only be waited for again, and one that does not know us says no to everything.
+  if (unanswered.some(({ status }) => status !== 403)) {
+    tell();
     return noCluster;
   }
-  if (cluster.uid !== undefined && cluster.uid !== uid) {
+  if (cluster.uid !== undefined && uid !== undefined && cluster.uid !== uid) {
     report(
       "cluster.uid",
       cluster.uid,
@@ -486,17 +517,23 @@ async function checkCluster(settings: Settings, purpose: Purpose, report: Report
       `choose this stack's own cluster, or, if the cluster was built anew: pulumi config set --path homestead:cluster.uid ${uid} --stack ${site}`,
     );
   }
-  const definitions = await reader.definitions();
-  checkTraefik(definitions, report);
+  const definitions = await answer(reader.definitions());
   const [ours, apiServerPorts] = await Promise.all([
-    checkMarker(core, settings, report),
-    checkApiServer(config, core, settings, report),
-    checkOperators(reader, core, definitions, settings, report),
-    checkIssuer(reader, definitions, settings, report),
-    checkPlugin(config.makeApiClient(k8s.AppsV1Api), settings, report),
-    checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, purpose, report),
-    checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report),
+    answer(checkMarker(core, settings, report)),
+    answer(checkApiServer(config, core, settings, report)),
+    answer(checkPlugin(config.makeApiClient(k8s.AppsV1Api), settings, report)),
+    answer(checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, purpose, report)),
+    answer(checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report)),
+    ...(definitions === undefined
+      ? []
+      : [
+          answer(checkOperators(reader, core, definitions, settings, report)),
+          answer(checkIssuer(reader, definitions, settings, report)),
+        ]),
   ]);
+  tell();
+  if (definitions === undefined || ours === undefined || apiServerPorts === undefined) return noCluster;
+  checkTraefik(definitions, report);
   const podMonitors = prometheusOperator.every((name) => definitions.has(name)) ? "there" : "missing";
   return {
     ours,
@@ -507,6 +544,46 @@ async function checkCluster(settings: Settings, purpose: Purpose, report: Report
   };
 }
 
+/**
+ * What the cluster did not say: what its user may not, as one fault, and that it does not answer, as another. The first
+ * answer stands for the rest, which are of a kind.
+ */
+function unansweredFaults(
+  { cluster, site }: Pick<Settings, "cluster" | "site">,
+  unanswered: readonly Unanswered[],
+): Fault[] {
+  const sorted = [...unanswered].sort((a, b) => a.question.localeCompare(b.question));
+  const isRefused = ({ status }: Unanswered) => status === 401 || status === 403;
+  const [refused] = sorted.filter(isRefused);
+  const [silent] = sorted.filter((one) => !isRefused(one));
+  const questions = [...new Set(sorted.filter(isRefused).map(({ question }) => question))];
+  const fault = (allowed: string, mend: string): Fault => ({
+    key: "homestead:cluster.context",
+    value: JSON.stringify(cluster.context),
+    allowed,
+    mend,
+  });
+  const look = questions.map((question) => `${kubectl(cluster)} auth can-i ${question}`).join("; ");
+  return [
+    ...(refused === undefined
+      ? []
+      : [
+          fault(
+            `a context whose user may do what an update does, as cluster-admin may: this one's may not ${questions.join(", nor ")} (the cluster answers ${refused.says})`,
+            `give its user the right (${look}), or: pulumi config set --path homestead:cluster.context <context> --stack ${site}`,
+          ),
+        ]),
+    ...(silent === undefined
+      ? []
+      : [
+          fault(
+            `a cluster that answers (${silent.question}: ${silent.says})`,
+            `${kubectl(cluster)} get namespaces; then the same again`,
+          ),
+        ]),
+  ];
+}
+
 /** Another stack's cluster says so on our namespace. @returns whether it is ours, or nobody's yet */
 async function checkMarker(
   core: k8s.CoreV1Api,
@@ -515,7 +592,8 @@ async function checkMarker(
 ): Promise<boolean> {
   let marker: string | undefined;
   try {
-    marker = (await core.readNamespace({ name: namespace })).metadata?.labels?.["homestead/site"];
+    const own = await ask(`get namespaces/${namespace}`, core.readNamespace({ name: namespace }));
+    marker = own.metadata?.labels?.["homestead/site"];
   } catch (error) {
     if (statusOf(error) === 404) return true;
     throw error;
@@ -541,8 +619,8 @@ async function checkApiServer(
   report: Report,
 ): Promise<number[]> {
   const [slices, ciliums] = await Promise.all([
-    apiServerSlices(config),
-    core.listConfigMapForAllNamespaces({ fieldSelector: "metadata.name=cilium-config" }),
+    ask("list endpointslices.discovery.k8s.io -n default", apiServerSlices(config)),
+    ask("list configmaps -A", core.listConfigMapForAllNamespaces({ fieldSelector: "metadata.name=cilium-config" })),
   ]);
   const behind = slices.flatMap(({ ports }) => (ports ?? []).flatMap(({ port }) => port ?? []));
   const apiServerPorts = [...new Set([...usualApiPorts, ...behind])].sort((a, b) => a - b);
@@ -550,7 +628,7 @@ async function checkApiServer(
   const [cilium] = ciliums.items;
   if (cilium === undefined || /\bnodes\b/.test(cilium.data?.["policy-cidr-match-mode"] ?? "")) return apiServerPorts;
   const servers = slices.flatMap(({ endpoints }) => (endpoints ?? []).flatMap(({ addresses }) => addresses));
-  const nodes = (await core.listNode()).items.flatMap(({ status }) => status?.addresses ?? []);
+  const nodes = (await ask("list nodes", core.listNode())).items.flatMap(({ status }) => status?.addresses ?? []);
   // Elsewhere, as with a cloud's own control plane, an address means what it says.
   if (!nodes.some(({ address }) => servers.includes(address))) return apiServerPorts;
   const inCilium = `${kubectl(cluster)} -n ${cilium.metadata?.namespace ?? "kube-system"}`;
@@ -564,7 +642,7 @@ async function checkApiServer(
 }
 
 async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings, report: Report): Promise<void> {
-  const classes = (await storage.listStorageClass()).items;
+  const classes = (await ask("list storageclasses.storage.k8s.io", storage.listStorageClass())).items;
   const known = classes.map((c) => c.metadata?.name ?? "");
   const { databases } = settings.storage;
   const provisioner = classes.find(({ metadata }) => metadata?.name === databases)?.provisioner;
@@ -607,7 +685,8 @@ async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, purpose: Pu
           ? { does: "is in maintenance", mend: set }
           : undefined;
   try {
-    const web = await apps.readNamespacedDeployment({ name: "mastodon-web", namespace });
+    const question = `get deployments.apps/mastodon-web -n ${namespace}`;
+    const web = await ask(question, apps.readNamespacedDeployment({ name: "mastodon-web", namespace }));
     // What a standby's Deployment of no pods says is what was pulled here, not what the server runs.
     const standsBy =
       web.spec?.replicas === 0 && maintenance === "off" && (role === "standby" || promotionToken !== undefined);
@@ -713,7 +792,7 @@ async function checkOperators(
 /** Whether a namespace is there that no stack of this project has made. */
 async function isTaken(core: k8s.CoreV1Api, name: string): Promise<boolean> {
   try {
-    return !isOurs(await core.readNamespace({ name }));
+    return !isOurs(await ask(`get namespaces/${name}`, core.readNamespace({ name })));
   } catch (error) {
     if (statusOf(error) === 404) return false;
     throw error;
@@ -746,7 +825,8 @@ async function checkIssuer(
 async function checkPlugin(apps: k8s.AppsV1Api, { operators, site }: Settings, report: Report): Promise<void> {
   if (operators.cloudNativePg !== "existing" || operators.barmanPlugin !== "install") return;
   const labelSelector = "app.kubernetes.io/name=cloudnative-pg";
-  const [operator] = (await apps.listDeploymentForAllNamespaces({ labelSelector })).items;
+  const deployments = ask("list deployments.apps -A", apps.listDeploymentForAllNamespaces({ labelSelector }));
+  const [operator] = (await deployments).items;
   const namespace = operator?.metadata?.namespace ?? cnpgNamespace;
   if (namespace === cnpgNamespace) return;
   report(

@@ -6,7 +6,7 @@ import * as k8s from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import { archiveName } from "../settings";
 import type { Settings } from "../settings";
-import { kubeClient } from "./kube";
+import { ask, kubeClient, statusOf } from "./kube";
 import { isPlanning } from "./planning";
 import { execInPod } from "./pod-exec";
 
@@ -108,16 +108,13 @@ async function listDatabases({
 }: Pick<Settings, "cluster" | "namespace">): Promise<DatabaseObject[]> {
   const api = kubeClient(cluster).makeApiClient(k8s.CustomObjectsApi);
   try {
-    const list: unknown = await api.listNamespacedCustomObject({
-      group: "postgresql.cnpg.io",
-      version: "v1",
-      plural: "clusters",
-      namespace,
-    });
+    const of = { group: "postgresql.cnpg.io", version: "v1", plural: "clusters", namespace };
+    const question = `list clusters.postgresql.cnpg.io -n ${namespace}`;
+    const list: unknown = await ask(question, api.listNamespacedCustomObject(of));
     return (list as { items: DatabaseObject[] }).items;
   } catch (error) {
     // No such kind yet.
-    if (error instanceof k8s.ApiException && error.code === 404) return [];
+    if (statusOf(error) === 404) return [];
     throw error;
   }
 }

@@ -6,7 +6,7 @@ import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../settings";
 import { releaseName } from "../components/mastodon";
 import { cnpgNamespace } from "../components/operators";
-import { kubeClient } from "./kube";
+import { ask, kubeClient } from "./kube";
 
 /** helm.sh, `helm.sh/helm/v3/pkg/release`: the states of an attempt that is under way. */
 const underWay = ["pending-install", "pending-upgrade", "pending-rollback"];
@@ -43,6 +43,7 @@ export interface Releases {
  * that one anew when an attempt has gone well, and the mark goes with it.
  *
  * @param then `look` changes nothing
+ * @throws Unanswered
  */
 export async function readReleases(
   settings: Pick<Settings, "cluster"> & Releasing,
@@ -51,7 +52,9 @@ export async function readReleases(
   const core = kubeClient(settings.cluster).makeApiClient(k8s.CoreV1Api);
   const found: Releases = { mastodon: "missing", killed: {} };
   for (const [release, namespace] of releasesOf(settings)) {
-    const { items } = await core.listNamespacedSecret({ namespace, labelSelector: `owner=helm,name=${release}` });
+    const labelSelector = `owner=helm,name=${release}`;
+    const secrets = core.listNamespacedSecret({ namespace, labelSelector });
+    const { items } = await ask(`list secrets -n ${namespace}`, secrets);
     const records = items
       .map(({ metadata }) => ({
         name: metadata?.name ?? "",
@@ -69,12 +72,16 @@ export async function readReleases(
     if (release === releaseName && whole.some(({ status }) => status === "deployed")) found.mastodon = "there";
     if (then === "look" || killed === undefined) continue;
     if (last !== undefined && last.mark !== killed) {
-      await core.patchNamespacedSecret(
-        { name: last.name, namespace, body: { metadata: { annotations: { [killedMark]: killed } } } },
+      const body = { metadata: { annotations: { [killedMark]: killed } } };
+      const marked = core.patchNamespacedSecret(
+        { name: last.name, namespace, body },
         k8s.setHeaderOptions("Content-Type", k8s.PatchStrategy.MergePatch),
       );
+      await ask(`patch secrets -n ${namespace}`, marked);
     }
-    for (const { name } of unfinished) await core.deleteNamespacedSecret({ name, namespace });
+    for (const { name } of unfinished) {
+      await ask(`delete secrets -n ${namespace}`, core.deleteNamespacedSecret({ name, namespace }));
+    }
   }
   return found;
 }

@@ -1,9 +1,11 @@
 /** Talking to the cluster of a stack. */
+import * as http from "node:http";
 import * as os from "node:os";
 import * as path from "node:path";
 import * as fs from "node:fs";
 import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../settings";
+import { reason, within } from "./attempt";
 import { aheadBy } from "./clock";
 
 /** The kubeconfig file of a stack as it is named: its own, else $KUBECONFIG, else ~/.kube/config. */
@@ -69,6 +71,49 @@ export async function askVersion(config: k8s.KubeConfig): Promise<{ version: str
   return { version: data.gitVersion, ...(ahead === undefined ? {} : { ahead }) };
 }
 
+/** A question that a cluster did not answer as it should, in one line: `list nodes: 403, nodes is forbidden: ...`. */
+export class Unanswered extends Error {
+  constructor(
+    /** As `kubectl auth can-i` takes it: `list nodes`, `get deployments.apps/mastodon-web -n homestead`. */
+    readonly question: string,
+    /** The cluster's own words, or why there are none. */
+    readonly says: string,
+    /** The HTTP status of the answer; undefined where none came. */
+    readonly status: number | undefined,
+  ) {
+    super(`${question}: ${says}`);
+  }
+}
+
+/**
+ * What the cluster answers. The client's own errors tell a status and a page of headers, and not what was asked; and it
+ * waits for ever for a cluster that takes a connection and says nothing.
+ *
+ * @throws Unanswered
+ */
+export async function ask<T>(question: string, work: Promise<T>, seconds = 20): Promise<T> {
+  try {
+    return await within(seconds, work);
+  } catch (error) {
+    throw error instanceof k8s.ApiException
+      ? new Unanswered(question, `${error.code}, ${wordsOf(error)}`, error.code)
+      : new Unanswered(question, reason(error), undefined);
+  }
+}
+
+/** What the API server says of a request that it did not fulfil, in one line. The client hands the answer on as it came. */
+export function wordsOf({ code, body }: k8s.ApiException<unknown>): string {
+  let said: unknown = body;
+  try {
+    if (typeof body === "string") said = JSON.parse(body);
+  } catch {
+    // Whatever stands before an API server may answer for it, and with a page.
+  }
+  const message = typeof said === "object" && said !== null && "message" in said ? said.message : undefined;
+  const words = typeof message === "string" ? message.split("\n")[0] : undefined;
+  return words || (http.STATUS_CODES[code] ?? "without a word");
+}
+
 /** The HTTP status of a Kubernetes API error; undefined for anything else. */
 export const statusOf = (error: unknown): number | undefined =>
-  error instanceof k8s.ApiException ? error.code : undefined;
+  error instanceof k8s.ApiException ? error.code : error instanceof Unanswered ? error.status : undefined;

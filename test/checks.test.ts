@@ -70,6 +70,8 @@ interface World {
   runs?: string;
   /** CloudNativePG's Backups. */
   backups?: BackupObject[];
+  /** Paths of the cluster that are answered with this status and message, or by the end of the connection. */
+  denied?: Record<string, [status: number, message: string] | "hangs up">;
 }
 
 /** Where the world is changed, the test sees it here. */
@@ -213,6 +215,13 @@ async function serve(world: World, seen: Seen): Promise<string> {
       return void response.end(`status=${status}\n`);
     }
     if (pathname === databasesPath && databases === "not said") return void response.writeHead(500).end("{}");
+    const denied = world.denied?.[pathname];
+    if (denied === "hangs up") return void request.socket.destroy();
+    if (denied !== undefined) {
+      const [code, message] = denied;
+      response.writeHead(code, { "content-type": "application/json" });
+      return void response.end(JSON.stringify({ kind: "Status", status: "Failure", code, message }));
+    }
     const answer = pathname.endsWith("/secrets")
       ? { items: pathname.includes("/homestead/") ? records : [] }
       : answers[pathname];
@@ -508,6 +517,107 @@ describe("what cannot be asked", () => {
     const said = await check({ silentBelow: "pg/home-g1" });
     expect(said).toContain("a vault that says which archives it has (bucket 'vault' ");
     expect(said).toMatch(/^1 fault /);
+  });
+});
+
+describe("a cluster that is asked", () => {
+  const lists = {
+    definitions: "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+    deployments: "/apis/apps/v1/deployments",
+    namespaces: "/api/v1/namespaces",
+    configmaps: "/api/v1/configmaps",
+    endpointslices: "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+    storageclasses: "/apis/storage.k8s.io/v1/storageclasses",
+  };
+  const no = (what: string): [number, string] => [
+    403,
+    `${what} is forbidden: User "guest" cannot list resource "${what}" in API group "" at the cluster scope`,
+  ];
+  const kubectl = "kubectl --kubeconfig <file> --context trial";
+
+  it("says in one fault what its user may not, and how to see that", async () => {
+    expect(await check({ denied: { [lists.storageclasses]: no("storageclasses") } })).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        '  homestead:cluster.context: "trial"',
+        `    allowed: a context whose user may do what an update does, as cluster-admin may: this one's may not list storageclasses.storage.k8s.io (the cluster answers 403, storageclasses is forbidden: User "guest" cannot list resource "storageclasses" in API group "" at the cluster scope)`,
+        `    mend:    give its user the right (${kubectl} auth can-i list storageclasses.storage.k8s.io), or: pulumi config set --path homestead:cluster.context <context> --stack home`,
+      ].join("\n"),
+    );
+  });
+
+  it("is asked for everything by a user who may look into one namespace only: all that is missing is said at once", async () => {
+    const denied = {
+      "/api/v1/namespaces/kube-system": no("kube-system"),
+      "/api/v1/namespaces/homestead": no("homestead"),
+      [lists.definitions]: no("definitions"),
+      [lists.endpointslices]: no("endpointslices"),
+      [lists.storageclasses]: no("storageclasses"),
+    };
+    const said = await check({ denied });
+    expect(said).toMatch(/^1 fault /);
+    expect(said).toContain(
+      "may not get namespaces/homestead, nor get namespaces/kube-system, nor list customresourcedefinitions.apiextensions.k8s.io, nor list endpointslices.discovery.k8s.io -n default, nor list storageclasses.storage.k8s.io (the cluster answers 403, homestead is forbidden: ",
+    );
+    expect(said).toContain(
+      `(${kubectl} auth can-i get namespaces/homestead; ${kubectl} auth can-i get namespaces/kube-system; ${kubectl} auth can-i list customresourcedefinitions.apiextensions.k8s.io; `,
+    );
+  });
+
+  it.each([
+    ["definitions", "list customresourcedefinitions.apiextensions.k8s.io", {}],
+    ["deployments", "list deployments.apps -A", {}],
+    ["namespaces", "list namespaces", {}],
+    ["configmaps", "list configmaps -A", {}],
+    ["endpointslices", "list endpointslices.discovery.k8s.io -n default", {}],
+    ["storageclasses", "list storageclasses.storage.k8s.io", {}],
+    ["/api/v1/nodes", "list nodes", { cilium: {} }],
+    ["/api/v1/namespaces/homestead", "get namespaces/homestead", {}],
+    ["/api/v1/namespaces/cert-manager", "get namespaces/cert-manager", {}],
+    [
+      "/apis/apps/v1/namespaces/homestead/deployments/mastodon-web",
+      "get deployments.apps/mastodon-web -n homestead",
+      {},
+    ],
+    ["/api/v1/namespaces/homestead/secrets", "list secrets -n homestead", { lease: "none" as const }],
+  ])("that fails at %s is one fault with what was asked and what came", async (name, question, world) => {
+    const path = name in lists ? lists[name as keyof typeof lists] : name;
+    const seen: Seen = {};
+    const answers: [NonNullable<World["denied"]>[string], string][] = [
+      [[500, "etcdserver: request timed out"], "500, etcdserver: request timed out"],
+      [[403, "no"], "403, no"],
+      ["hangs up", ""],
+    ];
+    for (const [denied, says] of answers) {
+      const said = await check({ ...world, denied: { [path]: denied } }, {}, seen);
+      expect(said).toMatch(/^1 fault [^]*homestead:cluster\.context: "trial"/);
+      expect(said.split("\n")).toHaveLength(4);
+      expect(said).toContain(question);
+      expect(said).toContain(says);
+      if (says === "403, no") expect(said).toContain(`${kubectl} auth can-i ${question}`);
+      else {
+        expect(said).toContain(`a cluster that answers (${question}: ${says}`);
+        expect(said).toContain(`mend:    ${kubectl} get namespaces; then the same again`);
+      }
+    }
+    expect(seen.lease?.writer ?? "w0").toBe("w0");
+  });
+
+  it("is not asked the rest by who is not known there, or where nothing answers", async () => {
+    const first = "/api/v1/namespaces/kube-system";
+    const denied = { [lists.definitions]: no("definitions") };
+    expect(await check({ denied: { ...denied, [first]: [401, "Unauthorized"] } })).toContain(
+      "may not get namespaces/kube-system (the cluster answers 401, Unauthorized)",
+    );
+    const silent = await check({ denied: { ...denied, [first]: "hangs up" } });
+    expect(silent).toMatch(/^1 fault [^]*a cluster that answers \(get namespaces\/kube-system: /);
+  });
+
+  it("says what it did not answer beside what its user may not", async () => {
+    const said = await check({ denied: { [lists.storageclasses]: no("storageclasses"), [lists.configmaps]: [500, "boom"] } });
+    expect(said).toMatch(/^2 faults /);
+    expect(said).toContain("may not list storageclasses.storage.k8s.io (");
+    expect(said).toContain("a cluster that answers (list configmaps -A: 500, boom)");
   });
 });
 

@@ -5,7 +5,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { describe, expect, test } from "vitest";
 import { mutations, verificationLines } from "./e2e/cases/mutations";
-import { credentialsOf, secretsBelow, secretsIn } from "./e2e/cases/secrets";
+import { credentialsOf, keysIn, secretsBelow, secretsIn } from "./e2e/cases/secrets";
 import { kindOf } from "./e2e/support/counting-proxy";
 import { differences, tracesIn } from "./e2e/support/cluster";
 import { childEnvironment, findEnvironment, imageOverrides } from "./e2e/support/environment";
@@ -194,6 +194,31 @@ describe("the search for secrets", () => {
     fs.writeFileSync(path.join(folder, "b"), "nothing");
     expect(secretsBelow(folder, secrets)).toEqual(["a: password"]);
     fs.rmSync(folder, { recursive: true });
+  });
+
+  test("knows the keys and passwords that a cluster made for itself, and takes nothing public for one", () => {
+    const base64 = (text: string) => Buffer.from(text).toString("base64");
+    const secret = (name: string, data: Record<string, string>) => ({
+      metadata: { name, uid: "u", resourceVersion: "1" },
+      data: Object.fromEntries(Object.entries(data).map(([key, text]) => [key, base64(text)])),
+    });
+    const pem = (text: string) => `-----BEGIN EC PRIVATE KEY-----\n${text}\n-----END EC PRIVATE KEY-----\n`;
+    const made = keysIn([
+      secret("authority-tls", { "tls.crt": "a certificate", "tls.key": pem("authority") }),
+      secret("postgres-g1-ca", { "ca.crt": "a certificate", "ca.key": pem("database") }),
+      secret("search", { username: "elastic", password: "a-made-password" }),
+      secret("mastodon-smtp", { username: "", password: "" }),
+      secret("mastodon-identity", { "vapid-public-key": "public" }),
+      secret("sh.helm.release.v1.mastodon.v1", { release: "a record" }),
+    ]);
+    expect(made).toEqual({
+      "authority-tls/tls.key": pem("authority"),
+      "postgres-g1-ca/ca.key": pem("database"),
+      "search/password": "a-made-password",
+    });
+    const state = JSON.stringify({ outputs: { data: { "tls.key": base64(pem("authority")) } } });
+    expect(secretsIn(state, made)).toEqual(["authority-tls/tls.key"]);
+    expect(secretsIn(JSON.stringify({ key: pem("database") }), made)).toEqual(["postgres-g1-ca/ca.key"]);
   });
 
   test("knows what the provider signs in with, as the state would hold it", () => {

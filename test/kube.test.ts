@@ -1,8 +1,9 @@
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
+import { ApiException } from "@kubernetes/client-node";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { kubeClient, kubectl, kubeconfigName, kubeconfigPath } from "../lib/kube";
+import { ask, kubeClient, kubectl, kubeconfigName, kubeconfigPath, statusOf } from "../lib/kube";
 
 let folder: string;
 beforeEach(() => {
@@ -63,5 +64,45 @@ describe("kubeClient", () => {
     expect(() => kubeClient({ context: "home" })).toThrow(
       "$KUBECONFIG names several files: say in homestead:cluster.kubeconfig which one is this stack's",
     );
+  });
+});
+
+describe("ask", () => {
+  const messageOf = (work: Promise<unknown>): Promise<string> =>
+    work.then(
+      (value) => `answered ${String(value)}`,
+      (error: unknown) => (error as Error).message,
+    );
+  const said = (status: number, body: unknown) =>
+    ask("list nodes", Promise.reject(new ApiException(status, "Unknown API Status Code!", body, {})));
+
+  it("tells what was asked, and what the API server says of it, in one line", async () => {
+    const message = 'nodes is forbidden: User "guest" cannot list resource "nodes"';
+    const forbidden = said(403, JSON.stringify({ kind: "Status", message }));
+    expect(await messageOf(forbidden)).toBe(`list nodes: 403, ${message}`);
+    const failed = said(500, JSON.stringify({ message: "boom\nat etcd" }));
+    expect(await messageOf(failed)).toBe("list nodes: 500, boom");
+  });
+
+  it.each([
+    [401, undefined, "401, Unauthorized"],
+    [502, "<html>Bad Gateway</html>", "502, Bad Gateway"],
+    [503, '{"kind":"Status"}', "503, Service Unavailable"],
+    [599, "null", "599, without a word"],
+  ])("has words of its own for an answer without any: %s, %j", async (status, body, says) => {
+    expect(await messageOf(said(status, body))).toBe(`list nodes: ${says}`);
+  });
+
+  it("waits no longer than it is told, and tells why no answer came", async () => {
+    const never = ask("list nodes", new Promise(() => undefined), 0.01);
+    expect(await messageOf(never)).toBe("list nodes: no answer within 0.01 s");
+    const refused = new TypeError("fetch failed", { cause: new Error("connect ECONNREFUSED") });
+    expect(await messageOf(ask("list nodes", Promise.reject(refused)))).toBe("list nodes: connect ECONNREFUSED");
+    expect(await messageOf(ask("list nodes", Promise.resolve(3)))).toBe("answered 3");
+  });
+
+  it("keeps the status, by which what is missing is told from what is not said", async () => {
+    expect(statusOf(await said(404, "{}").catch((error: unknown) => error))).toBe(404);
+    expect(statusOf(await ask("x", Promise.reject(new Error("y"))).catch((error: unknown) => error))).toBeUndefined();
   });
 });

@@ -6,8 +6,10 @@ import { describe, expect, it } from "vitest";
 import { searchValues } from "../components/mastodon";
 import { policies } from "../components/isolation";
 import { serverSettings } from "../components/search";
-import { planStack } from "../lib/plan";
+import { digest } from "../lib/digest";
+import { at, planStack } from "../lib/plan";
 import type { Plan, PlannedResource } from "../lib/plan";
+import { Placeholders } from "../lib/plan/placeholders";
 import { shortType } from "../lib/plan/render";
 import { copyProject } from "./support/folders";
 import { named, plannedStack } from "./support/planned";
@@ -34,7 +36,10 @@ const text = (resource: PlannedResource) => JSON.stringify(resource.inputs);
 interface PodTemplate {
   spec: {
     replicas?: number;
-    template: { spec: { securityContext: object; containers: { env: { name: string; value?: string }[] }[] } };
+    template: {
+      metadata: { annotations: Record<string, string> };
+      spec: { securityContext: object; containers: { env: { name: string; value?: string }[] }[] };
+    };
   };
 }
 const specOf = (resource: PlannedResource) => (resource.inputs as unknown as PodTemplate).spec;
@@ -74,6 +79,15 @@ describe("a stack with search", () => {
     expect(named(home, "search-secret").secretPaths.join()).toMatch(/stringData/);
     expect(named(home, "mastodon").options.dependsOn).toContain(server.urn);
     expect(text(named(home, "mastodon-release"))).toContain('"hostname":"search"');
+  });
+
+  it("starts the server and Mastodon's pods anew with another password, which they read as they start", async () => {
+    const { home } = await planned();
+    const secretDigest = digest(new Placeholders().of("search-password"));
+    const { annotations } = specOf(named(home, "search-server")).template.metadata;
+    expect(annotations).toEqual({ "homestead/secret": secretDigest });
+    const digestOf = (plan: Plan) => at(named(plan, "mastodon-release").inputs, "values.podAnnotations");
+    expect(digestOf(home)).not.toEqual(digestOf(plannedStack("home")));
   });
 
   it("fits Pod Security restricted, and Kubernetes' schemas", async () => {

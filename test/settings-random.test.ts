@@ -1,8 +1,9 @@
 /** A thousand wrong configurations, drawn at random and wrong by construction: each is refused by name, none breaks in. */
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { configKeys, parseSettings, requiredSecrets, SettingsError, sharedKeys } from "../settings";
-import { configurationOf } from "./support/configuration";
+import { configKeys, parseSettings, requiredSecrets, SettingsError, sharedKeys, stackNames } from "../settings";
+import type { StackName } from "../settings";
+import { configurationOf, withChanges } from "./support/configuration";
 
 /** One thing that is wrong: the key that must be named, and the configuration. */
 interface Wrong {
@@ -74,9 +75,10 @@ const misspelt = fc
     return key.slice(0, i) + (key[i + 1] ?? "") + (key[i] ?? "") + key.slice(i + 2);
   });
 
-const valid = configurationOf("home").config;
-const objectOf = (key: string): Record<string, unknown> =>
-  JSON.parse(valid[`homestead:${key}`] ?? "{}") as Record<string, unknown>;
+/** What is right, read once. */
+const valid = { home: configurationOf("home"), vps: configurationOf("vps"), dev: configurationOf("dev") };
+const objectOf = (stack: StackName, key: string): Record<string, unknown> =>
+  JSON.parse(valid[stack].config[`homestead:${key}`] ?? "{}") as Record<string, unknown>;
 
 /** What the API server takes for no label. */
 const wrongLabels = fc.oneof(
@@ -140,7 +142,10 @@ const forms: readonly [key: string, form: Record<string, unknown>, leaf: string,
   ["monitoring", { kind: "rules" }, "notify", fc.oneof(gibberish, fc.constantFrom("https://[", "ftp://a", "ntfy"))],
 ];
 
-const wrongs = fc.oneof(
+const sameHosts = (stack: StackName): Wrong => wrong("webHost", { webHost: valid[stack].config["homestead:apex"] });
+
+/** What may be wrong in a stack. */
+const wrongsOf = (stack: StackName) => fc.oneof(
   name.filter((key) => !known.includes(key)).map((key) => wrong(key, { [key]: "x" })),
   misspelt.filter((key) => !known.includes(key) && key !== "").map((key) => wrong(key, { [key]: "x" })),
   fc.tuple(fc.constantFrom(...objects), noObject).map(([key, value]) => wrong(key, { [key]: value })),
@@ -161,31 +166,57 @@ const wrongs = fc.oneof(
   fc.constantFrom(...requiredSecrets).map((key) => wrong(key, { [key]: undefined })),
   fc
     .tuple(fc.constantFrom("cluster", "storage", "vault", "ingress", "sizes", "operators"), name, gibberish)
-    .filter(([key, inner]) => !(inner in objectOf(key)) && !leaves.some(([, leaf]) => leaf === inner))
-    .map(([key, inner, value]) => wrong(key, { [key]: { ...objectOf(key), [`${inner}X`]: value } })),
+    .filter(([key, inner]) => !(inner in objectOf(stack, key)) && !leaves.some(([, leaf]) => leaf === inner))
+    .map(([key, inner, value]) => wrong(key, { [key]: { ...objectOf(stack, key), [`${inner}X`]: value } })),
   fc
     .constantFrom(...leaves)
-    .chain(([key, leaf, values]) => values.map((value) => wrong(key, { [key]: { ...objectOf(key), [leaf]: value } }))),
+    .chain(([key, leaf, values]) =>
+      values.map((value) => wrong(key, { [key]: { ...objectOf(stack, key), [leaf]: value } })),
+    ),
   fc
     .constantFrom(...forms)
     .chain(([key, form, leaf, values]) => values.map((value) => wrong(key, { [key]: { ...form, [leaf]: value } }))),
-  fc.constant(wrong("webHost", { webHost: valid["homestead:apex"] })),
-  fc.constant(wrong("activeSite", { activeSite: "dev" })),
+  fc.constant(sameHosts(stack)),
+  fc.constant(wrong("activeSite", { activeSite: stack === "dev" ? "home" : "dev" })),
+  fc.constant(
+    stack === "dev" ? wrong("verification", { verification: { from: "here" } }) : wrong("objectStore", { objectStore: "embedded" }),
+  ),
 );
+
+/** What is wrong between two keys is no more where another thing is wrong with either. */
+const between = [
+  ["apex", "webHost"],
+  ["verification", "objectStore"],
+];
+
+/** A stack with one thing that is wrong, or, one time in four, with two: neither may hide the other. */
+const drawnOf = (stack: StackName): fc.Arbitrary<{ stack: StackName; wrongs: Wrong[] }> => {
+  const one = wrongsOf(stack);
+  const two = fc.tuple(one, one).map(([first, second]) => {
+    const keys = [first, second].flatMap(({ changes }) => Object.keys(changes));
+    const related = between.some((pair) => pair.every((key) => keys.includes(key)));
+    return new Set(keys).size === keys.length && !related ? [first, second] : [first];
+  });
+  const wrongs = fc.oneof({ weight: 3, arbitrary: one.map((only) => [only]) }, { weight: 1, arbitrary: two });
+  return wrongs.map((some) => ({ stack, wrongs: some }));
+};
+const drawn = fc.oneof(...stackNames.map(drawnOf));
 
 describe("a thousand wrong configurations", () => {
   it("are each refused with a message that names the key, and nothing else is thrown", () => {
     fc.assert(
-      fc.property(wrongs, ({ named, changes }) => {
+      fc.property(drawn, ({ stack, wrongs }) => {
         let thrown: unknown;
         try {
-          parseSettings(configurationOf("home", changes));
+          const changes: Record<string, unknown> = Object.assign({}, ...wrongs.map((one) => one.changes));
+          parseSettings(withChanges(valid[stack], changes));
         } catch (error) {
           thrown = error;
         }
         expect(thrown, "it was taken").toBeInstanceOf(SettingsError);
         const { message, faults } = thrown as SettingsError;
-        expect(faults.map(({ key }) => key.replace(/^homestead:/, "").split(/[.[]/)[0])).toContain(named);
+        const named = faults.map(({ key }) => key.replace(/^homestead:/, "").split(/[.[]/)[0]);
+        for (const one of wrongs) expect(named).toContain(one.named);
         expect(message).toContain("nothing was changed");
         expect(message).not.toMatch(/^\s+at .*:\d+/m);
         expect(message.length).toBeLessThan(20_000);
@@ -195,10 +226,17 @@ describe("a thousand wrong configurations", () => {
     );
   });
 
-  it("cover every kind of key", () => {
+  it("cover every kind of key of every stack, and two faults at once", () => {
     // With a seed: some keys come from one branch in twelve, and a draw of chance would miss one now and then.
-    const drawn = new Set(fc.sample(wrongs, { numRuns: 5000, seed: 1 }).map(({ named }) => named));
-    for (const key of [...objects, ...words, ...numbers, ...hosts]) expect(drawn).toContain(key);
-    expect(sharedKeys.filter((key) => drawn.has(key)).length).toBeGreaterThan(3);
+    const samples = fc.sample(drawn, { numRuns: 5000, seed: 1 });
+    for (const stack of stackNames) {
+      const own = samples.filter((sample) => sample.stack === stack);
+      const named = new Set(own.flatMap(({ wrongs }) => wrongs.map((one) => one.named)));
+      for (const key of [...objects, ...words, ...numbers, ...hosts]) expect([stack, ...named]).toContain(key);
+      expect(sharedKeys.filter((key) => named.has(key)).length).toBeGreaterThan(3);
+    }
+    const two = samples.filter(({ wrongs }) => wrongs.length === 2).length;
+    expect(two).toBeGreaterThan(500);
+    expect(two).toBeLessThan(2000);
   });
 });

@@ -400,6 +400,16 @@ describe("./try", () => {
     );
   });
 
+  it("tells in a line that the API server does not know one any more", async () => {
+    const { tryIt } = clone();
+    const { kubeconfig } = await fakeCluster({ knows: "nobody" });
+    await expect(tryIt(["--yes"], { KUBECONFIG: kubeconfig })).rejects.toThrow(
+      new UserError(
+        "the cluster's API server: Unauthorized; log in to the cluster anew, then the same again (kubectl get namespaces shows whether it takes you)",
+      ),
+    );
+  });
+
   it("is one command: it reads answers from the terminal, and tells a fault in one line", async () => {
     const { folder, environment } = clone();
     const { kubeconfig } = await fakeCluster();

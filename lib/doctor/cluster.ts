@@ -1,7 +1,7 @@
 /** What a doctor reads in the cluster. Everything throws an Error with one line; nothing is changed. */
 import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../../settings";
-import { askVersion, statusOf } from "../kube";
+import { ask, askVersion, statusOf } from "../kube";
 import { isOursIn } from "../ours";
 import type { Renewal } from "./lines";
 import type { IssuerFacts } from "./issuer";
@@ -25,23 +25,26 @@ export class DoctorCluster {
 
   /** UID of the cluster, and whether the site's namespace is there. */
   async identity(): Promise<{ uid: string; namespace: "there" | "missing" }> {
+    const { namespace } = this.settings;
     const [system, own] = await Promise.all([
-      this.core.readNamespace({ name: "kube-system" }),
-      optional(this.core.readNamespace({ name: this.settings.namespace })),
+      ask("get namespaces/kube-system", this.core.readNamespace({ name: "kube-system" })),
+      optional(ask(`get namespaces/${namespace}`, this.core.readNamespace({ name: namespace }))),
     ]);
     return { uid: system.metadata?.uid ?? "", namespace: own === undefined ? "missing" : "there" };
   }
 
   async definitions(): Promise<Definitions> {
-    const { items } = await this.config.makeApiClient(k8s.ApiextensionsV1Api).listCustomResourceDefinition();
+    const api = this.config.makeApiClient(k8s.ApiextensionsV1Api);
+    const question = "list customresourcedefinitions.apiextensions.k8s.io";
+    const { items } = await ask(question, api.listCustomResourceDefinition());
     return new Map(items.map((definition) => [definition.metadata?.name ?? "", definition]));
   }
 
   /** @param definitions what {@link definitions} says */
   async operators(definitions: Definitions): Promise<Record<OperatorName, OperatorFacts>> {
     const [deployments, namespaces] = await Promise.all([
-      this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces(),
-      this.core.listNamespace(),
+      ask("list deployments.apps -A", this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces()),
+      ask("list namespaces", this.core.listNamespace()),
     ]);
     const ours = isOursIn(namespaces.items);
     const found = (name: OperatorName): OperatorFacts => {
@@ -68,8 +71,8 @@ export class DoctorCluster {
       .map(([key, value]) => `${key}=${value}`)
       .join(",");
     const [pods, services] = await Promise.all([
-      this.core.listNamespacedPod({ namespace, labelSelector }),
-      this.core.listNamespacedService({ namespace }),
+      ask(`list pods -n ${namespace}`, this.core.listNamespacedPod({ namespace, labelSelector })),
+      ask(`list services -n ${namespace}`, this.core.listNamespacedService({ namespace })),
     ]);
     const selects = (selector: Record<string, string> = {}) =>
       Object.keys(selector).length > 0 &&
@@ -92,23 +95,26 @@ export class DoctorCluster {
   }
 
   async nodes(): Promise<k8s.V1Node[]> {
-    return (await this.core.listNode()).items;
+    return (await ask("list nodes", this.core.listNode())).items;
   }
 
   async pods(): Promise<k8s.V1Pod[]> {
-    return (await this.core.listPodForAllNamespaces()).items;
+    return (await ask("list pods -A", this.core.listPodForAllNamespaces())).items;
   }
 
   /** Names of the site's claims that are there. */
   async claims(): Promise<string[]> {
-    const { items } = await this.core.listNamespacedPersistentVolumeClaim({ namespace: this.settings.namespace });
+    const { namespace } = this.settings;
+    const question = `list persistentvolumeclaims -n ${namespace}`;
+    const { items } = await ask(question, this.core.listNamespacedPersistentVolumeClaim({ namespace }));
     return items.map(({ metadata }) => metadata?.name ?? "");
   }
 
   /** The moments at which the nodes renewed their leases last, each by its own clock. */
   async renewals(): Promise<Renewal[]> {
     const leases = this.config.makeApiClient(k8s.CoordinationV1Api);
-    const { items } = await leases.listNamespacedLease({ namespace: "kube-node-lease" });
+    const question = "list leases.coordination.k8s.io -n kube-node-lease";
+    const { items } = await ask(question, leases.listNamespacedLease({ namespace: "kube-node-lease" }));
     return items.flatMap(({ metadata, spec }) => {
       // The client declares a Date and hands over the text.
       const at = Date.parse(String(spec?.renewTime ?? ""));
@@ -119,10 +125,10 @@ export class DoctorCluster {
   /** Whether there is a certificate of that name that is valid. */
   async certificate(name: string): Promise<"ready" | "missing"> {
     const api = this.config.makeApiClient(k8s.CustomObjectsApi);
-    const of = { group: "cert-manager.io", version: "v1", plural: "certificates", name };
-    const object: unknown = await optional(
-      api.getNamespacedCustomObject({ ...of, namespace: this.settings.namespace }),
-    );
+    const { namespace } = this.settings;
+    const of = { group: "cert-manager.io", version: "v1", plural: "certificates", name, namespace };
+    const question = `get certificates.cert-manager.io/${name} -n ${namespace}`;
+    const object: unknown = await optional(ask(question, api.getNamespacedCustomObject(of)));
     const { status } = (object ?? {}) as { status?: { conditions?: { type: string; status: string }[] } };
     return isTrue(status?.conditions, "Ready") ? "ready" : "missing";
   }
@@ -130,11 +136,18 @@ export class DoctorCluster {
   /** The issuer that the site's certificate is asked of. */
   async issuer({ name, kind }: { name: string; kind: "Issuer" | "ClusterIssuer" }): Promise<IssuerFacts> {
     const api = this.config.makeApiClient(k8s.CustomObjectsApi);
+    const { namespace } = this.settings;
     const of = { group: "cert-manager.io", version: "v1", name };
     const object: unknown = await optional(
       kind === "Issuer"
-        ? api.getNamespacedCustomObject({ ...of, plural: "issuers", namespace: this.settings.namespace })
-        : api.getClusterCustomObject({ ...of, plural: "clusterissuers" }),
+        ? ask(
+            `get issuers.cert-manager.io/${name} -n ${namespace}`,
+            api.getNamespacedCustomObject({ ...of, plural: "issuers", namespace }),
+          )
+        : ask(
+            `get clusterissuers.cert-manager.io/${name}`,
+            api.getClusterCustomObject({ ...of, plural: "clusterissuers" }),
+          ),
     );
     if (object === undefined) return { state: "missing" };
     const { status } = object as { status?: { conditions?: { type: string; status: string; message?: string }[] } };

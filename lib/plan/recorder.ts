@@ -54,6 +54,7 @@ interface ReadRequest {
   getId(): string;
   getProperties(): Message | undefined;
   getDependenciesList(): string[];
+  getAdditionalsecretoutputsList(): string[];
 }
 interface Registered {
   getUrn(): string;
@@ -111,6 +112,7 @@ const readGetters = [
   "getId",
   "getProperties",
   "getDependenciesList",
+  "getAdditionalsecretoutputsList",
 ] as const satisfies (keyof ReadRequest)[];
 const outputsGetters = ["getUrn", "getOutputs"] as const satisfies (keyof OutputsRequest)[];
 const rootType = "pulumi:pulumi:Stack";
@@ -183,7 +185,12 @@ export function record(load: Load, placeholders: Placeholders): Recorded {
         recorded.resources.push({
           ...common(request, response, root, request.getProperties(), placeholders),
           kind: "read",
-          options: { ...noOptions(), dependsOn: request.getDependenciesList(), importId: request.getId() },
+          options: {
+            ...noOptions(),
+            dependsOn: request.getDependenciesList(),
+            importId: request.getId(),
+            additionalSecretOutputs: request.getAdditionalsecretoutputsList(),
+          },
         });
       }
       callback(error, response);

@@ -165,6 +165,14 @@ describe.each(stacks)("the whole program of this clone's %s", (stack) => {
     }
   });
 
+  it("looks a Secret up as one, so that its key is encrypted in the state", () => {
+    const readsOf = (plan: Plan) => ofType(plan, "kubernetes:core/v1:Secret").filter(({ kind }) => kind === "read");
+    expect(readsOf(plannedStack("dev")).map(({ name }) => name)).toEqual(["ingress-authority-secret"]);
+    for (const { name, options } of readsOf(ownStack(stack))) {
+      expect([name, options.additionalSecretOutputs]).toEqual([name, expect.arrayContaining(["data"])]);
+    }
+  });
+
   it("lets no secret out: not into another object, a release's values, a command line or the outputs", () => {
     const plan = ownStack(stack);
     expect(plan.resources.filter(({ leaks }) => leaks.length > 0).map(({ name, leaks }) => ({ name, leaks }))).toEqual(

@@ -11,12 +11,17 @@ import { temporaryFolder } from "./folders";
 
 /** The example's configuration, with placeholders for secrets; `changes` in the short form of keys. */
 export function configurationOf(stack: StackName, changes: Record<string, unknown> = {}): RawConfiguration {
-  const raw = committedConfiguration(inject("example"), stack);
+  return withChanges(committedConfiguration(inject("example"), stack), changes);
+}
+
+/** Another configuration; `changes` in the short form of keys, a key taken out where they say undefined. */
+export function withChanges(raw: RawConfiguration, changes: Record<string, unknown>): RawConfiguration {
+  const config = { ...raw.config };
   for (const [key, value] of Object.entries(changes)) {
-    if (value === undefined) Reflect.deleteProperty(raw.config, `homestead:${key}`);
-    else raw.config[`homestead:${key}`] = typeof value === "string" ? value : JSON.stringify(value);
+    if (value === undefined) Reflect.deleteProperty(config, `homestead:${key}`);
+    else config[`homestead:${key}`] = typeof value === "string" ? value : JSON.stringify(value);
   }
-  return raw;
+  return { ...raw, config };
 }
 
 /** What the stack files of a folder say, with placeholders for secrets. */

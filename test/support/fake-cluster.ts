@@ -27,6 +27,8 @@ export interface Lists {
   definitions?: string[];
   /** Paths that one has no right to. */
   forbidden?: string[];
+  /** Whom the cluster knows: nobody, where one's credentials have run out. @default everybody */
+  knows?: "nobody";
   /** Whatever else is asked for, by its path. */
   others?: Record<string, () => object>;
 }
@@ -99,6 +101,11 @@ export async function fakeCluster(lists: Lists = {}): Promise<FakeCluster> {
     for (const { metadata } of own.filter((one) => one.metadata.deletionTimestamp !== undefined)) {
       if (request.method === "GET" && pathname === `/api/v1/namespaces/${metadata.name}`) seen++;
       if (seen > (lists.lingers ?? 0)) gone(metadata.name);
+    }
+    // Its version it tells everybody.
+    if (lists.knows === "nobody" && pathname !== "/version") {
+      response.writeHead(401, { "content-type": "application/json" });
+      return void response.end(JSON.stringify({ kind: "Status", code: 401, message: "Unauthorized" }));
     }
     if (lists.forbidden?.includes(pathname)) {
       response.writeHead(403, { "content-type": "application/json" });

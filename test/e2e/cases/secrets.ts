@@ -3,6 +3,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { parse } from "yaml";
 import { minify } from "../../../lib/kit/kubeconfig";
+import type { KubeObject } from "../support/cluster";
 import type { ClusterAccess } from "../support/environment";
 
 /** A secret as it might turn up: as it is, and in the encodings that Kubernetes, URLs and JSON give it. */
@@ -44,6 +45,22 @@ export function credentialsOf({ kubeconfig, context }: Pick<ClusterAccess, "kube
     }
   }
   return credentials;
+}
+
+/**
+ * What a cluster made for itself and nobody configured: the private keys of authorities and certificates, and the passwords,
+ * by the names of the Secrets that hold them.
+ */
+export function keysIn(objects: readonly Pick<KubeObject, "metadata" | "data">[]): Record<string, string> {
+  return Object.fromEntries(
+    objects.flatMap(({ metadata, data = {} }) =>
+      Object.entries(data)
+        .filter(([key]) => /(^|\.)key$|^(password|token)$/.test(key))
+        .map(([key, value]) => [`${metadata.name}/${key}`, Buffer.from(value, "base64").toString()] as const)
+        // Of a mail server that asks for none.
+        .filter(([, value]) => value !== ""),
+    ),
+  );
 }
 
 /** Every file below a folder, as `path: names of secrets` for those that hold one. Links are not followed. */

@@ -4,14 +4,14 @@
  */
 import * as assert from "node:assert/strict";
 import * as tls from "node:tls";
-import { secretsBelow, secretsIn } from "../cases/secrets";
+import { keysIn, secretsBelow, secretsIn } from "../cases/secrets";
 import { mustBeAdmitted, unrestricted } from "../support/admission";
 import type { Cluster, KubeObject } from "../support/cluster";
 import { containersOf, lasting } from "../support/disk";
 import { breaches, internet, lookFrom, parseSight, probeProgram } from "../support/egress";
 import type { Reach, Sight, Target } from "../support/egress";
 import { Node } from "../support/node";
-import { sleep } from "../support/processes";
+import { atExit, eventually, sleep } from "../support/processes";
 import { succeeded } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import { sharedSite } from "../support/shared";
@@ -76,7 +76,9 @@ async function noTokens({ report }: Context, { cluster }: SharedSite): Promise<v
 
 // ---------------------------------------------------------------- the edge
 
-async function edge({ report }: Context, { client }: SharedSite): Promise<void> {
+async function edge(context: Context, site: SharedSite): Promise<void> {
+  const { report } = context;
+  const { client } = site;
   const { apex, webHost, owner } = client.names;
   const webfinger = `/.well-known/webfinger?resource=acct:${owner}@${apex}`;
   await report.check(
@@ -113,6 +115,58 @@ async function edge({ report }: Context, { client }: SharedSite): Promise<void> 
     await sleep(2000);
     assert.equal((await client.apex(webfinger)).status, 301);
   });
+
+  await oneLimitEach(context, site, webfinger);
+}
+
+/** A limit that all clients share would pass as well, as long as only one of them asks. */
+async function oneLimitEach(
+  { environment, report }: Context,
+  { client, cluster }: SharedSite,
+  webfinger: string,
+): Promise<void> {
+  const meanwhile = "while one client's look-ups are cut, another client's are answered";
+  const node = Node.of(environment, "home");
+  if (node === undefined) return report.skip(meanwhile, "only on the lab has the suite a client with another address");
+  const others = 10;
+  const both = async () => {
+    let cut = 0;
+    let over = false;
+    const one = async () => {
+      while (!over) {
+        const answer = await client.apex(webfinger).catch(() => undefined);
+        if (answer?.status === 429) cut++;
+      }
+    };
+    const flood = Promise.all(Array.from({ length: 40 }, one));
+    try {
+      await eventually(20, "look-ups that are cut", () => assert.ok(cut > 0, "none was"));
+      const url = `https://${client.names.apex}${webfinger}`;
+      const answers = await node.askFromOutside(client.via, url, others);
+      const refused = answers.filter((status) => status !== 301);
+      assert.deepEqual(refused, [], `${refused.length} of ${others} were refused: ${refused.join(", ")}`);
+    } finally {
+      over = true;
+      await flood;
+    }
+  };
+  // A Service that spreads its connections over all nodes hides them from Traefik, which is what a doctor warns of.
+  const { spec } = (await cluster.get("service", "traefik", "kube-system")) ?? {};
+  const set = async (externalTrafficPolicy: unknown) => {
+    const patch = JSON.stringify({ spec: { externalTrafficPolicy } });
+    await cluster.kubectl(["patch", "service", "traefik", "-n", "kube-system", "-p", patch]);
+    // Until kube-proxy has taken it over.
+    await sleep(3000);
+  };
+  const restore = atExit(() => set(spec?.["externalTrafficPolicy"] ?? "Cluster"));
+  try {
+    await set("Cluster");
+    await report.control("another client is answered where Traefik does not see who is who", both, /were refused: 429/);
+    await set("Local");
+    await report.check(meanwhile, both);
+  } finally {
+    await restore();
+  }
 }
 
 /** @throws unless a handshake with just this version succeeds */
@@ -387,8 +441,10 @@ async function noSecrets({ report }: Context, site: SharedSite, sights: Sight[])
   const { cluster, project } = site;
   const valkey = await cluster.get("secret", "valkey", namespace);
   const { vaultAccessKeyId: _vault, mediaAccessKeyId: _media, vapidPublicKey: _vapid, ...shared } = site.secrets;
+  const spaces = [namespace, ...operatorSpaces];
   // Without access keys' names and the public key, which are in every signed request.
   const secrets: Record<string, string> = {
+    ...keysIn((await Promise.all(spaces.map((space) => cluster.list("secrets", space)))).flat()),
     ...shared,
     valkeyPassword: Buffer.from(valkey?.data?.["password"] ?? "", "base64").toString(),
     passphrase: project.passphrase,
@@ -419,7 +475,6 @@ async function noSecrets({ report }: Context, site: SharedSite, sights: Sight[])
     const kinds = (await cluster.kubectl(["api-resources", "--verbs=list", "--namespaced=true", "-o", "name"]))
       .split("\n")
       .filter((kind) => kind !== "" && !/^(secrets|events|configmaps|pods)(\.|$)|metrics\.k8s\.io$/.test(kind));
-    const spaces = [namespace, ...operatorSpaces];
     return JSON.stringify(await Promise.all(spaces.map((space) => cluster.list(kinds.join(","), space))));
   });
   await clean("process arguments of any container, ours and the operators'", () => {

@@ -7,7 +7,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { Readable } from "node:stream";
 import { mutations, verificationLines } from "../cases/mutations";
-import { credentialsOf, secretsBelow, secretsIn } from "../cases/secrets";
+import { credentialsOf, keysIn, secretsBelow, secretsIn } from "../cases/secrets";
 import { wrongConfigurations } from "../cases/wrong-configurations";
 import { serveChartIndex } from "../support/chart-index";
 import { Cluster, differences } from "../support/cluster";
@@ -624,7 +624,10 @@ async function noSecretInClear(site: Site): Promise<void> {
   const { environment, report } = context;
   const valkey = await cluster.get("secret", "valkey", namespace);
   const credentials = credentialsOf(environment.home);
+  const spaces = [namespace, "cert-manager", "cnpg-system"];
+  const made = keysIn((await Promise.all(spaces.map((space) => cluster.list("secrets", space)))).flat());
   const secrets: Record<string, string> = {
+    ...made,
     ...site.secrets,
     smtpPassword: await project.secret("home", "smtpPassword"),
     ...credentials,
@@ -640,6 +643,12 @@ async function noSecretInClear(site: Site): Promise<void> {
         .map(([name]) => name),
       [],
     );
+  });
+  await report.check("so are the keys that the cluster made: the authority's, the certificate's, the database's", () => {
+    const missing = [/^authority-tls\//, /^web-/, /^postgres-g\d+-/].filter(
+      (name) => !Object.keys(made).some((key) => name.test(key)),
+    );
+    assert.deepEqual(missing, []);
   });
 
   const clean = (what: string, text: () => Promise<string> | string) =>
@@ -687,6 +696,9 @@ async function noSecretInClear(site: Site): Promise<void> {
     assert.deepEqual(secretsIn(state, searched), []);
   };
   await report.control("the search overlooks the state with secrets shown", () => shown(secrets), /databasePassword/);
+  // The program looks that Secret up for the certificate in it.
+  const authority = Object.fromEntries(Object.entries(made).filter(([name]) => name.startsWith("authority-tls/")));
+  await report.control("it overlooks the authority's key there", () => shown(authority), /authority-tls\/tls\.key/);
   const { smtpPassword = "" } = secrets;
   await report.control("it overlooks the mail server's password there", () => shown({ smtpPassword }), /smtpPassword/);
   const overlooked = "it overlooks there what the provider signs in with";

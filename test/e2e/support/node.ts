@@ -3,6 +3,7 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { atExit, must, service } from "./processes";
 import type { Environment } from "./environment";
+import type { Via } from "./web";
 
 /** What k3s is one process of, and the lab has each for itself. */
 export type Daemon = "containerd" | "kubelet" | "apiserver";
@@ -80,6 +81,22 @@ export class Node {
       log: path.join(folder, "listener.txt"),
     });
     atExit(end);
+  }
+
+  /**
+   * Asks for a page some times at once, from outside both clusters, by another address than this machine's.
+   * @returns the status of each answer, or why there is none.
+   */
+  async askFromOutside(via: Via, url: string, count: number): Promise<(number | string)[]> {
+    const { hostname, pathname, search } = new URL(url);
+    const what = { host: via.address, servername: hostname, path: pathname + search, headers: { host: hostname } };
+    const options = JSON.stringify({ ...what, ...(via.ca ? { ca: via.ca } : {}), agent: false, timeout: 20_000 });
+    const program =
+      "const https = require('node:https'); const [, options, count] = process.argv; " +
+      "const ask = () => new Promise((resolve) => https.get(JSON.parse(options), (answer) => { answer.resume(); resolve(answer.statusCode); })" +
+      ".on('timeout', function () { this.destroy(new Error('no answer')); }).on('error', (error) => resolve(error.message))); " +
+      "Promise.all(Array.from({ length: Number(count) }, ask)).then((all) => console.log(JSON.stringify(all)));";
+    return JSON.parse(await this.inside("wan", ["node", "-e", program, options, String(count)])) as (number | string)[];
   }
 
   /**
