@@ -614,7 +614,9 @@ describe("a cluster that is asked", () => {
   });
 
   it("says what it did not answer beside what its user may not", async () => {
-    const said = await check({ denied: { [lists.storageclasses]: no("storageclasses"), [lists.configmaps]: [500, "boom"] } });
+    const said = await check({
+      denied: { [lists.storageclasses]: no("storageclasses"), [lists.configmaps]: [500, "boom"] },
+    });
     expect(said).toMatch(/^2 faults /);
     expect(said).toContain("may not list storageclasses.storage.k8s.io (");
     expect(said).toContain("a cluster that answers (list configmaps -A: 500, boom)");

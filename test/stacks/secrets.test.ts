@@ -38,7 +38,7 @@ function readBy(plan: Plan, part: string): string[] {
   const { inputs } = named(plan, part);
   const names = secretsNamed(at(inputs, "spec.template") ?? at(inputs, "values"));
   const secrets = ofType(plan, "kubernetes:core/v1:Secret").filter((secret) =>
-    names.includes(String(at(secret.inputs, "metadata.name"))),
+    names.includes(at(secret.inputs, "metadata.name") as string),
   );
   const texts = secrets.flatMap(({ inputs: of }) => Object.values(at(of, "stringData") ?? {}) as string[]);
   // What is no secret of the configuration is shown by its own key: the vault's region, an empty password.
@@ -71,7 +71,7 @@ const digestOf = (args: Parameters<typeof podSecrets>[0]) =>
   new Promise<string>((resolve) => void podSecrets(args).apply(resolve));
 
 /** What Mastodon's pods are told of, with the values of a plan and, in place of some, others. */
-function mastodonWith(other: string | "nothing"): Promise<string> {
+function mastodonWith(other: string): Promise<string> {
   const smtp = { kind: "server", host: "mail.example.net", from: "a@ramble.moe", auth: "plain", username: "mail" };
   const { secrets, ...settings } = parseSettings(configurationOf("home", { smtp, smtpPassword: "a password" }));
   const another = other in secrets ? { [other]: pulumi.secret("another") } : {};
@@ -112,7 +112,8 @@ describe("the secrets that pods read at their start", () => {
     const placeholders = new Placeholders();
     const [id = "", key = ""] = vault.map((name) => placeholders.of(name));
     const password = placeholders.of("valkey-password");
-    const annotations = (plan: Plan, part: string) => at(named(plan, part).inputs, "spec.template.metadata.annotations");
+    const annotations = (plan: Plan, part: string) =>
+      at(named(plan, part).inputs, "spec.template.metadata.annotations");
     const [home, dev] = [plannedStack("home"), plannedStack("dev")];
     expect(annotations(home, "valkey-queue")).toMatchObject({
       "homestead/secret": digest(password),

@@ -32,7 +32,7 @@ export const faults: Scenario = {
   what: "whatever is killed, cut off or filled up: every acknowledged post is kept, and the site mends itself",
   secondTry:
     "it kills the node's own daemons and fills its disk, and on a slow machine what watches is cut off with them",
-  minutes: 8,
+  minutes: 7,
   limit: 50,
   async run(context) {
     const { environment, report } = context;

@@ -23,6 +23,7 @@ import { volumeMedia } from "./volume-media";
 import type { Scenario } from "../support/scenario";
 
 export const scenarios: readonly Scenario[] = [
+  doctor,
   tryIt,
   tryAstray,
   // These three share a site.
@@ -30,7 +31,6 @@ export const scenarios: readonly Scenario[] = [
   search,
   restore,
   postgresUpgrade,
-  doctor,
   volumeMedia,
   // These five share another one.
   slowDisk,

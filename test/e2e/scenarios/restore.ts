@@ -41,7 +41,7 @@ export const restore: Scenario = {
   name: "restore",
   what: "a cluster wiped in mid-write comes back from the vault, then once more as it was at an earlier moment; one that was given up stays silent",
   place: "beside",
-  minutes: 12,
+  minutes: 9,
   limit: 50,
   async run(context) {
     const { environment, report } = context;

@@ -31,7 +31,7 @@ export const switchThereAndBack: Scenario = {
   name: "switch",
   what: "a planned switch there and back, with a client that posts throughout: nothing is lost, nothing comes twice",
   sites: "both",
-  minutes: 10,
+  minutes: 7,
   limit: 90,
   async run(context) {
     // In a whole run the way back is by hand: from vps to home here, and home is active again when it is to be lost.
