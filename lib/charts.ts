@@ -17,7 +17,7 @@ export function chartVersion(chart: ChartReference): string | undefined {
   if (!("path" in chart)) return chart.version;
   const file = path.resolve(__dirname, "..", chart.path, "Chart.yaml");
   const { version } = (parse(fs.readFileSync(file, "utf8")) ?? {}) as { version?: unknown };
-  return version === undefined ? undefined : String(version);
+  return typeof version === "string" || typeof version === "number" ? String(version) : undefined;
 }
 
 /**

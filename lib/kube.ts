@@ -111,7 +111,7 @@ export function wordsOf({ code, body }: k8s.ApiException<unknown>): string {
   }
   const message = typeof said === "object" && said !== null && "message" in said ? said.message : undefined;
   const words = typeof message === "string" ? message.split("\n")[0] : undefined;
-  return words || (http.STATUS_CODES[code] ?? "without a word");
+  return words === undefined || words === "" ? (http.STATUS_CODES[code] ?? "without a word") : words;
 }
 
 /** The HTTP status of a Kubernetes API error; undefined for anything else. */

@@ -42,8 +42,7 @@ describe("a blog from an image", () => {
   const configuration = (text: string) =>
     text.replace("config:\n", `config:\n  homestead:blog: {kind: image, image: "${image}", port: 3000}\n`);
   let planned: Promise<Plan> | undefined;
-  const plan = () =>
-    (planned ??= planStack("home", { folder: copyProject({ "Pulumi.home.yaml": configuration }) }));
+  const plan = () => (planned ??= planStack("home", { folder: copyProject({ "Pulumi.home.yaml": configuration }) }));
 
   it("runs it at its own port as its own user, who is not root, on a read-only root with a /tmp", async () => {
     const { inputs, options } = named(await plan(), "blog-deployment");

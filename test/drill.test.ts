@@ -393,7 +393,7 @@ describe("the identity", () => {
   /** What a drill says of the identity of stack `home`. */
   const judged = async (
     own: string,
-    { encryptedValues = 2, decrypted = true, kind = "vault" as "vault" | "none", stored = lease } = {},
+    { encryptedValues = 2, decrypted = true, kind = "vault", stored = lease } = {},
   ) => {
     const store = await fakeStore();
     if (stored !== "") store.put("lease.json", stored);

@@ -145,43 +145,46 @@ const forms: readonly [key: string, form: Record<string, unknown>, leaf: string,
 const sameHosts = (stack: StackName): Wrong => wrong("webHost", { webHost: valid[stack].config["homestead:apex"] });
 
 /** What may be wrong in a stack. */
-const wrongsOf = (stack: StackName) => fc.oneof(
-  name.filter((key) => !known.includes(key)).map((key) => wrong(key, { [key]: "x" })),
-  misspelt.filter((key) => !known.includes(key) && key !== "").map((key) => wrong(key, { [key]: "x" })),
-  fc.tuple(fc.constantFrom(...objects), noObject).map(([key, value]) => wrong(key, { [key]: value })),
-  fc.tuple(fc.constantFrom(...words), gibberish).map(([key, value]) => wrong(key, { [key]: value })),
-  fc
-    .tuple(
-      fc.constantFrom(...numbers),
-      fc.oneof(gibberish, fc.constantFrom("0", "-1", "1.5", "NaN", "1e99", "0x10", "[]")),
-    )
-    .map(([key, value]) => wrong(key, { [key]: value })),
-  fc
-    .tuple(
-      fc.constantFrom(...hosts),
-      fc.oneof(gibberish, fc.constantFrom("localhost", "https://a.b", "A.B", "a..b", "a.b/")),
-    )
-    .map(([key, value]) => wrong(key, { [key]: value })),
-  fc.constantFrom(...required).map((key) => wrong(key, { [key]: undefined })),
-  fc.constantFrom(...requiredSecrets).map((key) => wrong(key, { [key]: undefined })),
-  fc
-    .tuple(fc.constantFrom("cluster", "storage", "vault", "ingress", "sizes", "operators"), name, gibberish)
-    .filter(([key, inner]) => !(inner in objectOf(stack, key)) && !leaves.some(([, leaf]) => leaf === inner))
-    .map(([key, inner, value]) => wrong(key, { [key]: { ...objectOf(stack, key), [`${inner}X`]: value } })),
-  fc
-    .constantFrom(...leaves)
-    .chain(([key, leaf, values]) =>
-      values.map((value) => wrong(key, { [key]: { ...objectOf(stack, key), [leaf]: value } })),
+const wrongsOf = (stack: StackName) =>
+  fc.oneof(
+    name.filter((key) => !known.includes(key)).map((key) => wrong(key, { [key]: "x" })),
+    misspelt.filter((key) => !known.includes(key) && key !== "").map((key) => wrong(key, { [key]: "x" })),
+    fc.tuple(fc.constantFrom(...objects), noObject).map(([key, value]) => wrong(key, { [key]: value })),
+    fc.tuple(fc.constantFrom(...words), gibberish).map(([key, value]) => wrong(key, { [key]: value })),
+    fc
+      .tuple(
+        fc.constantFrom(...numbers),
+        fc.oneof(gibberish, fc.constantFrom("0", "-1", "1.5", "NaN", "1e99", "0x10", "[]")),
+      )
+      .map(([key, value]) => wrong(key, { [key]: value })),
+    fc
+      .tuple(
+        fc.constantFrom(...hosts),
+        fc.oneof(gibberish, fc.constantFrom("localhost", "https://a.b", "A.B", "a..b", "a.b/")),
+      )
+      .map(([key, value]) => wrong(key, { [key]: value })),
+    fc.constantFrom(...required).map((key) => wrong(key, { [key]: undefined })),
+    fc.constantFrom(...requiredSecrets).map((key) => wrong(key, { [key]: undefined })),
+    fc
+      .tuple(fc.constantFrom("cluster", "storage", "vault", "ingress", "sizes", "operators"), name, gibberish)
+      .filter(([key, inner]) => !(inner in objectOf(stack, key)) && !leaves.some(([, leaf]) => leaf === inner))
+      .map(([key, inner, value]) => wrong(key, { [key]: { ...objectOf(stack, key), [`${inner}X`]: value } })),
+    fc
+      .constantFrom(...leaves)
+      .chain(([key, leaf, values]) =>
+        values.map((value) => wrong(key, { [key]: { ...objectOf(stack, key), [leaf]: value } })),
+      ),
+    fc
+      .constantFrom(...forms)
+      .chain(([key, form, leaf, values]) => values.map((value) => wrong(key, { [key]: { ...form, [leaf]: value } }))),
+    fc.constant(sameHosts(stack)),
+    fc.constant(wrong("activeSite", { activeSite: stack === "dev" ? "home" : "dev" })),
+    fc.constant(
+      stack === "dev"
+        ? wrong("verification", { verification: { from: "here" } })
+        : wrong("objectStore", { objectStore: "embedded" }),
     ),
-  fc
-    .constantFrom(...forms)
-    .chain(([key, form, leaf, values]) => values.map((value) => wrong(key, { [key]: { ...form, [leaf]: value } }))),
-  fc.constant(sameHosts(stack)),
-  fc.constant(wrong("activeSite", { activeSite: stack === "dev" ? "home" : "dev" })),
-  fc.constant(
-    stack === "dev" ? wrong("verification", { verification: { from: "here" } }) : wrong("objectStore", { objectStore: "embedded" }),
-  ),
-);
+  );
 
 /** What is wrong between two keys is no more where another thing is wrong with either. */
 const between = [
@@ -208,7 +211,7 @@ describe("a thousand wrong configurations", () => {
       fc.property(drawn, ({ stack, wrongs }) => {
         let thrown: unknown;
         try {
-          const changes: Record<string, unknown> = Object.assign({}, ...wrongs.map((one) => one.changes));
+          const changes = wrongs.reduce<Record<string, unknown>>((all, one) => ({ ...all, ...one.changes }), {});
           parseSettings(withChanges(valid[stack], changes));
         } catch (error) {
           thrown = error;
