@@ -393,7 +393,12 @@ describe("the identity", () => {
   /** What a drill says of the identity of stack `home`. */
   const judged = async (
     own: string,
-    { encryptedValues = 2, decrypted = true, kind = "vault", stored = lease } = {},
+    {
+      encryptedValues = 2,
+      decrypted = true,
+      kind = "vault",
+      stored = lease,
+    }: { encryptedValues?: number; decrypted?: boolean; kind?: "vault" | "none"; stored?: typeof lease } = {},
   ) => {
     const store = await fakeStore();
     if (stored !== "") store.put("lease.json", stored);
