@@ -127,15 +127,23 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     void pulumi.log.warn(warning);
   }
   if (database === "missing") warnOfCold(settings);
+  const databaseName = databases?.name ?? clusterName(settings.generation);
   // Before the lease is taken: a cluster that says no more by now has changed nothing.
-  const { mastodon, killed } = await releasesOf(settings);
+  const { killed, ...installation } = await orOneError(settings, async () => {
+    const { mastodon, killed } = await readReleases(settings, pulumi.runtime.isDryRun() ? "look" : "forget");
+    return {
+      killed,
+      installed: await hasServed(settings, keys, databases, mastodon),
+      upgradeBackup: await findUpgradeBackup(settings, { name: databaseName, state: database }),
+    };
+  });
   const taken = await takeLease(settings, keys, lease, found.clusterUid);
   for (const release of Object.keys(killed)) {
     void pulumi.log.info(`release ${release}: its last attempt was killed, and the update makes it anew`);
   }
-  const databaseName = databases?.name ?? clusterName(settings.generation);
   return {
     ...found,
+    ...installation,
     database,
     databaseName,
     former: databases?.former.map(({ metadata }) => metadata.name) ?? [],
@@ -143,17 +151,15 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
       ? { primary: databases.current.spec.replica.primary }
       : {}),
     restoredTo: restoredTo(databases?.current, settings),
-    installed: await hasServed(settings, keys, databases, mastodon),
-    upgradeBackup: await findUpgradeBackup(settings, { name: databaseName, state: database }),
     killed,
     ...(taken?.activeSite === settings.site ? { leaseWait: taken.wait } : {}),
   };
 }
 
-/** @throws SettingsError */
-async function releasesOf(settings: Settings): Promise<Releases> {
+/** @throws SettingsError where the cluster does not answer what is asked */
+async function orOneError<T>(settings: Settings, work: () => Promise<T>): Promise<T> {
   try {
-    return await readReleases(settings, pulumi.runtime.isDryRun() ? "look" : "forget");
+    return await work();
   } catch (error) {
     throw error instanceof Unanswered ? new SettingsError(settings.site, unansweredFaults(settings, [error])) : error;
   }
@@ -177,7 +183,9 @@ async function hasServed(
   if (objectStore === "embedded") return "there";
   if (release === "there" && (await databaseHost(settings)) === hostOf(databases.name)) return "there";
   try {
-    const backup = await newestBaseBackup(vault, keys, archiveName(site, generation));
+    // A database that was upgraded in place to another major version of Postgres may be in the next generation already.
+    const archive = archiveOf(databases.current) ?? archiveName(site, generation);
+    const backup = await newestBaseBackup(vault, keys, archive);
     return backup === undefined ? "missing" : "there";
   } catch {
     // It has answered a moment ago. Who cannot tell waits for a backup, and that asks the same vault.
@@ -185,11 +193,12 @@ async function hasServed(
   }
 }
 
-/** The host of the database that the release uses; undefined where there is none. */
+/** The host of the database that the release uses; undefined where there is none. @throws Unanswered */
 async function databaseHost({ cluster, namespace }: Settings): Promise<string | undefined> {
   const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
+  const question = `get configmaps/${environmentName} -n ${namespace}`;
   try {
-    return (await core.readNamespacedConfigMap({ name: environmentName, namespace })).data?.["DB_HOST"];
+    return (await ask(question, core.readNamespacedConfigMap({ name: environmentName, namespace }))).data?.["DB_HOST"];
   } catch (error) {
     if (statusOf(error) === 404) return undefined;
     throw error;

@@ -1,6 +1,6 @@
 /** The base backup before an upgrade of Mastodon: a new one for each upgrade, and not one more for the next try of it. */
 import * as k8s from "@kubernetes/client-node";
-import { kubeClient, statusOf } from "./kube";
+import { ask, kubeClient, statusOf } from "./kube";
 import { imageParts, tagAlone } from "./pods";
 import type { Settings } from "../settings";
 
@@ -50,23 +50,30 @@ export function upgradeBackup(
     .sort((a, b) => Date.parse(b.metadata.creationTimestamp) - Date.parse(a.metadata.creationTimestamp));
   const isOurs = ({ metadata }: BackupObject) => metadata.annotations?.[madeBefore] === image;
   const ours = all.find(isOurs);
-  const anew = `${backupPrefix(database, image)}-${stampOf(now)}`;
-  // One that failed is made anew even then: it is the first there is to restore from.
-  if (running === image && ours?.status?.phase !== "failed") {
-    return { name: ours?.metadata.name ?? anew, upgrade: "past" };
+  // What is made now holds what a version that runs has done to the database: nobody is to go back to it as to one of before.
+  const prefix = backupPrefix(database, image);
+  const anew = `${running === image ? prefix.replace(before(database), `${database}-with-mastodon-`) : prefix}-${stampOf(now)}`;
+  const [last] = all;
+  if (running === image) {
+    // One that failed, or will never end, is made anew even then: it is the first there is to restore from.
+    const lives = ours === undefined || ours.status?.phase === "completed" || isGoing(ours, now);
+    // The one of a try at another version stays in the state, and each update would wait for it as long as it is no whole one.
+    const settled = last === undefined || isOurs(last) || last.status?.phase === "completed";
+    return { name: lives ? (ours?.metadata.name ?? anew) : anew, upgrade: lives && settled ? "past" : "due" };
   }
   // With one for another image in between, this one's is of before that.
-  const [last] = all;
   const serves = last !== undefined && isOurs(last) && servesStill(last, now);
   return { name: serves ? last.metadata.name : anew, upgrade: "due" };
 }
 
-function servesStill({ metadata, status }: BackupObject, now: Date): boolean {
-  const isWithin = (moment: string, seconds: number) => now.getTime() - Date.parse(moment) < seconds * 1000;
-  if (status?.phase === "failed") return false;
-  return status?.stoppedAt === undefined
-    ? isWithin(metadata.creationTimestamp, takesAtMost)
-    : isWithin(status.stoppedAt, servesFor);
+const isWithin = (moment: string, seconds: number, now: Date) => now.getTime() - Date.parse(moment) < seconds * 1000;
+
+const isGoing = ({ metadata, status }: BackupObject, now: Date): boolean =>
+  status?.phase !== "failed" && isWithin(metadata.creationTimestamp, takesAtMost, now);
+
+function servesStill(backup: BackupObject, now: Date): boolean {
+  const { phase, stoppedAt } = backup.status ?? {};
+  return stoppedAt === undefined ? isGoing(backup, now) : phase !== "failed" && isWithin(stoppedAt, servesFor, now);
 }
 
 /** `20261122t230302`, in UTC. */
@@ -77,23 +84,32 @@ const stampOf = (moment: Date): string =>
 export const webImage = ({ spec }: k8s.V1Deployment): string | undefined =>
   spec?.template.spec?.containers.find(({ name }) => name === "mastodon-web")?.image;
 
-/** {@link upgradeBackup}, as the cluster has it. @param database `missing`: yet to be made, whatever runs beside it */
+/**
+ * {@link upgradeBackup}, as the cluster has it.
+ *
+ * @param database `missing`: yet to be made, whatever runs beside it
+ * @throws Unanswered
+ */
 export async function findUpgradeBackup(
   { cluster, namespace, images }: Pick<Settings, "cluster" | "namespace" | "images">,
   database: { name: string; state: "there" | "missing" },
 ): Promise<UpgradeBackup> {
   const config = kubeClient(cluster);
-  const there = async <T>(asked: Promise<T>): Promise<T | undefined> => {
+  const there = async <T>(what: string, work: Promise<T>): Promise<T | undefined> => {
     try {
-      return await asked;
+      return await ask(`${what} -n ${namespace}`, work);
     } catch (error) {
       if (statusOf(error) === 404) return undefined;
       throw error;
     }
   };
   const [web, list] = await Promise.all([
-    there(config.makeApiClient(k8s.AppsV1Api).readNamespacedDeployment({ name: "mastodon-web", namespace })),
     there(
+      "get deployments.apps/mastodon-web",
+      config.makeApiClient(k8s.AppsV1Api).readNamespacedDeployment({ name: "mastodon-web", namespace }),
+    ),
+    there(
+      "list backups.postgresql.cnpg.io",
       config.makeApiClient(k8s.CustomObjectsApi).listNamespacedCustomObject({
         group: "postgresql.cnpg.io",
         version: "v1",

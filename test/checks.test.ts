@@ -580,6 +580,21 @@ describe("a cluster that is asked", () => {
       {},
     ],
     ["/api/v1/namespaces/homestead/secrets", "list secrets -n homestead", { lease: "none" as const }],
+    [
+      "/apis/postgresql.cnpg.io/v1/namespaces/homestead/backups",
+      "list backups.postgresql.cnpg.io -n homestead",
+      { lease: "none" as const },
+    ],
+    [
+      "/api/v1/namespaces/homestead/configmaps/mastodon-env",
+      "get configmaps/mastodon-env -n homestead",
+      {
+        installed: "postgres-g1-rw",
+        databases: { "postgres-g1": { archive: "home-g1", image } },
+        vault: [base("home-g1")],
+        marker: "home",
+      },
+    ],
   ])("that fails at %s is one fault with what was asked and what came", async (name, question, world) => {
     const path = name in lists ? lists[name as keyof typeof lists] : name;
     const seen: Seen = {};

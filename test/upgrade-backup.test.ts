@@ -53,7 +53,7 @@ describe("the base backup before an upgrade", () => {
     // The first one, which the release did not wait for.
     const failed = backup("postgres-g1-before-mastodon-v4.6.2-20261122t200000", old, 1, { phase: "failed" });
     expect(decided(old, old, failed)).toEqual({
-      name: "postgres-g1-before-mastodon-v4.6.2-20261122t230302",
+      name: "postgres-g1-with-mastodon-v4.6.2-20261122t230302",
       upgrade: "due",
     });
   });
@@ -74,8 +74,16 @@ describe("the base backup before an upgrade", () => {
     // After a try at another version that failed.
     const other = backup("postgres-g1-before-mastodon-v4.6.4-20261122t220302", reference("v4.6.4"), 1);
     expect(decided(next, next, backup(tried, next, 200), other)).toEqual({ name: tried, upgrade: "past" });
-    // Its object went with the vault's retention.
-    expect(decided(next, next)).toEqual({ name: anew, upgrade: "past" });
+    // That one has failed, and is what the state knows: nobody is to wait for it.
+    const failed = { ...other, status: { phase: "failed" } };
+    expect(decided(next, next, backup(tried, next, 200), failed)).toEqual({ name: tried, upgrade: "due" });
+    expect(decided(next, next, failed)).toEqual({ name: anew.replace("before", "with"), upgrade: "due" });
+    // Its own never ended.
+    const hangs = (age: number) => ({ ...backup(tried, next, age), status: { phase: "running" } });
+    expect(decided(next, next, hangs(5))).toEqual({ name: tried, upgrade: "past" });
+    expect(decided(next, next, hangs(25))).toEqual({ name: anew.replace("before", "with"), upgrade: "due" });
+    // Its object went with the vault's retention, or an earlier program made it. What is made now is none of before.
+    expect(decided(next, next)).toEqual({ name: anew.replace("before", "with"), upgrade: "past" });
   });
 
   it("is of the database that it is to bring back, and made for an upgrade", () => {
@@ -84,7 +92,7 @@ describe("the base backup before an upgrade", () => {
       backup("postgres-g10-before-mastodon-v4.6.3-20261122t220302", next, 1),
     ];
     expect(decided(next, old, ...others).name).toBe(anew);
-    expect(decided(next, next, ...others)).toEqual({ name: anew, upgrade: "past" });
+    expect(decided(next, next, ...others)).toEqual({ name: anew.replace("before", "with"), upgrade: "past" });
   });
 
   it("has a name that Kubernetes takes", () => {

@@ -172,10 +172,14 @@ export function usageOf(kit: Omit<Kit, "use">): string[] {
     `  ${clone}`,
     "  npx homestead kit open KIT.age",
     `  ${go}`,
+    ...(kit.sites.length < 2 ? [oneSiteOnly] : []),
     "Before the last one, the line that the second one prints above it: it sets the passphrase, the state's address and keys.",
     "Without a clone: below are the stacks' files and secrets, the vaults with their keys, and the clusters' kubeconfigs.",
   ];
 }
+
+const oneSiteOnly =
+  "There was one site only: docs/runbooks/lost-disk.md in the clone brings it back on an empty cluster.";
 
 const needed = `Needed: git, Node.js ${oldestNode} or newer, the Pulumi CLI on PATH, the internet.`;
 
@@ -200,7 +204,7 @@ function readme(kit: Kit, folder: string, newer: NewerClone | undefined): string
     `  ${go}`,
     "",
     ...(sites.length < 2
-      ? ["There was one site only: docs/runbooks/lost-disk.md in the clone brings it back on an empty cluster."]
+      ? [oneSiteOnly]
       : [
           "The last one looks at everything first, says what will be lost, asks, and waits until the lost site has stopped for",
           "certain. If you have seen that it is powered off: --dead in place of --lost. If it is there after all: neither.",

@@ -55,6 +55,8 @@ export async function untilSteady(
   const inNamespace = `${kubectl(cluster)} -n ${namespace}`;
   const databases = "clusters.postgresql.cnpg.io";
   const began = Date.now();
+  /** Since when the cluster answers: CloudNativePG asks the same one. */
+  let answered: number | undefined;
   const said = new Set<string>();
   const sayOnce = (line: string) => {
     if (!said.has(line)) say(`      ${line}`);
@@ -73,6 +75,7 @@ export async function untilSteady(
       sayOnce(`${silent}: it is asked again`);
       continue;
     }
+    answered ??= Date.now();
     const found = demotionOf(there.current, site);
     if (found.is === "steady") return;
     if (found.is === "fenced") {
@@ -80,7 +83,7 @@ export async function untilSteady(
         `${site}'s database '${found.name}' is fenced, and does not run; a demotion that was broken off leaves it like that. If nobody wants it so: ${inNamespace} annotate ${databases} ${found.name} cnpg.io/fencedInstances-`,
       );
     }
-    if (!found.begun && waited >= beginning) return;
+    if (!found.begun && Date.now() - answered >= beginning * 1000) return;
     if (waited >= patience) {
       throw new UserError(
         `${site}'s database is giving up writing, for more than ${patience / 60} min, and CloudNativePG lets nobody turn back before it has; it has to stop, and to bring its last WAL to the vault: npx homestead doctor ${site}, and ${inNamespace} describe ${databases}`,

@@ -71,7 +71,9 @@ export function realWorld(options: WorldOptions): World {
         finding: { awaited: `${site}'s database does not say how far it has come: ${reason(error)}` },
       }));
       const segment = reached?.lacks;
-      if (segment !== missing?.segment) missing = segment === undefined ? undefined : { segment, since: Date.now() };
+      // A look that failed says nothing about the gap.
+      if (reached !== undefined && segment !== missing?.segment)
+        missing = segment === undefined ? undefined : { segment, since: Date.now() };
       if ("warning" in found) {
         if (kind === "lost" && missing !== undefined && Date.now() - missing.since < gapSeconds * 1000) {
           return `${found.warning}, unless it comes within ${gapSeconds} s`;

@@ -17,6 +17,7 @@ import { atExit, cleanUp, fromNow, run, within } from "./support/processes";
 import { forgivable, oneLine, parseTotal, Report, scenarioLine, sum, totalLine } from "./support/report";
 import type { Tally } from "./support/report";
 import type { Extent, Scenario } from "./support/scenario";
+import { discardSharedSite } from "./support/shared";
 import { scenarios } from "./scenarios/index";
 
 async function runScenario(scenario: Scenario, environment: Environment, extent: Extent): Promise<Report> {
@@ -43,6 +44,8 @@ async function runScenario(scenario: Scenario, environment: Environment, extent:
   } finally {
     await cleanUp(before);
   }
+  // What failed may have left a site that is not as its files say.
+  if (report.broken.length > 0) discardSharedSite();
   console.log(scenarioLine(scenario.name, report.counts, (Date.now() - start) / 1000));
   return report;
 }

@@ -29,7 +29,7 @@ export const plannedSteps = [
 
 export const switchThereAndBack: Scenario = {
   name: "switch",
-  what: "a planned switch there and back, with a client that posts throughout: nothing is lost, nothing comes twice",
+  what: "planned switches, there and back (in a whole run: from vps to home), with a client that posts throughout: nothing is lost, nothing comes twice",
   sites: "both",
   minutes: 7,
   limit: 90,
