@@ -2,7 +2,7 @@
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
 import * as pulumi from "@pulumi/pulumi";
-import { afterAll, describe, expect, it, onTestFinished, vi } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { checkSite, leftOfRestore, siteFaults } from "../lib/checks";
 import { missingRanges, serversOf } from "../lib/egress";
 import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
@@ -15,10 +15,6 @@ import { parseSettings } from "../settings";
 import { chartsInFolders, configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
 
-// Test files of a worker share their modules: what another one has loaded would be there without the mock, and the mock
-// after us.
-vi.hoisted(() => vi.resetModules());
-afterAll(() => void vi.resetModules());
 // A house's own name server.
 vi.mock("node:dns/promises", async (original) => {
   const dns = await original<typeof import("node:dns/promises")>();

@@ -1,5 +1,5 @@
 /** How far a standby has come, as a switch sees it before it promotes it: its own word, and the vault's. */
-import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
+import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { nextSegment } from "../lib/archive";
 import type { DatabaseObject } from "../lib/database";
 import { firstLease } from "../lib/lease/lease";
@@ -14,9 +14,6 @@ import { chartsInFolders, configurationOf } from "./support/configuration";
 import { fakeCluster } from "./support/fake-cluster";
 import { fakeStore } from "./support/fake-store";
 
-// Files share their modules, and another one has loaded these without the mock.
-vi.hoisted(() => vi.resetModules());
-afterAll(() => void vi.resetModules());
 vi.mock("../lib/pod-exec");
 beforeEach(() => {
   vi.mocked(execInPod).mockReset();

@@ -1,7 +1,7 @@
 import * as http from "node:http";
 import * as zlib from "node:zlib";
 import type { AddressInfo } from "node:net";
-import { afterAll, beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
+import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
 import { render, renderAll, statusCommand } from "../cli/status";
 import { clusterName } from "../lib/database";
 import { firstLease, formatLease } from "../lib/lease/lease";
@@ -26,10 +26,6 @@ import { kubeconfigFor } from "./support/fake-cluster";
 import { fakeStore } from "./support/fake-store";
 import type { FakeStore } from "./support/fake-store";
 
-// Test files of a worker share their modules: what another one has loaded would be there without the mocks, and the
-// mocks after us.
-vi.hoisted(() => vi.resetModules());
-afterAll(() => void vi.resetModules());
 vi.mock("../lib/pod-exec");
 vi.mock("../lib/site-secrets");
 vi.mock("../lib/status/edge");

@@ -1,6 +1,6 @@
 /** `homestead switch` with a vault, two clusters and the project's files; only the updates are played. */
 import { PassThrough } from "node:stream";
-import { afterAll, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { confirmed, switchTo } from "../cli/switch";
 import { firstLease, formatLease, leaseKey } from "../lib/lease/lease";
 import type { Lease, Takeover } from "../lib/lease/lease";
@@ -27,9 +27,6 @@ const played = vi.hoisted(() => ({
   world: (_options: WorldOptions): unknown => undefined,
 }));
 
-// Test files of a worker share their modules.
-vi.hoisted(() => vi.resetModules());
-afterAll(() => void vi.resetModules());
 vi.mock("../lib/pulumi-cli", async (original) => ({
   ...(await original<typeof import("../lib/pulumi-cli")>()),
   PulumiCli: class {

@@ -2,22 +2,17 @@
  * The plans of all stacks, the example's and this clone's own, evaluated once for all test files (vitest's
  * globalSetup): each takes seconds, and they do not change while the tests run.
  */
-import * as fs from "node:fs";
-import * as os from "node:os";
-import * as path from "node:path";
 import type { TestProject } from "vitest/node";
 import { PlanError, planStack, projectFolder } from "../../lib/plan";
 import type { Plan } from "../../lib/plan";
 import { stacksIn } from "../../lib/stack-config";
-import { writeExample } from "./example";
+import { provideExample } from "./example-folder";
 
 /** A stack's plan, or why there is none: a broken program fails the tests that need its plan, not all of them. */
 export type Planned = { plan: Plan } | { fault: string };
 
 declare module "vitest" {
   interface ProvidedContext {
-    /** The example's folder, to be read only. */
-    example: string;
     /** The example's plans. */
     plans: Record<string, Planned>;
     /** This clone's. */
@@ -26,12 +21,10 @@ declare module "vitest" {
 }
 
 export default async function setup(project: TestProject): Promise<() => void> {
-  const example = fs.mkdtempSync(path.join(os.tmpdir(), "homestead-example-"));
-  writeExample(example);
-  project.provide("example", example);
-  project.provide("plans", await plansIn(example));
+  const { folder, remove } = provideExample(project);
+  project.provide("plans", await plansIn(folder));
   project.provide("ownPlans", await plansIn(projectFolder));
-  return () => fs.rmSync(example, { recursive: true, force: true });
+  return remove;
 }
 
 async function plansIn(folder: string): Promise<Record<string, Planned>> {
