@@ -47,7 +47,7 @@ export const slowDisk: Scenario = {
   name: "slow-disk",
   what: "a disk whose fsync takes up to a minute, and one that hangs, restart nothing and lose nothing",
   secondTry: "how many reads come through a disk that hangs depends on what else the machine does",
-  minutes: 9,
+  minutes: 12,
   limit: 45,
   async run(context) {
     const { environment, report } = context;

@@ -23,7 +23,7 @@ const volume = "/opt/mastodon/public/system";
 export const volumeMedia: Scenario = {
   name: "volume-media",
   what: "uploads on a volume are served, copied to the vault and restored from there",
-  minutes: 7,
+  minutes: 10,
   limit: 30,
   async run(context) {
     const { environment, report, extent } = context;
