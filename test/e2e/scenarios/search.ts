@@ -162,7 +162,7 @@ async function onlyMastodonGetsThere({ context: { environment, report }, cluster
     return found;
   };
   const web = await part("mastodon", /web/);
-  const blog = await part("blog", /./);
+  const streaming = await part("mastodon", /streaming/);
   const image = environment.images["node"] ?? images.node;
   const look = (from: KubeObject, targets: Target[]): Promise<Sight> => {
     const container = containersOf(from).find(({ state }) => state?.running !== undefined);
@@ -170,14 +170,14 @@ async function onlyMastodonGetsThere({ context: { environment, report }, cluster
     return lookFrom(cluster, image, from, container.name, targets);
   };
   const port = target("search", running, 9200);
-  const [fromWeb, fromBlog, fromSearch] = await report.step("a look around from web, blog and search", () =>
-    Promise.all([look(web, [port]), look(blog, [port]), look(running, [target("web", web, 3000)])]),
+  const [fromWeb, fromStreaming, fromSearch] = await report.step("a look around from web, streaming and search", () =>
+    Promise.all([look(web, [port]), look(streaming, [port]), look(running, [target("web", web, 3000)])]),
   );
   const reached = (sight: Sight) => assert.deepEqual(breaches(sight, { needs: ["search"], never: [] }), []);
   await report.check("Mastodon's web pod reaches it", () => reached(fromWeb));
-  await report.control("the blog reaches it, too", () => reached(fromBlog), /needs search: /);
-  await report.check("the blog's own network is there", () => {
-    assert.deepEqual(breaches(fromBlog, { needs: ["dns"], never: ["search"] }), []);
+  await report.control("streaming reaches it, too", () => reached(fromStreaming), /needs search: /);
+  await report.check("streaming's own network is there", () => {
+    assert.deepEqual(breaches(fromStreaming, { needs: ["dns"], never: ["search"] }), []);
   });
   await report.check("it reaches nobody itself", () => {
     assert.deepEqual(breaches(fromSearch, { needs: [], never: ["web"] }), []);
