@@ -36,6 +36,7 @@ import {
   kubeconfigName,
   kubectl,
   statusOf,
+  unlessMissing,
 } from "./kube";
 import { firstLease, movedLease, nextLease } from "./lease/lease";
 import type { Claim, Lease, StoredLease } from "./lease/lease";
@@ -197,12 +198,8 @@ async function hasServed(
 async function databaseHost({ cluster, namespace }: Settings): Promise<string | undefined> {
   const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
   const question = `get configmaps/${environmentName} -n ${namespace}`;
-  try {
-    return (await ask(question, core.readNamespacedConfigMap({ name: environmentName, namespace }))).data?.["DB_HOST"];
-  } catch (error) {
-    if (statusOf(error) === 404) return undefined;
-    throw error;
-  }
+  const map = ask(question, core.readNamespacedConfigMap({ name: environmentName, namespace }));
+  return (await map.catch(unlessMissing))?.data?.["DB_HOST"];
 }
 
 /**
@@ -599,14 +596,9 @@ async function checkMarker(
   { namespace, site, cluster }: Settings,
   report: Report,
 ): Promise<boolean> {
-  let marker: string | undefined;
-  try {
-    const own = await ask(`get namespaces/${namespace}`, core.readNamespace({ name: namespace }));
-    marker = own.metadata?.labels?.["homestead/site"];
-  } catch (error) {
-    if (statusOf(error) === 404) return true;
-    throw error;
-  }
+  const own = await ask(`get namespaces/${namespace}`, core.readNamespace({ name: namespace })).catch(unlessMissing);
+  if (own === undefined) return true;
+  const marker = own.metadata?.labels?.["homestead/site"];
   if (marker === site) return true;
   report(
     "cluster.context",
@@ -800,12 +792,8 @@ async function checkOperators(
 
 /** Whether a namespace is there that no stack of this project has made. */
 async function isTaken(core: k8s.CoreV1Api, name: string): Promise<boolean> {
-  try {
-    return !isOurs(await ask(`get namespaces/${name}`, core.readNamespace({ name })));
-  } catch (error) {
-    if (statusOf(error) === 404) return false;
-    throw error;
-  }
+  const found = await ask(`get namespaces/${name}`, core.readNamespace({ name })).catch(unlessMissing);
+  return found !== undefined && !isOurs(found);
 }
 
 /** An issuer of one's own that is not there would be waited for, for a quarter of an hour. */

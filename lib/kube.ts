@@ -114,6 +114,12 @@ export function wordsOf({ code, body }: k8s.ApiException<unknown>): string {
   return words === undefined || words === "" ? (http.STATUS_CODES[code] ?? "without a word") : words;
 }
 
+/** For `catch`: what is not there is undefined. @throws what else went wrong */
+export function unlessMissing(error: unknown): undefined {
+  if (statusOf(error) === 404) return undefined;
+  throw error;
+}
+
 /** The HTTP status of a Kubernetes API error; undefined for anything else. */
 export const statusOf = (error: unknown): number | undefined =>
   error instanceof k8s.ApiException ? error.code : error instanceof Unanswered ? error.status : undefined;

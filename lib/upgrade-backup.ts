@@ -1,6 +1,6 @@
 /** The base backup before an upgrade of Mastodon: a new one for each upgrade, and not one more for the next try of it. */
 import * as k8s from "@kubernetes/client-node";
-import { ask, kubeClient, statusOf } from "./kube";
+import { ask, kubeClient, unlessMissing } from "./kube";
 import { imageParts, tagAlone } from "./pods";
 import type { Settings } from "../settings";
 
@@ -95,14 +95,7 @@ export async function findUpgradeBackup(
   database: { name: string; state: "there" | "missing" },
 ): Promise<UpgradeBackup> {
   const config = kubeClient(cluster);
-  const there = async <T>(what: string, work: Promise<T>): Promise<T | undefined> => {
-    try {
-      return await ask(`${what} -n ${namespace}`, work);
-    } catch (error) {
-      if (statusOf(error) === 404) return undefined;
-      throw error;
-    }
-  };
+  const there = <T>(what: string, work: Promise<T>) => ask(`${what} -n ${namespace}`, work).catch(unlessMissing);
   const [web, list] = await Promise.all([
     there(
       "get deployments.apps/mastodon-web",

@@ -1,7 +1,7 @@
 /** What a doctor reads in the cluster. Everything throws an Error with one line; nothing is changed. */
 import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../../settings";
-import { ask, askVersion, statusOf } from "../kube";
+import { ask, askVersion, unlessMissing } from "../kube";
 import { isOursIn } from "../ours";
 import type { Renewal } from "./lines";
 import type { IssuerFacts } from "./issuer";
@@ -28,7 +28,7 @@ export class DoctorCluster {
     const { namespace } = this.settings;
     const [system, own] = await Promise.all([
       ask("get namespaces/kube-system", this.core.readNamespace({ name: "kube-system" })),
-      optional(ask(`get namespaces/${namespace}`, this.core.readNamespace({ name: namespace }))),
+      ask(`get namespaces/${namespace}`, this.core.readNamespace({ name: namespace })).catch(unlessMissing),
     ]);
     return { uid: system.metadata?.uid ?? "", namespace: own === undefined ? "missing" : "there" };
   }
@@ -128,7 +128,7 @@ export class DoctorCluster {
     const { namespace } = this.settings;
     const of = { group: "cert-manager.io", version: "v1", plural: "certificates", name, namespace };
     const question = `get certificates.cert-manager.io/${name} -n ${namespace}`;
-    const object: unknown = await optional(ask(question, api.getNamespacedCustomObject(of)));
+    const object: unknown = await ask(question, api.getNamespacedCustomObject(of)).catch(unlessMissing);
     const { status } = (object ?? {}) as { status?: { conditions?: { type: string; status: string }[] } };
     return isTrue(status?.conditions, "Ready") ? "ready" : "missing";
   }
@@ -138,7 +138,7 @@ export class DoctorCluster {
     const api = this.config.makeApiClient(k8s.CustomObjectsApi);
     const { namespace } = this.settings;
     const of = { group: "cert-manager.io", version: "v1", name };
-    const object: unknown = await optional(
+    const asked =
       kind === "Issuer"
         ? ask(
             `get issuers.cert-manager.io/${name} -n ${namespace}`,
@@ -147,8 +147,8 @@ export class DoctorCluster {
         : ask(
             `get clusterissuers.cert-manager.io/${name}`,
             api.getClusterCustomObject({ ...of, plural: "clusterissuers" }),
-          ),
-    );
+          );
+    const object: unknown = await asked.catch(unlessMissing);
     if (object === undefined) return { state: "missing" };
     const { status } = object as { status?: { conditions?: { type: string; status: string; message?: string }[] } };
     const ready = status?.conditions?.find(({ type }) => type === "Ready");
@@ -182,13 +182,3 @@ const namesOf = ({ metadata, spec }: k8s.V1Deployment): string[] => [
   metadata?.name ?? "",
   ...(spec?.template.spec?.containers ?? []).map(({ image }) => imageName(image ?? "")),
 ];
-
-/** What is not there is undefined. */
-async function optional<T>(work: Promise<T>): Promise<T | undefined> {
-  try {
-    return await work;
-  } catch (error) {
-    if (statusOf(error) === 404) return undefined;
-    throw error;
-  }
-}

@@ -6,7 +6,7 @@ import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../../settings";
 import { bundle } from "../bundle";
 import { span } from "../drill/verdicts";
-import { statusOf } from "../kube";
+import { statusOf, unlessMissing } from "../kube";
 import { labels, resources, restrictedContainer, restrictedPod } from "../pods";
 import type { Measured } from "./fsync";
 import { probeBytes } from "./storage";
@@ -186,12 +186,7 @@ export class DiskProbe {
   }
 
   private async namespace(): Promise<k8s.V1Namespace | undefined> {
-    try {
-      return await this.core.readNamespace({ name: doctorNamespace });
-    } catch (error) {
-      if (statusOf(error) === 404) return undefined;
-      throw error;
-    }
+    return this.core.readNamespace({ name: doctorNamespace }).catch(unlessMissing);
   }
 
   /** A class that retains volumes would keep one for each doctor. */

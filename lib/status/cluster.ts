@@ -4,7 +4,7 @@ import { copyName } from "../../components/media-copy";
 import { timelineQuery } from "../archive";
 import type { Position } from "../archive";
 import { execInPod } from "../pod-exec";
-import { statusOf } from "../kube";
+import { unlessMissing } from "../kube";
 import { readGate } from "./lease";
 import type { Running } from "./lease";
 import type { Archiver, CopyRuns, DatabaseState, Pods, Workload } from "./lines";
@@ -72,15 +72,9 @@ export class StatusCluster {
   /** What the site's Valkey was started for, and what its gate goes by. */
   async running(): Promise<Running> {
     const { namespace } = this;
-    let set: k8s.V1StatefulSet;
-    try {
-      set = await this.apps.readNamespacedStatefulSet({ name: "valkey", namespace });
-    } catch (error) {
-      if (statusOf(error) === 404) return { valkey: "none" };
-      throw error;
-    }
-    if ((set.spec?.replicas ?? 0) === 0) return { valkey: "none" };
-    const keeper = set.spec?.template.spec?.containers.find(({ name }) => name === "keeper");
+    const set = await this.apps.readNamespacedStatefulSet({ name: "valkey", namespace }).catch(unlessMissing);
+    if ((set?.spec?.replicas ?? 0) === 0) return { valkey: "none" };
+    const keeper = set?.spec?.template.spec?.containers.find(({ name }) => name === "keeper");
     if (keeper === undefined) return { valkey: "ungated" };
     const told = (variable: string) => keeper.env?.find(({ name }) => name === variable)?.value;
     const [epoch, cluster] = [Number(told("EPOCH")), told("CLUSTER")];
@@ -114,19 +108,9 @@ export class StatusCluster {
 
   async database(name: string, now: number): Promise<DatabaseState | undefined> {
     const { namespace } = this;
-    let object: unknown;
-    try {
-      object = await this.custom.getNamespacedCustomObject({
-        group: "postgresql.cnpg.io",
-        version: "v1",
-        plural: "clusters",
-        namespace,
-        name,
-      });
-    } catch (error) {
-      if (statusOf(error) === 404) return undefined;
-      throw error;
-    }
+    const of = { group: "postgresql.cnpg.io", version: "v1", plural: "clusters", namespace, name };
+    const object: unknown = await this.custom.getNamespacedCustomObject(of).catch(unlessMissing);
+    if (object === undefined) return undefined;
     // Without those of its jobs, which have ended.
     const labelSelector = `cnpg.io/cluster=${name},cnpg.io/podRole=instance`;
     const pods = (await this.core.listNamespacedPod({ namespace, labelSelector })).items;
@@ -166,13 +150,8 @@ export class StatusCluster {
   /** How the copies of the media volume ended. @returns undefined when nothing makes them */
   async copyRuns(): Promise<CopyRuns | undefined> {
     const { namespace } = this;
-    let cronJob: k8s.V1CronJob;
-    try {
-      cronJob = await this.batch.readNamespacedCronJob({ name: copyName, namespace });
-    } catch (error) {
-      if (statusOf(error) === 404) return undefined;
-      throw error;
-    }
+    const cronJob = await this.batch.readNamespacedCronJob({ name: copyName, namespace }).catch(unlessMissing);
+    if (cronJob === undefined) return undefined;
     const jobs = (await this.batch.listNamespacedJob({ namespace })).items.filter(({ metadata }) =>
       metadata?.ownerReferences?.some(({ kind, name }) => kind === "CronJob" && name === copyName),
     );

@@ -5,7 +5,7 @@ import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
 import { cnpgNamespace } from "../../components/operators";
 import type { OperatorName } from "../doctor/operators";
-import { kubeClient } from "../kube";
+import { kubeClient, unlessMissing } from "../kube";
 import { isOurs, isOursIn } from "../ours";
 import { UserError } from "../user-error";
 
@@ -351,8 +351,3 @@ const addressOf = (service: k8s.V1Service | undefined): string | undefined => {
   const [first] = service?.status?.loadBalancer?.ingress ?? [];
   return first?.ip ?? first?.hostname;
 };
-
-function unlessMissing(error: unknown): undefined {
-  if (error instanceof k8s.ApiException && error.code === 404) return undefined;
-  throw error;
-}
