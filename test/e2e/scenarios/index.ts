@@ -31,8 +31,8 @@ export const scenarios: readonly Scenario[] = [
   search,
   restore,
   postgresUpgrade,
+  // On a site that it takes over from the first, and then on one that the four after it share.
   volumeMedia,
-  // These five share another one.
   slowDisk,
   isolation,
   drill,
