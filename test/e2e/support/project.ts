@@ -45,11 +45,12 @@ export class Project {
     readonly root: string,
     /** Folder for the output of every command. */
     public logs: string,
+    passphrase = crypto.randomBytes(12).toString("hex"),
   ) {
     this.folder = path.join(root, "project");
     this.state = path.join(root, "state");
     this.dnsLog = path.join(root, "dns.log");
-    this.passphrase = crypto.randomBytes(12).toString("hex");
+    this.passphrase = passphrase;
   }
 
   /**
@@ -70,6 +71,26 @@ export class Project {
     fs.symlinkSync(path.join(checkout, "node_modules"), path.join(project.folder, "node_modules"));
     fs.mkdirSync(project.state, { recursive: true });
     return project;
+  }
+
+  /**
+   * Runs with the same project once more, files and state: for what is to be refused, beside others. The clusters are the
+   * same; of what is written into files and state there, nothing comes back.
+   * @param name of the folder for its logs.
+   */
+  async twin<T>(name: string, work: (twin: Project) => Promise<T>): Promise<T> {
+    const root = fs.mkdtempSync(`${this.root}-twin-`);
+    const twin = new Project(this.environment, root, path.join(this.logs, name), this.passphrase);
+    twin.checked = this.checked;
+    const remove = atExit(() => fs.rmSync(root, { recursive: true, force: true }));
+    try {
+      // The folder of packages is a link, and stays one.
+      fs.cpSync(this.folder, twin.folder, { recursive: true });
+      fs.cpSync(this.state, twin.state, { recursive: true });
+      return await work(twin);
+    } finally {
+      await remove();
+    }
   }
 
   /** Environment of every command run in the copy. */
