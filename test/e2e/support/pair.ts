@@ -202,8 +202,8 @@ export class Pair {
   // ------------------------------------------------------------ what is done to it
 
   /** `homestead switch`, asking the tests' DNS server at the end. Never throws for its exit code. */
-  async switchTo(site: Site, words: readonly string[] = []): Promise<PulumiOutcome> {
-    const outcome = await this.project.homestead(this.switchArguments(site, words), { seconds: 1800 });
+  async switchTo(site: Site, words: readonly string[] = [], project = this.project): Promise<PulumiOutcome> {
+    const outcome = await project.homestead(this.switchArguments(site, words), { seconds: 1800 });
     await this.rememberToken();
     return outcome;
   }
