@@ -22,7 +22,7 @@ export const coldVps: Scenario = {
   name: "cold-vps",
   what: "home is powered off, and an empty cluster becomes the verified active site in one command",
   sites: "both",
-  minutes: 6,
+  minutes: 5,
   limit: 45,
   async run(context) {
     const { environment, report } = context;
