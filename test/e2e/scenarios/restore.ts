@@ -6,7 +6,7 @@ import * as crypto from "node:crypto";
 import { differences } from "../support/cluster";
 import type { Cluster } from "../support/cluster";
 import { Peer } from "../support/peer";
-import { eventually, sleep } from "../support/processes";
+import { allOf, eventually, sleep } from "../support/processes";
 import { diagnosis, succeeded } from "../support/project";
 import type { Project } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
@@ -78,11 +78,11 @@ export const restore: Scenario = {
       assert.match(outcome.output, /verification-command.*\b(created|updated|replaced)\b/),
     );
     await nothingIsLost(server, acknowledged, wipedAt);
-    await isTheSameServer(server, client, key);
-    await archiveIsUntouched(server, archive, "home-g1", "home-g2");
-    await report.check("the next preview shows no change", async () => {
-      succeeded(await project.preview("home", ["--expect-no-changes"]), "preview --expect-no-changes");
-    });
+    await allOf([
+      isTheSameServer(server, client, key),
+      archiveIsUntouched(server, archive, "home-g1", "home-g2"),
+      previewShowsNothing(server, "the next preview shows no change"),
+    ]);
     await toAnEarlierMoment(server, client);
     await givenUp(server);
     await peer.stop();
@@ -200,6 +200,12 @@ async function newPostArrives({ context: { report }, peer }: Server, client: Sit
   });
 }
 
+async function previewShowsNothing({ context: { report }, project }: Server, claim: string): Promise<void> {
+  await report.check(claim, async () => {
+    succeeded(await project.preview("home", ["--expect-no-changes"]), "preview --expect-no-changes");
+  });
+}
+
 async function archiveIsUntouched(
   { context: { report }, s3 }: Server,
   before: Map<string, string>,
@@ -251,7 +257,11 @@ async function toAnEarlierMoment(server: Server, client: SiteClient): Promise<vo
     succeeded(outcome, "pulumi up"),
   );
   await report.check("the deleted post is there, and one from after that moment is not", probe);
-  await archiveIsUntouched(server, archive, "home-g2", "home-g3");
+  project.set("home", "restore", undefined);
+  const looks = [
+    archiveIsUntouched(server, archive, "home-g2", "home-g3"),
+    previewShowsNothing(server, "taking restore.to away again changes nothing"),
+  ];
   await report.check("no certificate was ordered: the ones that were put back are in use", async () => {
     assert.ok(certificates.size > 0, "there was none before");
     assert.deepEqual(await certificatesOf(cluster), certificates);
@@ -261,10 +271,7 @@ async function toAnEarlierMoment(server: Server, client: SiteClient): Promise<vo
       [],
     );
   });
-  project.set("home", "restore", undefined);
-  await report.check("taking restore.to away again changes nothing", async () => {
-    succeeded(await project.preview("home", ["--expect-no-changes"]), "preview --expect-no-changes");
-  });
+  await allOf(looks);
   await newPostArrives(server, await clientOf(cluster, namesOf(environment.zone), server.secrets));
 }
 

@@ -10,7 +10,7 @@ import { claimGone, claimUid } from "../support/claims";
 import { Cluster } from "../support/cluster";
 import { CountingProxy } from "../support/counting-proxy";
 import { slowClass } from "../support/disk";
-import { eventually, sleep } from "../support/processes";
+import { allOf, eventually, sleep } from "../support/processes";
 import { succeeded } from "../support/project";
 import type { Project } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
@@ -342,23 +342,24 @@ async function missingShareIsNoticed(
   await report.check("homestead verify is content", verify);
   await web(`mv ${volume}/homestead ${volume}/away`);
   try {
-    await report.control(
-      "homestead verify is content with a share that is not mounted",
-      verify,
-      /media: expected https:.*\/system\/homestead\/volume\.txt to answer 200 with the media volume's own file, got HTTP 404/,
-    );
-    await report.control(
-      "the copy runs without the share",
-      () => copyNow(cluster),
-      /expected homestead\/volume\.txt on the volume, got none: the share behind the claim 'media' is empty or not mounted/,
-    );
+    await allOf([
+      report.control(
+        "homestead verify is content with a share that is not mounted",
+        verify,
+        /media: expected https:.*\/system\/homestead\/volume\.txt to answer 200 with the media volume's own file, got HTTP 404/,
+      ),
+      report.control(
+        "the copy runs without the share",
+        () => copyNow(cluster),
+        /expected homestead\/volume\.txt on the volume, got none: the share behind the claim 'media' is empty or not mounted/,
+      ),
+    ]);
   } finally {
     await web(`mv ${volume}/away ${volume}/homestead`);
   }
   await report.check("with the share back, both are", async () => {
     assert.match((await client.request(`/system/${probe}`)).text, /^homestead media volume/);
-    await verify();
-    await copyNow(cluster);
+    await allOf<unknown>([verify(), copyNow(cluster)]);
   });
 }
 
