@@ -13,7 +13,7 @@ import { beside, findEnvironment } from "./support/environment";
 import type { Environment } from "./support/environment";
 import { prepareImages } from "./support/images";
 import { Lab } from "./support/lab";
-import { exclusive } from "./support/lock";
+import { exclusive, isFirst } from "./support/lock";
 import { atExit, cleanUp, fromNow, run, within } from "./support/processes";
 import { forgivable, oneLine, parseTotal, Report, scenarioLine, sum, totalLine } from "./support/report";
 import type { Tally } from "./support/report";
@@ -60,15 +60,8 @@ const minutesLeft = (): number =>
 let claims = process.env["E2E_CLAIMS"];
 
 /** Whether a scenario is ours to run, now that we have come to it. */
-function isOurs({ name, place }: Scenario): boolean {
-  if (place !== "either" || claims === undefined) return true;
-  try {
-    fs.mkdirSync(path.join(claims, name));
-    return true;
-  } catch {
-    return false;
-  }
-}
+const isOurs = ({ name, place }: Scenario): boolean =>
+  place !== "either" || claims === undefined || isFirst(claims, name);
 
 /** @param secondTries `none`: somebody has named the scenarios, and wants to see each outcome. */
 async function inOrder(
