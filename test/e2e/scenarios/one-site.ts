@@ -13,7 +13,7 @@ import { serveChartIndex } from "../support/chart-index";
 import { Cluster, differences } from "../support/cluster";
 import { chartIngress, withoutOurRoutes } from "../support/chart-ingress";
 import { Peer } from "../support/peer";
-import { eventually, fewAtATime, sleep } from "../support/processes";
+import { allOf, eventually, fewAtATime, sleep } from "../support/processes";
 import { diagnosis, succeeded } from "../support/project";
 import type { Project, PulumiOutcome } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
@@ -71,8 +71,8 @@ export const oneSite: Scenario = {
     await dnsWasSet(site);
     await ownerCanLogIn(site);
     await nothingToDo(site);
-    await publishedImagesAreTaken(site);
-    await federates(site);
+    // The one asks the API server alone, and the other waits for most of its time.
+    await allOf([publishedImagesAreTaken(site), federates(site)]);
     await carriesMediaAndStreams(site);
     await mutationsAreCaught(site);
     await wrongConfigurationsAreRefused(site);

@@ -60,9 +60,7 @@ export const search: Scenario = {
     await runsRestricted(site);
     await report.check("the three posts that were there before are found by a word in them", found);
     await report.control("a word in no post finds them", mustFind({ ...site, word: "nowhere" }, posts), /found \[\]/);
-    await passwordIsAsked(site);
-    await onlyMastodonGetsThere(site);
-    await builtOnce(site);
+    await allOf([passwordIsAsked(site), onlyMastodonGetsThere(site), builtOnce(site)]);
     await outlivesItsPod(site, found);
     await lostAndBuiltAgain(site, posts);
     await switchedOff(site);
