@@ -47,9 +47,8 @@ async function allRefused({ report }: Context, pair: Pair, state: State): Promis
   let tried = 0;
   const refuse = (wrong: Wrong) => {
     const name = `refused-${String(++tried).padStart(2, "0")}`;
-    return report.check(
-      `${wrong.what}: refused, with the way out; files, lease, journal and state as they were`,
-      () => pair.project.twin(name, (project) => mustBeRefused(pair, project, state, wrong)),
+    return report.check(`${wrong.what}: refused, with the way out; files, lease, journal and state as they were`, () =>
+      pair.project.twin(name, (project) => mustBeRefused(pair, project, state, wrong)),
     );
   };
   const goes = () =>

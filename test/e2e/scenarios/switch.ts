@@ -55,12 +55,7 @@ export const switchThereAndBack: Scenario = {
   },
 };
 
-async function byCommand(
-  context: Context,
-  pair: Pair,
-  peer: Peer,
-  besides: () => Promise<unknown>[],
-): Promise<Audit> {
+async function byCommand(context: Context, pair: Pair, peer: Peer, besides: () => Promise<unknown>[]): Promise<Audit> {
   let output = "";
   const how = async (to: Site) => {
     ({ output } = succeeded(await pair.switchTo(to), `homestead switch ${to}`));

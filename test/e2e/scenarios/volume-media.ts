@@ -333,10 +333,7 @@ async function changedFileIsCopied({ context: { report }, cluster, s3 }: Site, u
   await web(`cp -p ${saved} ${file} && rm ${saved}`);
 }
 
-async function missingShareIsNoticed(
-  { context: { report }, cluster, client }: Site,
-  project: Project,
-): Promise<void> {
+async function missingShareIsNoticed({ context: { report }, cluster, client }: Site, project: Project): Promise<void> {
   const web = (command: string) => cluster.exec(namespace, "deployment/mastodon-web", ["sh", "-c", command]);
   const verify = async () => succeeded(await project.homestead(["verify", "home", "--retry", "5"]), "homestead verify");
   await report.check("homestead verify is content", verify);
