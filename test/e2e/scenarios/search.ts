@@ -279,7 +279,10 @@ async function switchedOff(site: Site): Promise<void> {
   project.set("home", "search", undefined);
   const off = await report.step("pulumi up without search", () => project.up("home"));
   await report.check("pulumi up without search succeeds again", () => succeeded(off, "pulumi up"));
-  await report.check("nothing of it is left, its volume included", () => eventually(60, "it is gone", gone));
+  await report.check("nothing of it is left, its volume included", async () => {
+    await eventually(60, "it is gone", gone);
+    await claimGone(cluster, "search", namespace);
+  });
   await report.check("Mastodon takes posts without it", async () => {
     await client.healthy();
     const environment = await cluster.get("configmap", "mastodon-env", namespace);

@@ -33,6 +33,14 @@ export const upgrade: Scenario = {
     // Of those that are named, the one before may have upgraded its site already.
     const site = await (context.extent === "brief" ? takeSite(context) : sharedSite(context));
     const { project, cluster, client } = site;
+    // Pods that an update before has replaced would be a change of their own.
+    await eventually(120, "no pod is on its way out", async () => {
+      const leaving = (await cluster.list("pods", namespace)).filter(({ metadata }) => metadata.deletionTimestamp);
+      assert.deepEqual(
+        leaving.map(({ metadata }) => metadata.name),
+        [],
+      );
+    });
     const newAudit = () => patientAudit(client);
     const images = project.value("home", "images") as Record<string, string>;
     const running = images["mastodon"] ?? "";
