@@ -49,7 +49,7 @@ export const oneSite: Scenario = {
   async run(context) {
     const { environment, report } = context;
     const cluster = new Cluster(environment.home, environment);
-    const { project, secrets, s3 } = await outlivingTheScenario(() => prepare(context, [environment.home], "checked"));
+    const { project, secrets, s3 } = await outlivingTheScenario(() => prepare(context, [environment.home]));
     const outputs: string[] = [];
 
     await report.check("preview on the empty cluster succeeds and changes nothing", async () => {

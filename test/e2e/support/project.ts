@@ -37,8 +37,8 @@ export class Project {
   /** What the DNS command of the stacks was called with, a line a call. */
   readonly dnsLog: string;
   private runs = 0;
-  /** The program's types were checked, by a run that succeeded or elsewhere; the next runs can do without. */
-  checked: "yes" | "no" = "no";
+  /** The program's types were checked by an update that succeeded; the next runs can do without. */
+  private checked: "yes" | "no" = "no";
 
   private constructor(
     private readonly environment: Environment,
@@ -254,10 +254,8 @@ export class Project {
     return outcome;
   }
 
-  async preview(site: Site | "dev", args: string[] = [], options?: PulumiOptions): Promise<PulumiOutcome> {
-    const outcome = await this.pulumi(["preview", "--stack", site, "--diff", ...args], { seconds: 300, ...options });
-    if (outcome.code === 0) this.checked = "yes";
-    return outcome;
+  preview(site: Site | "dev", args: string[] = [], options?: PulumiOptions): Promise<PulumiOutcome> {
+    return this.pulumi(["preview", "--stack", site, "--diff", ...args], { seconds: 300, ...options });
   }
 
   destroy(site: Site | "dev", options?: PulumiOptions): Promise<PulumiOutcome> {

@@ -23,19 +23,14 @@ export function namesOf(zone: string): Names {
 /** Values of all required secrets of a stack, by name. */
 export type Secrets = Record<(typeof requiredSecrets)[number], string>;
 
-/**
- * Empties clusters, makes empty buckets, copies the project, binds its sites, and makes one identity for all.
- * @param types whether the first update is to check the program's. @default not in a whole run, where `one-site` does
- */
+/** Empties clusters, makes empty buckets, copies the project, binds its sites, and makes one identity for all. */
 export async function prepare(
   context: Context,
   sites: ClusterAccess[],
-  types: "checked" | "believed" = context.extent === "brief" ? "believed" : "checked",
 ): Promise<{ project: Project; secrets: Secrets; s3: ObjectServer }> {
   const { environment, report } = context;
   const s3 = new ObjectServer(environment.s3);
   const project = await Project.copy(environment, context.logs);
-  if (types === "believed") project.checked = "yes";
   const names = namesOf(environment.zone);
   for (const key of ["apex", "webHost", "owner", "ownerEmail"] as const) {
     project.setShared(key, names[key]);
