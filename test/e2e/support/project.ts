@@ -37,8 +37,6 @@ export class Project {
   /** What the DNS command of the stacks was called with, a line a call. */
   readonly dnsLog: string;
   private runs = 0;
-  /** The program's types were checked by an update that succeeded; the next runs can do without. */
-  private checked: "yes" | "no" = "no";
 
   private constructor(
     private readonly environment: Environment,
@@ -231,11 +229,7 @@ export class Project {
     );
     const outcome = await run(this.environment.pulumi, [...args, "--non-interactive", "--color", "never"], {
       cwd: this.folder,
-      env: {
-        ...this.env,
-        ...(this.checked === "yes" ? { PULUMI_NODEJS_TRANSPILE_ONLY: "true" } : {}),
-        ...options.env,
-      },
+      env: { ...this.env, ...options.env },
       seconds: options.seconds ?? 900,
       log,
       ...(options.input === undefined ? {} : { input: options.input }),
@@ -249,9 +243,7 @@ export class Project {
   }
 
   async up(site: Site | "dev", options?: PulumiOptions): Promise<PulumiOutcome> {
-    const outcome = await this.pulumi(["up", "--stack", site, "--yes", "--skip-preview"], options);
-    if (outcome.code === 0) this.checked = "yes";
-    return outcome;
+    return this.pulumi(["up", "--stack", site, "--yes", "--skip-preview"], options);
   }
 
   preview(site: Site | "dev", args: string[] = [], options?: PulumiOptions): Promise<PulumiOutcome> {
