@@ -79,7 +79,6 @@ export class Project {
   async twin<T>(name: string, work: (twin: Project) => Promise<T>): Promise<T> {
     const root = fs.mkdtempSync(`${this.root}-twin-`);
     const twin = new Project(this.environment, root, path.join(this.logs, name), this.passphrase);
-    twin.checked = this.checked;
     const remove = atExit(() => fs.rmSync(root, { recursive: true, force: true }));
     try {
       // The folder of packages is a link, and stays one.
