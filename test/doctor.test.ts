@@ -1017,10 +1017,10 @@ interface Store {
   versioning: "Enabled" | "Suspended" | "off";
   /** What the store makes of If-None-Match. */
   conditions: "honoured" | "ignored" | "unknown";
-  /** `GET ?versioning` and the like, by method and first parameter: the status to refuse it with. */
+  /** `GET ?versioning` and the like, by method and first parameter: the status to refuse it with; 0 ends the connection. */
   refuses: Record<string, number>;
-  /** Whether everybody reads objects. */
-  world: "reads" | "refused";
+  /** Whether everybody reads objects; a status is what a store gives that cannot say. */
+  world: "reads" | "refused" | "dead" | number;
   /** What the store tells a browser about pages of other hosts that read; nothing if absent. */
   allows?: string;
   /** A deletion of a version is answered with 204 and does nothing. */
@@ -1068,8 +1068,11 @@ class FakeStore {
         const { allows } = this.store;
         return void end(200, found.body, allows === undefined ? {} : { "access-control-allow-origin": allows });
       }
-      return void end(403);
+      if (this.store.world === "dead") return void request.socket.destroy();
+      return void end(typeof this.store.world === "number" ? this.store.world : 403);
     }
+    if (refused === 0) return void request.socket.destroy();
+    if (refused !== undefined && refused >= 500) return void end(refused, "<Error><Code>SlowDown</Code></Error>");
     if (refused !== undefined) return void end(refused, "<Error><Code>AccessDenied</Code></Error>");
     if (key === "") return void end(200, this.list(parameter, searchParams.get("prefix") ?? ""));
     const wanted = searchParams.get("versionId");
@@ -1152,7 +1155,7 @@ describe("a bucket", () => {
     const { facts, left } = await probe(protectedStore);
     expect(facts).toEqual({
       refused: {},
-      seen: { conditional: "kept", versioning: "Enabled", oldVersion: "kept", world: { answer: "403" } },
+      seen: { conditional: "kept", versioning: "Enabled", oldVersion: "kept", world: { answer: "403", refused: true } },
     });
     expect(protection(facts.seen)).toEqual({
       area: "vault",
@@ -1172,6 +1175,34 @@ describe("a bucket", () => {
 
   it("that is locked protects them too, whatever it answers", async () => {
     expect((await probe({ ...aws, locked: true })).facts.seen?.oldVersion).toBe("kept");
+  });
+
+  it.each([
+    [503, "503 SlowDown"],
+    [429, "429 AccessDenied"],
+    [404, "404 AccessDenied"],
+    [0, "other side closed"],
+  ])("that answers a deletion of an old version with %d has not said that it keeps them", async (status, answer) => {
+    const { facts } = await probe({ ...aws, refuses: { "DELETE versionId": status } });
+    expect(facts.refused).toEqual({});
+    expect(facts.seen?.oldVersion).toEqual({ answer });
+    expect(protection(facts.seen)).toEqual({
+      area: "vault",
+      what: "old versions",
+      verdict: "warning",
+      says: `not found out: the vault keys tried to delete one, and the store gave ${answer}`,
+      mend: "ask again once the store answers: npx homestead doctor",
+    });
+  });
+
+  it("that does not show the version after it said that it was deleted has not said whether it is", async () => {
+    const { facts } = await probe({ ...aws, refuses: { "GET versionId": 503 } });
+    expect(protection(facts.seen)).toMatchObject({
+      verdict: "warning",
+      says: "not found out: the vault keys tried to delete one, and the store gave 503 SlowDown",
+    });
+    const gone = await probe({ ...aws, refuses: { "GET versionId": 403 } });
+    expect(gone.facts.seen?.oldVersion).toBe("destroyed");
   });
 
   it.each([
@@ -1264,6 +1295,27 @@ describe("a bucket", () => {
       verdict: "fault",
       says: "nobody sees an upload: https://media.example gives 403",
     });
+  });
+
+  it.each([
+    [503, "503"],
+    [429, "429"],
+    ["dead", "other side closed"],
+  ] as const)("that answers the world with %s has not said that nobody reads it", async (world, answer) => {
+    const { seen } = (await probe({ ...protectedStore, world })).facts;
+    expect(seen && buckets.privacyLine(seen)).toEqual({
+      area: "vault",
+      what: "privacy",
+      verdict: "warning",
+      says: `not found out: who asked without keys was given ${answer}, which is no refusal`,
+      mend: "ask again once the store answers: npx homestead doctor",
+    });
+  });
+
+  it("that shows the world something else has not said so either; one that knows nothing of it has", () => {
+    const seen = { conditional: "kept", versioning: "Enabled", oldVersion: "kept" } as const;
+    const line = (answer: string, refused: boolean) => buckets.privacyLine({ ...seen, world: { answer, refused } });
+    expect([line("something else", false).verdict, line("404", true).verdict]).toEqual(["warning", "ok"]);
   });
 
   it.each([
