@@ -1420,8 +1420,8 @@ class FakeKube {
       request.on("end", () => {
         const { pathname } = new URL(request.url ?? "/", "http://cluster");
         const asked = `${request.method ?? ""} ${pathname}`;
-        if (world.silent?.test(asked)) return;
-        const failing = world.fails?.[asked];
+        if (this.world.silent?.test(asked)) return;
+        const failing = this.world.fails?.[asked];
         if (failing !== undefined && failing.times-- > 0) {
           if (failing.lost) this.answer(request.method ?? "", pathname, Buffer.concat(parts).toString());
           response.writeHead(503, { "content-type": "application/json" });
