@@ -40,7 +40,7 @@ import {
 } from "./doctor/operators";
 import type { OperatorName } from "./doctor/operators";
 import { programLines, readPrograms } from "./doctor/program";
-import { disksOf, fsyncLine, profileLine, roomLine, unaskedLine, unmeasuredLine } from "./doctor/storage";
+import { disksOf, fsyncLine, pressureLine, profileLine, roomLine, unaskedLine, unmeasuredLine } from "./doctor/storage";
 import type { Disk } from "./doctor/storage";
 import { storeAhead } from "./clock";
 import { kubeClient, kubectl } from "./kube";
@@ -327,7 +327,11 @@ async function measured(
     const { result, node } = await probe.measure(disk);
     const missing = await missingClaims(disk, cluster, needs).catch(() => []);
     const place = node === undefined ? undefined : { node, others: await otherNodes(node, cluster).catch(() => []) };
-    const more = [profileLine(disk, settings, result), roomLine(disk, result, missing)];
+    const more = [
+      profileLine(disk, settings, result),
+      pressureLine(disk, settings, result),
+      roomLine(disk, result, missing),
+    ];
     return [fsyncLine(disk, settings.storage, result, place), ...more.filter((line) => line !== undefined)];
   } catch (error) {
     signal.throwIfAborted();

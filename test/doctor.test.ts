@@ -748,6 +748,7 @@ describe("fsync", () => {
       "free",
       "size",
       "fileSystem",
+      "pressure",
     ]);
     expect(() => run(path.join(folder, "none"))).toThrow(
       /\nENOENT: no such file or directory, open '.*none\/fsync'\n$/,
@@ -766,6 +767,7 @@ describe("a storage class", () => {
     free: 50 * gib,
     size: 100 * gib,
     fileSystem: "other",
+    pressure: "kept",
   });
   const local: Settings["storage"] = { kind: "local", databases: "local-path" };
   const nfs: Settings["storage"] = { kind: "nfs", databases: "nfs-client" };
@@ -842,6 +844,22 @@ describe("a storage class", () => {
       mend: "pulumi config set --path homestead:storage.kind nfs --stack home, or a class of the nodes' own disks (docs/runbooks/slow-disk.md)",
     });
     expect([line("nfs", "nfs"), line("local", "other")]).toEqual([undefined, undefined]);
+  });
+
+  it("on a node without an account of its disks is a warning where they are watched", () => {
+    const line = (pressure: Measured["pressure"], kind: "rules" | "off", use: "databases" | "media" = "databases") => {
+      const monitoring = kind === "rules" ? home.monitoring : { kind };
+      return storage.pressureLine({ use, storageClass: "x" }, { monitoring }, { ...measured(1), pressure });
+    };
+    expect(line("none", "rules")).toEqual({
+      area: "storage",
+      what: "I/O pressure",
+      verdict: "warning",
+      says: "the kernel of the node where the databases' class was measured keeps no account of it (PSI), so the alert IoPressure never fires",
+      mend: "psi=1 on that kernel's command line; the alert SlowDisk needs none (docs/runbooks/alerts.md#iopressure)",
+    });
+    const silent = [line("kept", "rules"), line("none", "off"), line("none", "rules", "media")];
+    expect(silent).toEqual([undefined, undefined, undefined]);
   });
 
   it("is one that will hold data", () => {
@@ -1718,7 +1736,7 @@ describe("a site before its first update", () => {
     expect(standby.filter((line) => line.includes("AAAA"))).toEqual([]);
   });
 
-  it("is told of a share that the profile takes for a disk, and of nodes whose disks were not measured", async () => {
+  it("is told of a share that the profile takes for a disk, of a node without PSI, and of nodes whose disks were not measured", async () => {
     const node = (name: string) => ({
       metadata: { name },
       status: { allocatable: { cpu: "4", memory: "8Gi" }, conditions: [{ type: "Ready", status: "True" }] },
@@ -1730,10 +1748,11 @@ describe("a site before its first update", () => {
       "/api/v1/nodes/n3": { ...node("n3"), spec: { unschedulable: true } },
       "/api/v1/persistentvolumes/measured": { metadata: { name: "measured" }, spec: { nodeAffinity: { required } } },
     };
-    const found = await examined({ objects, share: { fileSystem: "nfs" } });
+    const found = await examined({ objects, share: { fileSystem: "nfs", pressure: "none" } });
     expect(brief(found, "storage")).toEqual([
       "ok: databases: local-path: fsync p50 1 ms, p99 2 ms, max 3 ms of 900; on node n1, and not on n2, which may get the claim too",
       expect.stringMatching(/^warning: profile, databases: local-path: the class is NFS, and storage\.kind is local: /),
+      expect.stringMatching(/^warning: I\/O pressure: the kernel of the node /),
     ]);
   });
 
