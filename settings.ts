@@ -1100,6 +1100,9 @@ function decide(site: StackName, s: Parsed, secrets: Partial<Record<SecretKey, s
 /** The name of a site's archive in the vault: an archive is never written over, so each beginning gets a new one. */
 export const archiveName = (site: StackName, generation: number): string => `${site}-g${generation}`;
 
+/** The site that writes an archive, or wrote it once. */
+export const siteOfArchive = (archive: string): StackName => archive.slice(0, archive.indexOf("-")) as StackName;
+
 /**
  * How the database begins on an empty cluster. Only the founder's first generation may start from nothing; in
  * every other case an archive exists somewhere, and starting afresh would fork the server's identity.
@@ -1108,8 +1111,7 @@ function beginningOf(site: StackName, s: Parsed, generation: number, otherSite: 
   if (site === s.founder && generation === 1) return { kind: "initdb" };
   const moment = s.restore.to !== undefined ? { to: s.restore.to } : {};
   if (s.restore.from !== undefined) {
-    const owner = s.restore.from.slice(0, s.restore.from.indexOf("-")) as StackName;
-    return { kind: "recovery", site: owner, archive: s.restore.from, ...moment };
+    return { kind: "recovery", site: siteOfArchive(s.restore.from), archive: s.restore.from, ...moment };
   }
   // A standby follows the active site. Whoever takes over (it is given a token, or a word in its place) continues what the
   // other one wrote last: an archive of its own, from when it was active before, is older. An active site that was begun

@@ -19,7 +19,7 @@ import type { ChartReference } from "../versions";
 import { archivesIn, newestBaseBackup, newestGeneration, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
 import { reason } from "./attempt";
 import { archiveOf, clusterName, findDatabases, isAsleep, majorOf, majorsOf, restoredTo, tokenFault } from "./database";
-import type { DatabaseObject, Databases } from "./database";
+import type { Bootstrap, DatabaseObject, Databases } from "./database";
 import { DoctorCluster } from "./doctor/cluster";
 import { issuerOf } from "./doctor/issuer";
 import { mendOfInstalled, operatorMarks, subnetLimits } from "./doctor/operators";
@@ -83,6 +83,8 @@ export interface Found {
   database: DatabaseState;
   /** Name of the database's Cluster, there or to be made. */
   databaseName: string;
+  /** How the database that is there began, as its Cluster says. */
+  begun?: Bootstrap;
   /** Clusters of earlier generations, which are kept but do not run. */
   former: string[];
   /** The site whose database this one has been following, its own name if it has been writing. */
@@ -147,6 +149,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     ...installation,
     database,
     databaseName,
+    begun: databases?.current?.spec.bootstrap,
     former: databases?.former.map(({ metadata }) => metadata.name) ?? [],
     ...(databases?.current?.spec.replica?.primary !== undefined
       ? { primary: databases.current.spec.replica.primary }

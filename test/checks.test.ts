@@ -28,7 +28,10 @@ interface World {
   site?: "dev";
   /** The databases that the cluster has, by name. */
   databases?:
-    | Record<string, { archive: string; image: string; status?: object; primary?: string; asleep?: boolean }>
+    | Record<
+        string,
+        { archive: string; image: string; status?: object; primary?: string; asleep?: boolean; bootstrap?: object }
+      >
     | "not said";
   /** Keys in the vault. */
   vault?: string[];
@@ -79,6 +82,7 @@ interface Seen {
   apiServerPorts?: number[];
   leaseWait?: number;
   upgradeBackup?: UpgradeBackup;
+  begun?: object | undefined;
 }
 
 const image = "ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie";
@@ -160,12 +164,13 @@ async function serve(world: World, seen: Seen): Promise<string> {
     ),
     [databasesPath]: {
       items: Object.entries(databases === "not said" ? {} : databases).map(
-        ([name, { archive, image: imageName, status, primary, asleep = false }]) => ({
+        ([name, { archive, image: imageName, status, primary, asleep = false, bootstrap }]) => ({
           metadata: { name, ...(asleep ? { annotations: { "cnpg.io/hibernation": "on" } } : {}) },
           spec: {
             imageName,
             plugins: [{ name: "barman-cloud.cloudnative-pg.io", parameters: { serverName: archive } }],
             ...(primary === undefined ? {} : { replica: { primary } }),
+            ...(bootstrap === undefined ? {} : { bootstrap }),
           },
           status,
         }),
@@ -233,8 +238,8 @@ async function serve(world: World, seen: Seen): Promise<string> {
 async function check(world: World, changes: Record<string, unknown> = {}, seen: Seen = {}): Promise<string> {
   const { settings, keys } = await prepare(world, changes, seen);
   return checkSite(settings, keys).then(
-    ({ database, podMonitors, subnetLimits, apiServerPorts, installed, leaseWait, upgradeBackup }) => {
-      Object.assign(seen, { podMonitors, subnetLimits, apiServerPorts, installed, leaseWait, upgradeBackup });
+    ({ database, ...found }) => {
+      Object.assign(seen, found);
       return database;
     },
     (error: unknown) => (error as Error).message.replace(/--kubeconfig \S+/g, "--kubeconfig <file>"),
@@ -334,6 +339,20 @@ describe("a database that is yet to be made", () => {
     expect(await check({ vault }, { generations: { home: 2, vps: 1 } })).toContain(
       "allowed: an archive with a base backup: home-g1, which this database would begin from, has none in bucket 'vault'",
     );
+  });
+});
+
+describe("a database that is there", () => {
+  it("says how it began, for as long as it lives", async () => {
+    const bootstrap = { recovery: { source: "home-g1", database: "mastodon" } };
+    const databases = { "postgres-g2": { archive: "home-g2", image, bootstrap } };
+    const seen: Seen = {};
+    expect(await check({ databases, vault: [base("home-g1"), base("home-g2")], marker: "home" }, raised, seen)).toBe(
+      "there",
+    );
+    expect(seen.begun).toEqual(bootstrap);
+    await check({ vault: [base("home-g1")] }, raised, seen);
+    expect(seen.begun).toBeUndefined();
   });
 });
 
