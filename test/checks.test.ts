@@ -33,8 +33,10 @@ interface World {
         { archive: string; image: string; status?: object; primary?: string; asleep?: boolean; bootstrap?: object }
       >
     | "not said";
-  /** Keys in the vault. */
+  /** Keys in the vault; a segment of WAL with when it came, `<key>@<moment>`. */
   vault?: string[];
+  /** Postgres' version of the base backups in the vault, as barman writes it. */
+  backedUp?: number;
   /** The lease in the vault: of home in epoch 1, unless something else is said, or `none`. */
   lease?: Partial<Lease> | "none";
   /** Whether the base backups in the vault were never finished. */
@@ -208,12 +210,17 @@ async function serve(world: World, seen: Seen): Promise<string> {
       const found = vault.filter((key) => key.startsWith(prefix));
       const folders = new Set(found.map((key) => `${prefix}${key.slice(prefix.length).split("/")[0] ?? ""}/`));
       const below = [...folders].map((folder) => `<CommonPrefixes><Prefix>${folder}</Prefix></CommonPrefixes>`);
-      response.end([...found.map((key) => `<Contents><Key>${key}</Key></Contents>`), ...below].join(""));
+      const contents = found.map((each) => {
+        const [key = "", modified = ""] = each.split("@");
+        return `<Contents><Key>${key}</Key><LastModified>${modified}</LastModified></Contents>`;
+      });
+      response.end([...contents, ...below].join(""));
       return;
     }
     if (pathname.endsWith("/backup.info")) {
       const status = unfinished ? "STARTED\nend_time=None" : "DONE\nend_time=2026-11-22 23:03:30.1+00:00";
-      return void response.end(`status=${status}\n`);
+      const version = world.backedUp === undefined ? "" : `version=${world.backedUp}\n`;
+      return void response.end(`status=${status}\n${version}`);
     }
     if (pathname === databasesPath && databases === "not said") return void response.writeHead(500).end("{}");
     const denied = world.denied?.[pathname];
@@ -309,29 +316,60 @@ describe("a database that is yet to be made", () => {
     );
   });
 
+  /** An archive that was written until half past one. */
+  const written = [
+    base("home-g1"),
+    "pg/home-g1/wals/0000000100000000/000000010000000000000007.gz@2026-11-23T01:15:00.000Z",
+    "pg/home-g1/wals/0000000100000000/000000010000000000000008.gz@2026-11-23T01:30:00.000Z",
+  ];
+  const restoredTo = (to: string, vault = written) =>
+    check({ vault }, { generations: { home: 2, vps: 1 }, restore: { to } });
+  const set = "pulumi config set --path homestead:restore";
+
   it.each([
-    ["of before the oldest base backup", "2026-11-22T23:03:00Z"],
-    ["that is yet to come", "2999-01-01T00:00:00Z"],
-  ])("is refused with a moment %s, before anything is deleted or made", async (_what, to) => {
-    const said = await check({ vault: [base("home-g1")] }, { generations: { home: 2, vps: 1 }, restore: { to } });
-    expect(said).toMatch(/^1 fault /);
-    expect(said).toContain(`homestead:restore.to: "${to}"`);
-    expect(said).toMatch(
-      /allowed: a moment between 2026-11-22T23:03:30\.100Z, when the oldest base backup in home-g1 ended, and now, \d{4}-/,
+    [
+      "of before the oldest base backup",
+      "2026-11-22T23:03:00Z",
+      `${set}.to <moment> --stack home, or name the archive that has it: ${set}.from <archive> --stack home`,
+    ],
+    // No transaction can be in the archive that is younger than what came last: Postgres would look for one in vain.
+    ...["2026-11-23T01:30:00Z", "2999-01-01T00:00:00Z"].map((to) => [
+      "of after all that the archive has",
+      to,
+      `for all there is: pulumi config rm --path homestead:restore.to --stack home; for less: ${set}.to <moment> --stack home; or name the archive that was written later: ${set}.from <archive> --stack home`,
+    ]),
+  ])("is refused with a moment %s, before anything is deleted or made: %s", async (_what, to, mend) => {
+    expect(await restoredTo(to ?? "")).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        `  homestead:restore.to: "${to}"`,
+        "    allowed: a moment between 2026-11-22T23:03:30.100Z, when the oldest base backup in home-g1 ended, and 2026-11-23T01:30:00.000Z, when its newest WAL came, which the last transaction in it is older than",
+        `    mend:    ${mend}`,
+      ].join("\n"),
     );
   });
 
-  it("is sent to the archive that has a moment of before this one", async () => {
-    const refused = (to: string) =>
-      check({ vault: [base("home-g1")] }, { generations: { home: 2, vps: 1 }, restore: { to } });
-    const other = "or name the archive that has it: pulumi config set --path homestead:restore.from <archive>";
-    expect(await refused("2026-11-22T23:03:00Z")).toContain(other);
-    expect(await refused("2999-01-01T00:00:00Z")).not.toContain(other);
+  it("is restored to a moment that its archive has", async () => {
+    for (const to of ["2026-11-22T23:04:00Z", "2026-11-23T02:29:59+01:00"])
+      expect(await restoredTo(to)).toBe("missing");
   });
 
-  it("is restored to a moment that its archive has", async () => {
-    const changes = { generations: { home: 2, vps: 1 }, restore: { to: "2026-11-22T23:04:00Z" } };
-    expect(await check({ vault: [base("home-g1")] }, changes)).toBe("missing");
+  it("is refused with an image of another major version than the base backups', which would be fetched in vain", async () => {
+    const refused = (backedUp: number) => check({ vault: written, backedUp }, { generations: { home: 2, vps: 1 } });
+    for (const [backedUp, major] of [
+      [160010, 16],
+      [180001, 18],
+    ] as const) {
+      expect(await refused(backedUp)).toBe(
+        [
+          "1 fault in the configuration of stack 'home'; nothing was changed.",
+          `  homestead:images.postgres: "${image}"`,
+          `    allowed: a release of Postgres ${major}, of which the base backups in home-g1 are: no other major version reads their files`,
+          "    mend:    set postgres in versions.ts to the one that ran (git history; pulumi stack output images --stack home), and upgrade when the database is there (docs/runbooks/upgrade.md)",
+        ].join("\n"),
+      );
+    }
+    expect(await refused(170006)).toBe("missing");
   });
 
   it("is refused where the archive it would begin from has no base backup", async () => {
