@@ -157,7 +157,10 @@ describe("parseSettings", () => {
       { ingress: { address: "203.0.113.1", labels: { "example.net/Edge_1": "", b: "v3.1" } } },
     ],
     ["an issuer of one's own", { certificates: { kind: "issuer", name: "mine", issuerKind: "Issuer" } }],
-    ["a moment to restore to", { restore: { to: "2026-11-22T10:00:00+01:00" } }],
+    [
+      "a moment to restore to",
+      { generations: { home: 2, vps: 1 }, restore: { to: "2026-11-22T10:00:00+01:00", from: "home-g1" } },
+    ],
     ["an old cluster that is off", { restore: { oldCluster: "8f1c7a52-0d7e-4f0b-9d51-3c8e7c4f2a10" } }],
   ])("accepts %s", (_what, changes) => {
     expect(() => parseSettings(configurationOf("home", changes))).not.toThrow();
@@ -249,6 +252,7 @@ describe("how a database begins", () => {
 });
 
 describe("a moment to restore to", () => {
+  const generations = { home: 2, vps: 1 };
   it.each([
     ["2026-11-22 10:00:00Z", "2026-11-22T10:00:00Z"],
     ["2026-11-22 10:00:00.5+01:00", "2026-11-22T10:00:00.5+01:00"],
@@ -257,12 +261,12 @@ describe("a moment to restore to", () => {
     ["2026-11-22 10:00:00.5 +0100 CET", "2026-11-22T10:00:00.5+01:00"],
     ["2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z"],
   ])("that is written %s is handed on as CloudNativePG reads it", (to, handedOn) => {
-    expect(parseSettings(configurationOf("home", { restore: { to } })).restore.to).toBe(handedOn);
+    expect(parseSettings(configurationOf("home", { generations, restore: { to } })).restore.to).toBe(handedOn);
   });
 
   // The CLI reads each of them as a timestamp, and one without a zone as UTC.
   const inFile = (written: string, read: string, key = "homestead:restore") => ({
-    ...configurationOf("home", { restore: { to: read } }),
+    ...configurationOf("home", { generations, restore: { to: read } }),
     stackFiles: { home: { "kubernetes:strictMode": "true", [key]: { to: written } } },
   });
 
@@ -908,6 +912,19 @@ rule(
   '"home-g1"',
   "an archive other than home-g1, which this database writes: raise generations.home first",
 );
+for (const [what, key, value] of [
+  ["a moment to restore to, and no archive before this one", "to", "2026-11-22T10:00:00Z"],
+  ["an archive to restore from, and no generation that would", "from", "vps-g1"],
+] as const) {
+  rule(
+    what,
+    { restore: { [key]: value } },
+    `restore.${key}`,
+    `"${value}"`,
+    "nothing while generations.home is 1: the founder's first database begins from nothing, and a restore makes the next one",
+    `set generations.home to 2 in Pulumi.yaml (docs/runbooks/lost-disk.md); to restore nothing: ${remove(`restore.${key}`)}`,
+  );
+}
 rule(
   "an archive interval of an hour and a second",
   { archiveInterval: 3601 },

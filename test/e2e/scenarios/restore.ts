@@ -88,6 +88,7 @@ export const restore: Scenario = {
       archiveIsUntouched(server, archive, "home-g1", "home-g2"),
       previewShowsNothing(server, "the next preview shows no change"),
     ]);
+      await staysChangeable(server, "postgres-g2", "home-g1");
     await toAnEarlierMoment(server, client);
     await beginsWithNothing(server, queued);
     await givenUp(server);
@@ -281,6 +282,47 @@ async function beginsWithNothing({ context: { report }, cluster }: Server, kept:
     "beside a database of an earlier moment Valkey has what was in its snapshot",
     () => hasKey(cluster, kept),
     /Expected values to be strictly equal/,
+  );
+}
+
+// ---------------------------------------------------------------- later updates
+
+/**
+ * CloudNativePG looks at each change of a Cluster whether what it began from is in its list. The update that hands the
+ * server over is only asked about: its preview says what the Cluster would be, and the API server what it says to that.
+ */
+async function staysChangeable(server: Server, database: string, source: string): Promise<void> {
+  const { context, project, cluster } = server;
+  const { report } = context;
+  const handedOver = () =>
+    project.changed(
+      ["Pulumi.yaml"],
+      () => {
+        project.setShared("activeSite", "vps");
+        project.setShared("epoch", 2);
+      },
+      async () => {
+        const { stdout } = succeeded(await project.preview("home", ["--json"]), "preview of the demotion");
+        const { steps } = JSON.parse(stdout) as {
+          steps: { op: string; urn: string; newState?: { inputs?: object } }[];
+        };
+        const step = steps.find(({ urn }) => urn.endsWith("::postgres-cluster"));
+        assert.equal(step?.op, "update");
+        return step.newState?.inputs as { spec: { externalClusters: { name: string }[] } };
+      },
+    );
+  const dryRun = (spec: object) =>
+    cluster.kubectl([
+      ...["patch", "clusters.postgresql.cnpg.io", database, "-n", namespace],
+      ...["--type=merge", "--dry-run=server", "-p", JSON.stringify({ spec })],
+    ]);
+  const { spec } = await report.step("the preview of handing the server over", handedOver);
+  await report.check("CloudNativePG takes the restored database as it would step down", () => dryRun(spec));
+  const externalClusters = spec.externalClusters.filter(({ name }) => name !== source);
+  await report.control(
+    `it takes one whose list lacks ${source}`,
+    () => dryRun({ ...spec, externalClusters }),
+    new RegExp(`External cluster ${source} not found`),
   );
 }
 
