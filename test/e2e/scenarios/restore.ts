@@ -88,7 +88,7 @@ export const restore: Scenario = {
       archiveIsUntouched(server, archive, "home-g1", "home-g2"),
       previewShowsNothing(server, "the next preview shows no change"),
     ]);
-      await staysChangeable(server, "postgres-g2", "home-g1");
+    await staysChangeable(server, "postgres-g2", "home-g1");
     await toAnEarlierMoment(server, client);
     await beginsWithNothing(server, queued);
     await givenUp(server);
