@@ -438,6 +438,8 @@ export class Mastodon extends pulumi.ComponentResource {
         namespace: args.namespace,
         values: mastodonValues({ ...args, secretsDigest: podSecrets(args) }),
         atomic: true,
+        // What the chart has no value for.
+        postrender: "./components/sidekiq-grace.sh",
         // The first start makes the schema, and a slow disk makes that long.
         timeout: 1800,
         maxHistory: 5,
