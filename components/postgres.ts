@@ -212,7 +212,7 @@ export function objectStoreSpec(vault: Settings["vault"]) {
  * What holds the data outlives a `destroy` and is adopted by the next `up`.
  */
 export class Postgres extends pulumi.ComponentResource {
-  /** Host name inside the namespace; there once the database accepts connections. */
+  /** Host name inside the namespace; on the active site there once the database accepts connections. */
   public readonly host: pulumi.Output<string>;
   /** Secret with `username` and `password`. */
   public readonly secretName: pulumi.Output<string>;
@@ -291,7 +291,8 @@ export class Postgres extends pulumi.ComponentResource {
     this.cluster = args.role === "active" ? onceWritable(access, there, args.images.postgres) : there;
     this.demotionToken =
       args.role === "active" ? pulumi.output("") : demotionToken(access, there, args.primary === args.site);
-    this.host = this.cluster.apply(hostOf);
+    // A standby's Mastodon is stopped while the database gives up writing, and not after.
+    this.host = args.role === "active" ? this.cluster.apply(hostOf) : pulumi.output(hostOf(args.databaseName));
     this.secretName = owner.metadata.name;
     this.registerOutputs({ host: this.host, secretName: this.secretName });
   }

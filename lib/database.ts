@@ -7,8 +7,8 @@ import * as pulumi from "@pulumi/pulumi";
 import { archiveName } from "../settings";
 import type { Settings } from "../settings";
 import { ask, kubeClient, statusOf } from "./kube";
-import { isPlanning } from "./planning";
 import { execInPod } from "./pod-exec";
+import { isReal, until } from "./until";
 
 /** What is looked at of a CloudNativePG Cluster. */
 export interface DatabaseObject {
@@ -121,28 +121,6 @@ async function listDatabases({
 
 interface Access extends Pick<Settings, "cluster"> {
   namespace: pulumi.Input<string>;
-}
-
-/** Whether the update is a real one, and not a preview or a plan, in which nothing may be waited for. */
-const isReal = () => !isPlanning() && !pulumi.runtime.isDryRun();
-
-const twoSeconds = () => new Promise((resolve) => setTimeout(resolve, 2000));
-
-/** Looks every two seconds. @throws Error with what was seen last, when the time is up, or at once if it is a RunError */
-async function until<T>(seconds: number, what: string, look: () => Promise<T | undefined>): Promise<T> {
-  const end = Date.now() + seconds * 1000;
-  let last = "";
-  for (;;) {
-    try {
-      const found = await look();
-      if (found !== undefined) return found;
-    } catch (error) {
-      if (pulumi.RunError.isInstance(error)) throw error;
-      last = error instanceof Error ? `: ${error.message.split("\n")[0] ?? ""}` : "";
-    }
-    if (Date.now() > end) throw new pulumi.RunError(`${what}: not within ${seconds} s${last}`);
-    await twoSeconds();
-  }
 }
 
 /**
