@@ -12,6 +12,7 @@ export interface PostgresArgs extends Pick<
   | "site"
   | "activeSite"
   | "otherSite"
+  | "epoch"
   | "generations"
   | "beginning"
   | "images"
@@ -175,6 +176,16 @@ export function clusterSpec(
   };
 }
 
+/** Of Valkey, by a site that steps down: what it held in the epoch that ends. */
+const leftBehind = ({ site, epoch, vault, secrets }: Pick<PostgresArgs, "site" | "epoch" | "vault" | "secrets">) => ({
+  site,
+  epoch: epoch - 1,
+  vault,
+  keys: pulumi
+    .all([secrets.vaultAccessKeyId, secrets.vaultSecretAccessKey])
+    .apply(([accessKeyId, secretAccessKey]) => ({ accessKeyId, secretAccessKey })),
+});
+
 /** Annotations that CloudNativePG hands on to the instances' pods. */
 const inherited = (annotations: Record<string, string>) =>
   Object.keys(annotations).length === 0 ? {} : { inheritedMetadata: { annotations } };
@@ -290,7 +301,9 @@ export class Postgres extends pulumi.ComponentResource {
     const access = { cluster: args.cluster, namespace: args.namespace };
     this.cluster = args.role === "active" ? onceWritable(access, there, args.images.postgres) : there;
     this.demotionToken =
-      args.role === "active" ? pulumi.output("") : demotionToken(access, there, args.primary === args.site);
+      args.role === "active"
+        ? pulumi.output("")
+        : demotionToken(access, there, args.primary === args.site, leftBehind(args));
     // A standby's Mastodon is stopped while the database gives up writing, and not after.
     this.host = args.role === "active" ? this.cluster.apply(hostOf) : pulumi.output(hostOf(args.databaseName));
     this.secretName = owner.metadata.name;
