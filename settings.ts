@@ -10,6 +10,7 @@ import * as net from "node:net";
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import * as z from "zod";
+import { houseRangeFault } from "./lib/address-ranges";
 import { bytesIn, folderLimit } from "./lib/blog-folder";
 import { identityFaults, identityFingerprint } from "./lib/identity";
 import { configInFile, qualify } from "./lib/stack-config";
@@ -140,21 +141,6 @@ function isPem(text: string): boolean {
 }
 /** What they hold is not ours to shut in, nor to give away. */
 const othersNamespaces = ["default", "kube-system", "kube-public", "kube-node-lease", "cert-manager", "cnpg-system"];
-/** Loopback and link-local addresses: the machine itself, and the clouds' metadata servers. */
-const ownAddresses = new net.BlockList();
-ownAddresses.addSubnet("127.0.0.0", 8, "ipv4");
-ownAddresses.addSubnet("169.254.0.0", 16, "ipv4");
-ownAddresses.addSubnet("fe80::", 10, "ipv6");
-ownAddresses.addSubnet("fd00:ec2::", 32, "ipv6");
-
-function ofTheHouse(range: string): boolean {
-  const [address = "", bits] = range.split("/");
-  const family = net.isIPv6(address) ? "ipv6" : "ipv4";
-  const own = new net.BlockList();
-  own.addSubnet(address, Number(bits), family);
-  const reaches = own.check("127.0.0.1") || own.check("169.254.169.254") || own.check("::1", "ipv6");
-  return !reaches && !ownAddresses.check(address, family);
-}
 /** A range that a part may reach beside the internet. */
 const houseRange = z
   .string(allowed("an address range such as 192.168.1.0/24"))
@@ -162,7 +148,7 @@ const houseRange = z
     error: "an address range such as 192.168.1.0/24",
     abort: true,
   })
-  .refine(ofTheHouse, "a range without loopback and link-local addresses: the clouds' metadata servers are there");
+  .refine((v) => houseRangeFault(v) === undefined, { error: ({ input }) => houseRangeFault(String(input)) });
 const imageReference = z
   .string(allowed("an image reference"))
   .regex(

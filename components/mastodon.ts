@@ -313,6 +313,10 @@ export function taskPod(args: Pick<MastodonArgs, "settings" | "postgres" | "valk
               ]),
         ],
         resources: resources("100m", "384Mi", "1Gi"),
+        // A root file system to write to, though the mounts here are ours to choose. The image's code is root's, and its user may
+        // write to tmp/, public/system and the top of its own folder (Mastodon's Dockerfile). An emptyDir for tmp/ would hide what
+        // the image has compiled there for a faster boot, and nobody here could try whether all else of Rails, its gems and tootctl
+        // does without: a Job that does not start is an update that fails, for a pod that lives a minute and is asked nothing.
         securityContext: { ...restrictedContainer, readOnlyRootFilesystem: false },
         ...(task.volumeMounts ? { volumeMounts: task.volumeMounts } : {}),
       },

@@ -490,6 +490,10 @@ describe("a server at a private address", () => {
     // What did not resolve is another check's, and what is this machine itself may not be named.
     expect(missing(["IPv4"])).toEqual([]);
     expect(missing(["IPv4"], "127.0.0.1")).toEqual([]);
+    // What the policies keep pods from is named whatever it is called; a metadata server may not be.
+    expect(missing(["IPv4"], "198.18.0.5")).toEqual(["198.18.0.5/32"]);
+    expect(missing(["IPv6"], "64:ff9b::cb00:7107")).toEqual(["64:ff9b::cb00:7107/128"]);
+    expect(missing(["IPv4"], "192.0.0.192")).toEqual([]);
   });
 
   it("is the vault's, the media bucket's and the mail server's, and nothing that is in the cluster", () => {

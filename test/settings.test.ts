@@ -122,7 +122,7 @@ describe("parseSettings", () => {
     ["a database of 1024Mi", { sizes: { database: "1024Mi" } }],
     ["an IPv6 address", { ingress: { address: "2001:db8::1" } }],
     ["a host name as the address", { ingress: { address: "home.example.net" } }],
-    ["an IPv6 range", { network: { privateEgress: ["fd00::/8", "10.0.0.0/8"] } }],
+    ["an IPv6 range", { network: { privateEgress: ["fd12:3456:789a::/48", "10.0.0.0/8", "100.64.0.0/10"] } }],
     [
       "an image with digest and port",
       { blog: { kind: "image", image: `r.example:5000/a/b:1@sha256:${"0".repeat(64)}`, port: 80 } },
@@ -766,6 +766,28 @@ rule(
   '"169.254.169.254/32"',
   "a range without loopback and link-local addresses: the clouds' metadata servers are there",
 );
+for (const [range, server] of [
+  ["fd00::/8", "fd00:ec2::254"],
+  ["fc00::/7", "fd00:ec2::254"],
+  ["fd20:ce::/32", "fd20:ce::254"],
+  ["168.0.0.0/8", "168.63.129.16"],
+  ["192.0.0.0/24", "192.0.0.192"],
+] as const)
+  rule(
+    `a range with a metadata server (${range})`,
+    { network: { privateEgress: [range] } },
+    "network.privateEgress[0]",
+    `"${range}"`,
+    `a range without ${server}, a cloud's metadata server, such as 192.168.1.0/24 or fd12:3456:789a::/48`,
+  );
+for (const range of ["169.254.0.0/17", "fe80::/9", "::/0", "0.0.0.0/32"])
+  rule(
+    `a range with a machine's own addresses (${range})`,
+    { network: { privateEgress: [range] } },
+    "network.privateEgress[0]",
+    `"${range}"`,
+    "a range without loopback and link-local addresses: the clouds' metadata servers are there",
+  );
 rule(
   "the cluster's own namespace",
   { namespace: "kube-system" },

@@ -117,6 +117,10 @@ export function profileLine(
 export const unmeasuredLine = (disk: Disk, reason: string): DoctorLine =>
   judged("storage", nameOf(disk), "fault", reason, "docs/runbooks/slow-disk.md, or leave it out with --no-disk");
 
+/** The line on a disk of which nothing was learned, since the cluster did not answer. */
+export const unaskedLine = (disk: Disk, reason: string, mend: string): DoctorLine =>
+  judged("storage", nameOf(disk), "warning", `not measured, since the cluster did not answer: ${reason}`, mend);
+
 const nameOf = ({ use, storageClass }: { use: DiskUse; storageClass?: string | undefined }) =>
   `${use}: ${storageClass ?? "the default class"}`;
 
