@@ -24,7 +24,6 @@ import { bucketKeys, readSettings } from "./settings";
 export = async () => {
   const settings = readSettings();
   const found = await checkSite(settings, bucketKeys());
-
   const { apex, webHost, site, role, epoch, generation, images, fingerprint, search: wanted } = settings;
   const embedded = settings.objectStore === "embedded";
   const otherHosts = embedded ? [mediaHost(settings.media)].filter((host) => host !== undefined) : [];
@@ -35,7 +34,7 @@ export = async () => {
 
   const within = { ...settings, ...found, namespace };
   const ingress = new Ingress("ingress", { ...within, otherHosts }, { provider, dependsOn: [operators] });
-  const { certificate, securityHeaders } = ingress;
+  const { authority, certificate, securityHeaders } = ingress;
   const edge = { ...within, certificate, securityHeaders };
   const webfinger = new Webfinger("webfinger", edge, { provider });
   const blog = new Blog("blog", edge, { provider });
@@ -46,8 +45,10 @@ export = async () => {
   const media = new Media("media", { ...within, kept }, { provider });
   const search = wanted.kind === "off" ? undefined : new Search("search", { ...within, ...wanted }, { provider });
   const parts = { namespace, settings, postgres, valkey, media, search };
-  const needed = [postgres, valkey, media, ...(search ? [search] : [])];
+  // What a standby stops, it stops the other way round: Mastodon before what that writes to.
+  const needed = role === "active" ? [postgres, valkey, media, ...(search ? [search] : [])] : [];
   const mastodon = new Mastodon("mastodon", { ...parts, ...found, kept }, { provider, dependsOn: needed });
+  valkey.stopsAfter(mastodon.stopped);
   new Monitoring("monitoring", { ...found, namespace, settings }, { provider });
 
   const records = dnsRecords(settings, otherHosts);
@@ -58,7 +59,7 @@ export = async () => {
       "verification",
       {
         ...within,
-        target: ingress.authority.apply((authority) => targetOf(settings, authority)),
+        target: authority.apply((pem) => targetOf(settings, pem)),
         triggers: [...revisions, images.postgres, `epoch ${epoch}, generation ${generation}`],
       },
       { provider, dependsOn: [...seen, ...mastodon.serving] },
@@ -74,6 +75,5 @@ export = async () => {
   }
   const addresses = { handle: `@${settings.owner}@${apex}`, web: `https://${webHost}`, blog: `https://${apex}` };
   const ran = role === "active" ? { images: mastodon.images } : {};
-  const outputs = { ...addresses, site, role, records, authority: ingress.authority, fingerprint, ...ran };
-  return { ...outputs, demotionToken: postgres.demotionToken };
+  return { ...addresses, site, role, records, authority, fingerprint, ...ran, demotionToken: postgres.demotionToken };
 };

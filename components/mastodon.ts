@@ -7,6 +7,8 @@ import type { Found } from "../lib/checks";
 import { digest, secretsDigest } from "../lib/digest";
 import { imageParts, labels, resources, restrictedContainer, restrictedPod, tagAlone } from "../lib/pods";
 import { reportFailedJobs } from "../lib/failed-jobs";
+import { onceStopped, parts } from "../lib/stopping";
+import type { Part } from "../lib/stopping";
 import { served, servedBy } from "../lib/upgrade";
 import { madeBefore } from "../lib/upgrade-backup";
 import type { Settings } from "../settings";
@@ -212,10 +214,7 @@ export function podSecrets({
 const rolling = { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } };
 
 /** Mastodon runs on the active site and nowhere else, and there what maintenance leaves of it. */
-export function replicasOf(
-  { role, maintenance }: Pick<Settings, "role" | "maintenance">,
-  part: "web" | "jobs",
-): number {
+export function replicasOf({ role, maintenance }: Pick<Settings, "role" | "maintenance">, part: Part): number {
   if (role === "standby" || maintenance === "all") return 0;
   return part === "web" && maintenance === "web" ? 0 : 1;
 }
@@ -330,8 +329,10 @@ export function taskPod(args: Pick<MastodonArgs, "settings" | "postgres" | "valk
 
 /** Mastodon itself: the official chart, fed by Secrets of ours, and the owner's account. */
 export class Mastodon extends pulumi.ComponentResource {
-  /** Changes with every upgrade of the release. */
+  /** Changes with every upgrade of the release. There once what it has stopped has ended. */
   public readonly revision: pulumi.Output<string>;
+  /** The release, once what it has stopped has ended: for what may be stopped only then. */
+  public readonly stopped: pulumi.Output<k8s.helm.v3.Release>;
   /** What the database's schema and files are of since the release is there: to be known when nothing runs any more. */
   public readonly images: pulumi.Output<{ mastodon: string; postgres: string }>;
   /** What must be there before it serves. */
@@ -352,7 +353,11 @@ export class Mastodon extends pulumi.ComponentResource {
     if (args.settings.role === "standby" && args.settings.standby === "warm") {
       new PulledImages(`${name}-images`, { ...args.settings, namespace: args.namespace }, { parent: this });
     }
-    this.revision = release.status.apply((status) => String(status.revision));
+    const stopped = parts.filter((part) => replicasOf(args.settings, part) === 0);
+    const access = { cluster: args.settings.cluster, namespace: args.namespace };
+    const made = release.status.apply((status) => String(status.revision));
+    this.revision = onceStopped(access, stopped, made);
+    this.stopped = this.revision.apply(() => release);
     const { mastodon, postgres } = args.settings.images;
     this.images = this.revision.apply(() => ({ mastodon, postgres }));
     this.registerOutputs({ revision: this.revision });
@@ -445,6 +450,8 @@ export class Mastodon extends pulumi.ComponentResource {
         namespace: args.namespace,
         values: mastodonValues({ ...args, secretsDigest: podSecrets(args) }),
         atomic: true,
+        // What the chart has no value for.
+        postrender: "./components/sidekiq-grace.sh",
         // The first start makes the schema, and a slow disk makes that long.
         timeout: 1800,
         maxHistory: 5,

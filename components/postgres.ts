@@ -13,6 +13,7 @@ export interface PostgresArgs extends Pick<
   | "site"
   | "activeSite"
   | "otherSite"
+  | "epoch"
   | "generations"
   | "beginning"
   | "images"
@@ -178,6 +179,16 @@ function bootstrapOf({ beginning }: Pick<PostgresArgs, "beginning">, known: Retu
   };
 }
 
+/** Of Valkey, by a site that steps down: what it held in the epoch that ends. */
+const leftBehind = ({ site, epoch, vault, secrets }: Pick<PostgresArgs, "site" | "epoch" | "vault" | "secrets">) => ({
+  site,
+  epoch: epoch - 1,
+  vault,
+  keys: pulumi
+    .all([secrets.vaultAccessKeyId, secrets.vaultSecretAccessKey])
+    .apply(([accessKeyId, secretAccessKey]) => ({ accessKeyId, secretAccessKey })),
+});
+
 /** Annotations that CloudNativePG hands on to the instances' pods. */
 const inherited = (annotations: Record<string, string>) =>
   Object.keys(annotations).length === 0 ? {} : { inheritedMetadata: { annotations } };
@@ -215,7 +226,7 @@ export function objectStoreSpec(vault: Settings["vault"]) {
  * What holds the data outlives a `destroy` and is adopted by the next `up`.
  */
 export class Postgres extends pulumi.ComponentResource {
-  /** Host name inside the namespace; there once the database accepts connections. */
+  /** Host name inside the namespace; on the active site there once the database accepts connections. */
   public readonly host: pulumi.Output<string>;
   /** Secret with `username` and `password`. */
   public readonly secretName: pulumi.Output<string>;
@@ -293,8 +304,11 @@ export class Postgres extends pulumi.ComponentResource {
     const access = { cluster: args.cluster, namespace: args.namespace };
     this.cluster = args.role === "active" ? onceWritable(access, there, args.images.postgres) : there;
     this.demotionToken =
-      args.role === "active" ? pulumi.output("") : demotionToken(access, there, args.primary === args.site);
-    this.host = this.cluster.apply(hostOf);
+      args.role === "active"
+        ? pulumi.output("")
+        : demotionToken(access, there, args.primary === args.site, leftBehind(args));
+    // A standby's Mastodon is stopped while the database gives up writing, and not after.
+    this.host = args.role === "active" ? this.cluster.apply(hostOf) : pulumi.output(hostOf(args.databaseName));
     this.secretName = owner.metadata.name;
     this.registerOutputs({ host: this.host, secretName: this.secretName });
   }

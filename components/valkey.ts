@@ -99,9 +99,16 @@ export class Valkey extends pulumi.ComponentResource {
   public readonly secretName: pulumi.Output<string>;
   /** The password; secret. May differ per site, hence made here. */
   public readonly password: pulumi.Output<string>;
+  /**
+   * What must have ended on a standby before Valkey does, which has to be told: as Sidekiq ends, it gives the jobs that it is
+   * at back to Valkey.
+   */
+  public readonly stopsAfter: (stopped: pulumi.Output<pulumi.Resource>) => void;
+  private readonly stopped: pulumi.Output<pulumi.Resource>;
 
   constructor(name: string, args: ValkeyArgs, opts?: pulumi.ComponentResourceOptions) {
     super("homestead:index:Valkey", name, {}, opts);
+    [this.stopped, this.stopsAfter] = pulumi.deferredOutput<pulumi.Resource>();
     const password = new random.RandomPassword(`${name}-password`, { length: 32, special: false }, { parent: this });
     const secret = new k8s.core.v1.Secret(
       `${name}-secret`,
@@ -120,8 +127,11 @@ export class Valkey extends pulumi.ComponentResource {
     const gate = args.lease === "vault" ? [this.gate(name, args)] : [];
     const queue = this.instance(name, "valkey", args, secret, passwordDigest, queueConfiguration, gate[0]);
     const cache = this.instance(name, "valkey-cache", args, secret, passwordDigest, cacheConfiguration);
-    this.host = queue.id.apply(() => "valkey");
-    this.cacheHost = cache.id.apply(() => "valkey-cache");
+    // On a standby nobody asks there, and they wait for Mastodon, whose release says their names.
+    const there = (set: k8s.apps.v1.StatefulSet, host: string) =>
+      args.role === "active" ? set.id.apply(() => host) : pulumi.output(host);
+    this.host = there(queue, "valkey");
+    this.cacheHost = there(cache, "valkey-cache");
     this.secretName = secret.metadata.name;
     this.password = password.result;
     this.registerOutputs({ host: this.host, cacheHost: this.cacheHost, secretName: this.secretName });
@@ -276,7 +286,7 @@ export class Valkey extends pulumi.ComponentResource {
             : {}),
         },
       },
-      { parent: this, dependsOn: [service] },
+      { parent: this, dependsOn: args.role === "active" ? [service] : [service, this.stopped] },
     );
   }
 }

@@ -6,9 +6,14 @@ import * as k8s from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import { archiveName } from "../settings";
 import type { Settings } from "../settings";
+import { reason } from "./attempt";
 import { ask, kubeClient, statusOf } from "./kube";
-import { isPlanning } from "./planning";
+import { lastAge, lastFault } from "./lease/last-snapshot";
+import type { Ended } from "./lease/last-snapshot";
+import type { Store } from "./lease/snapshots";
 import { execInPod } from "./pod-exec";
+import type { Bucket, BucketKeys } from "./s3";
+import { isReal, until } from "./until";
 
 /** How a Cluster began: from nothing, or from what `source` names in its list of external clusters. */
 export interface Bootstrap {
@@ -129,28 +134,6 @@ interface Access extends Pick<Settings, "cluster"> {
   namespace: pulumi.Input<string>;
 }
 
-/** Whether the update is a real one, and not a preview or a plan, in which nothing may be waited for. */
-const isReal = () => !isPlanning() && !pulumi.runtime.isDryRun();
-
-const twoSeconds = () => new Promise((resolve) => setTimeout(resolve, 2000));
-
-/** Looks every two seconds. @throws Error with what was seen last, when the time is up, or at once if it is a RunError */
-async function until<T>(seconds: number, what: string, look: () => Promise<T | undefined>): Promise<T> {
-  const end = Date.now() + seconds * 1000;
-  let last = "";
-  for (;;) {
-    try {
-      const found = await look();
-      if (found !== undefined) return found;
-    } catch (error) {
-      if (pulumi.RunError.isInstance(error)) throw error;
-      last = error instanceof Error ? `: ${error.message.split("\n")[0] ?? ""}` : "";
-    }
-    if (Date.now() > end) throw new pulumi.RunError(`${what}: not within ${seconds} s${last}`);
-    await twoSeconds();
-  }
-}
-
 /**
  * Gives the name on once the database takes writes, under the image that it is to have. Its Cluster is "Ready" while it
  * still follows, and while CloudNativePG has not noticed yet that it is to be upgraded: what comes next would find it
@@ -226,12 +209,15 @@ export function demotionToken(
   access: Access,
   cluster: pulumi.Input<string>,
   wasActive: boolean,
+  left: Ended & { vault: Bucket; keys: pulumi.Input<BucketKeys> },
 ): pulumi.Output<string> {
-  return pulumi
-    .all([cluster, access.namespace])
-    .apply(async ([name, namespace]) =>
-      isReal() ? tokenOnceStopped({ cluster: access.cluster, namespace }, name, wasActive) : "",
+  const token = pulumi
+    .all([cluster, access.namespace, left.keys])
+    .apply(async ([name, namespace, keys]) =>
+      isReal() ? tokenOnceStopped({ cluster: access.cluster, namespace }, name, wasActive, { ...left, keys }) : "",
     );
+  // It says nothing of the keys.
+  return pulumi.unsecret(token);
 }
 
 /**
@@ -243,6 +229,7 @@ export async function tokenOnceStopped(
   { cluster, namespace }: Pick<Settings, "cluster" | "namespace">,
   name: string,
   wasActive: boolean,
+  left: Ended & Store,
 ): Promise<string> {
   const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
   await until(600, "the end of Valkey's pod", async () => {
@@ -259,10 +246,21 @@ export async function tokenOnceStopped(
     return databases.find(({ metadata }) => metadata.name === name)?.status?.demotionToken;
   };
   if (!wasActive) return (await read()) ?? "";
+  const missing = await lastMissing(left);
+  if (missing !== undefined) void pulumi.log.warn(missing);
   return until(600, `the demotion token of the database '${name}'`, async () => {
     const token = await read();
     return token === "" ? undefined : token;
   });
+}
+
+/** What to say where Valkey's last snapshot is not in the vault. Nothing of this program's needs it: the other site would. */
+async function lastMissing(left: Ended & Store): Promise<string | undefined> {
+  const fault = await lastAge(left, left)
+    // The program began before it stopped anything.
+    .then((age) => lastFault(left, age, process.uptime()))
+    .catch((error: unknown) => `the vault does not say whether Valkey's last snapshot is there: ${reason(error)}`);
+  return fault && `${fault}; before the other site takes over without it: docs/runbooks/switch.md`;
 }
 
 /** A demotion token's content, as CloudNativePG encodes it (pg_controldata's lines as JSON, in base64). */

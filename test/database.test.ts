@@ -1,5 +1,6 @@
 /** What is known of a site's databases, and what a demotion waits for. */
-import { describe, expect, it, vi } from "vitest";
+import * as pulumi from "@pulumi/pulumi";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import {
   archiveOf,
   clusterName,
@@ -13,6 +14,8 @@ import {
 } from "../lib/database";
 import type { DatabaseObject } from "../lib/database";
 import { fakeCluster } from "./support/fake-cluster";
+import { fakeStore } from "./support/fake-store";
+import type { FakeStore } from "./support/fake-store";
 
 const image = (version: string) => `ghcr.io/cloudnative-pg/postgresql:${version}-system-trixie`;
 
@@ -239,7 +242,7 @@ describe("the output demotionToken", () => {
   const valkey = { metadata: { name: "valkey-0" } };
 
   /** @param wasActive whether the cluster's database still was the primary when the update began */
-  async function demoted(wasActive: boolean, podsThere: () => object[], token?: string) {
+  async function demoted(wasActive: boolean, podsThere: () => object[], token?: string, store?: FakeStore) {
     const status = token === undefined ? {} : { demotionToken: token };
     const { kubeconfig } = await fakeCluster({
       others: {
@@ -248,7 +251,8 @@ describe("the output demotionToken", () => {
       },
     });
     const access = { cluster: { kubeconfig, context: "trial" }, namespace: "homestead" };
-    return tokenOnceStopped(access, "postgres-g1", wasActive);
+    const { vault, keys } = store ?? (await fakeStore());
+    return tokenOnceStopped(access, "postgres-g1", wasActive, { site: "home", epoch: 1, vault, keys });
   }
 
   it.each([
@@ -262,6 +266,44 @@ describe("the output demotionToken", () => {
 
   it("is empty at once on a standby that never had a Valkey", async () => {
     expect(await demoted(false, () => [])).toBe("");
+  });
+
+  const last = "valkey/home/e1/final.rdb";
+  it.each<[what: string, says: RegExp | undefined, prepare: (store: FakeStore) => void]>([
+    ["nothing where it is there", undefined, (store) => store.put(last, "REDIS0011")],
+    [
+      "so where it is missing",
+      /^home's last snapshot of Valkey did not reach the vault: valkey\/home\/e1\/final\.rdb is not there, or empty; before the other site takes over without it: docs\/runbooks\/switch\.md$/,
+      () => undefined,
+    ],
+    [
+      "so where there is only the mark of the epoch's beginning",
+      /final\.rdb is not there, or empty; before/,
+      (store) => store.put(last, ""),
+    ],
+    [
+      "so where it is of an earlier end of Valkey",
+      /final\.rdb is 24 h old, of before it was stopped; before/,
+      (store) => store.put(last, "REDIS0011", new Date(Date.now() - 86_400_000)),
+    ],
+    [
+      "so where the vault does not say",
+      /^the vault does not say whether Valkey's last snapshot is there: valkey\/home\/e1\/final\.rdb: the store answers 403; before/,
+      (store) => (store.fate = () => 403),
+    ],
+  ])("comes with a look at Valkey's last snapshot, and says %s", async (_what, says, prepare) => {
+    const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();
+    onTestFinished(() => warn.mockRestore());
+    const store = await fakeStore();
+    prepare(store);
+    expect(await demoted(true, () => [], "token", store)).toBe("token");
+    expect(warn.mock.calls.flat()).toEqual(says === undefined ? [] : [expect.stringMatching(says)]);
+  });
+
+  it("does not look for it on a site that was a standby before", async () => {
+    const store = await fakeStore();
+    await demoted(false, () => [], undefined, store);
+    expect(store.requests).toEqual([]);
   });
 
   it("says what to do about a pod that does not end", async () => {

@@ -1,9 +1,13 @@
+import { spawnSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
 import { describe, expect, it } from "vitest";
 import { mastodonValues, queues, smtpValues } from "../components/mastodon";
-import { planStack } from "../lib/plan";
+import { planStack, projectFolder } from "../lib/plan";
 import { images } from "../versions";
-import { copyProject } from "./support/folders";
+import { copyProject, temporaryFolder } from "./support/folders";
 import { named, plannedStack } from "./support/planned";
+import { findChart, render } from "./support/rendered-chart";
 
 type Args = Parameters<typeof mastodonValues>[0];
 
@@ -159,6 +163,51 @@ describe("an upgrade of Mastodon", () => {
     const serves = ["mastodon-release", "mastodon-owner-account"].map((name) => named(plan, name).urn);
     expect([...verification, ...named(plan, "verification").options.dependsOn]).toEqual(expect.arrayContaining(serves));
   }, 120_000);
+});
+
+describe("the time that Sidekiq has to end", () => {
+  const release = named(plannedStack("home"), "mastodon-release").inputs;
+  const script = path.resolve(projectFolder, release["postrender"] as string);
+  const deployment = (name: string) =>
+    `---\n# Source: ${name}.yaml\nkind: Deployment\nmetadata:\n  name: mastodon-${name}\nspec:\n  template:\n    spec:\n      containers:\n        - name: mastodon\n`;
+  const after = (text: string) => spawnSync(script, { input: text, encoding: "utf8" });
+
+  it("is longer than the 25 s that it takes for its jobs, and nobody else's is changed", () => {
+    const [web, sidekiq] = [deployment("web"), deployment("sidekiq-all-queues")];
+    const longer = sidekiq.replace("      containers", "      terminationGracePeriodSeconds: 60\n      containers");
+    expect(longer).not.toBe(sidekiq);
+    expect(after(web + sidekiq + web)).toMatchObject({ status: 0, stdout: web + longer + web });
+  });
+
+  it("is not forgotten with another chart: then nothing is installed", () => {
+    const { status, stderr } = after(deployment("web") + deployment("jobs"));
+    expect([status, stderr]).toEqual([
+      1,
+      "sidekiq-grace.sh: the chart has no Deployment mastodon-sidekiq-* that looks as it did\n",
+    ]);
+  });
+
+  it("can be said by Helm, which runs a file and nothing else", () => {
+    expect(() => fs.accessSync(script, fs.constants.X_OK)).not.toThrow();
+  });
+
+  it("is in what the official chart makes", ({ skip }) => {
+    const folder = temporaryFolder();
+    const found = findChart("mastodon", folder);
+    if (found.kind === "missing") skip(found.why);
+    else {
+      const made = render(found, release, folder).filter(({ kind }) => kind === "Deployment");
+      const seconds = ({ spec }: (typeof made)[number]) =>
+        (spec as { template: { spec: { terminationGracePeriodSeconds?: number } } }).template.spec
+          .terminationGracePeriodSeconds;
+      const name = ({ metadata }: (typeof made)[number]) => (metadata as { name: string }).name;
+      expect(Object.fromEntries(made.map((one) => [name(one), seconds(one)]))).toEqual({
+        "mastodon-web": undefined,
+        "mastodon-streaming": undefined,
+        "mastodon-sidekiq-all-queues": 60,
+      });
+    }
+  });
 });
 
 describe("smtpValues", () => {

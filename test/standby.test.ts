@@ -215,11 +215,13 @@ describe("before a planned switch the old site", () => {
     /** Whom its database has as its primary, and whether it writes. */
     replica?: { self: "home"; primary: string; promotionToken?: string };
     writes?: boolean;
+    /** What its Valkey says of its last snapshot; undefined: it has none. */
+    saves?: string | Error;
     changes?: Record<string, unknown>;
   }
 
   /** A home that runs this image, and whose database says this. */
-  async function home({ running = ours, archiver = {}, disk = "10%", writes = true, replica, changes }: Home) {
+  async function home({ running = ours, archiver = {}, disk = "10%", writes = true, saves, replica, changes }: Home) {
     const target = await vps({ segments: [3, 4] });
     const { vault, charts } = target.settings;
     const { kubeconfig } = await fakeCluster({
@@ -228,6 +230,13 @@ describe("before a planned switch the old site", () => {
           items: [replica === undefined ? homes : { ...homes, spec: { ...homes.spec, replica } }],
         }),
         "/api/v1/namespaces/homestead/pods": () => ({ items: [{ metadata: { name: "home-1" } }] }),
+        ...(saves === undefined
+          ? {}
+          : {
+              "/apis/apps/v1/namespaces/homestead/statefulsets/valkey": () => ({
+                spec: { replicas: 1, template: { spec: { containers: [] } } },
+              }),
+            }),
         "/apis/apps/v1/namespaces/homestead/deployments/mastodon-web": () => ({
           spec: { replicas: 1, template: { spec: { containers: [{ name: "mastodon-web", image: running }] } } },
         }),
@@ -244,6 +253,7 @@ describe("before a planned switch the old site", () => {
     const idle = { now: 1000, lastArchived: 990, lastArchivedWal: segment(4), lastFailed: null, waiting: 0 };
     const follows = vi.mocked(execInPod).getMockImplementation();
     vi.mocked(execInPod).mockImplementation((config, what) => {
+      if (what.pod === "valkey-0") return saves instanceof Error ? Promise.reject(saves) : Promise.resolve(saves ?? "");
       if (what.pod !== "home-1") return follows?.(config, what) ?? Promise.reject(new Error("nobody"));
       const text = what.command.join(" ");
       if (text.includes("pg_is_in_recovery")) return Promise.resolve(writes ? "f|0/0||1\n" : "t|0/5000000|3|1\n");
@@ -297,6 +307,31 @@ describe("before a planned switch the old site", () => {
       "home does not get into the vault what it writes (last segment archived 10 s ago; archiving fails, 3 wait, last tried 5 s ago), and would stop without a token: docs/runbooks/alerts.md (ArchiveFailing), npx homestead status home",
     );
     expect((await home({ archiver: { waiting: 41 } })).faults).toContain("(last segment archived 10 s ago; 41 wait)");
+  });
+
+  test.each<[what: string, saves: string | Error, says: string]>([
+    [
+      "whose Valkey cannot save would not end it with a snapshot",
+      "# Persistence\r\nrdb_last_bgsave_status:err\r\n",
+      "home's Valkey cannot save what it holds (rdb_last_bgsave_status: err), and the queues would stay behind: docs/runbooks/alerts.md (SnapshotOld), npx homestead status home",
+    ],
+    [
+      "whose Valkey does not answer is not stopped",
+      new Error("valkey-0: Could not connect to Valkey"),
+      "home's Valkey does not say whether it saves what it holds: valkey-0: Could not connect to Valkey",
+    ],
+    [
+      "whose Valkey says nothing of it is not, either",
+      "# Persistence\r\n",
+      "home's Valkey does not say whether it saves what it holds: it is not in what it answers",
+    ],
+  ])("%s", async (_what, saves, says) => {
+    expect((await home({ saves })).faults.split("\n")).toContain(says);
+  });
+
+  test("whose Valkey saves, or has ended with a demotion by hand, has nothing said against it for that", async () => {
+    const saved = (await home({ saves: "# Persistence\r\nrdb_last_bgsave_status:ok\r\n" })).faults;
+    expect([saved, (await home({})).faults].join()).not.toContain("Valkey");
   });
 
   test("with a volume that is nearly full is handed over all the same: nothing of it needs room there", async () => {

@@ -197,6 +197,7 @@ async function run(
     lagging: () => Promise.resolve(undefined),
     copyMedia: () => Promise.resolve(),
     queued: () => Promise.resolve(0),
+    lastSnapshot: () => Promise.resolve(0),
     verify: (name) => Promise.resolve((did.push(`verify ${name}`), [])),
     save: (state) => kept.write(state),
     say: () => undefined,

@@ -375,7 +375,15 @@ config:
 
 /** A world that notes what is done to it, and breaks where it is told to. */
 function fakeWorld(
-  options: { breakAt?: string; token?: string; queued?: number[]; faults?: string[]; behind?: number[] } = {},
+  options: {
+    breakAt?: string;
+    token?: string;
+    queued?: number[];
+    faults?: string[];
+    behind?: number[];
+    /** Age of the old site's last snapshot. */
+    left?: number | "missing";
+  } = {},
 ) {
   const calls: string[] = [];
   const saved: Journal[] = [];
@@ -407,6 +415,10 @@ function fakeWorld(
       return options.breakAt === calls.at(-1) ? Promise.reject(new Error("the share is gone")) : Promise.resolve();
     },
     queued: () => Promise.resolve(queued.length > 1 ? (queued.shift() ?? 0) : (queued[0] ?? 0)),
+    lastSnapshot: ({ site, epoch }) => {
+      calls.push(`snapshot of ${site} e${epoch}`);
+      return Promise.resolve(options.left === "missing" ? undefined : (options.left ?? 0));
+    },
     verify: (site) => {
       calls.push(`verify ${site}`);
       return Promise.resolve(options.faults ?? []);
@@ -450,6 +462,7 @@ describe("a run", () => {
       "copy home",
       "files vps 2 g1",
       "up home",
+      "snapshot of home e1",
       "files vps 2 g1 token abc",
       "up vps",
       "files vps 2 g1",
@@ -505,6 +518,29 @@ describe("a run", () => {
   test("a demotion without a token is a failure: the target would be promoted with a part of the data", async () => {
     const { world } = fakeWorld({ token: "" });
     await expect(runSwitch(planned(), world)).rejects.toThrow("stack home has no output demotionToken");
+  });
+
+  const ways =
+    "; vps would begin with its newest dump, or with nothing. What home has saved is on its disk: let it serve again (npx homestead switch home), mend what docs/runbooks/alerts.md says (SnapshotOld), and switch anew; or go on without the jobs that are missing: docs/runbooks/switch.md\nNothing is lost; the same command goes on with this step. Back: npx homestead switch home";
+
+  test.each([
+    ["is missing", "missing", "is not there, or empty"],
+    ["is of an earlier end of it", 3600, "is 60 min old, of before it was stopped"],
+  ] as const)("nobody takes over while Valkey's last snapshot %s", async (_what, left, says) => {
+    const { world, calls, saved } = fakeWorld({ left });
+    await expect(runSwitch(planned(), world)).rejects.toThrow(
+      `demote failed: home's last snapshot of Valkey did not reach the vault: valkey/home/e1/final.rdb ${says}${ways}`,
+    );
+    expect(calls).not.toContain("up vps");
+    expect(nextStep(saved.at(-1) ?? planned())).toBe("demote");
+  });
+
+  test("one that was left by a run that was interrupted counts: the demotion began with that one", async () => {
+    const begun = new Date(Date.parse(at) - 3600_000).toISOString();
+    const journal = journalOf("planned", ["demote"]);
+    const { world } = fakeWorld({ left: 3500 });
+    const ended = await runSwitch({ ...journal, steps: [{ name: "demote", begun }] }, world);
+    expect(ended.finished).toBe(true);
   });
 
   test("queues are waited for, a minute at most, and what is left is said", async () => {

@@ -86,7 +86,7 @@ async function head({ vault, keys }: Store, key: string): Promise<Headers | unde
 const writtenAt = (headers: Headers): number => Date.parse(headers.get("last-modified") ?? "");
 
 /** @throws Error when the store does not say */
-async function find(store: Store, site: string, epoch: number, kind: Found["kind"]): Promise<Found | undefined> {
+export async function find(store: Store, site: string, epoch: number, kind: Found["kind"]): Promise<Found | undefined> {
   const key = snapshotKey(site, epoch, kind);
   const headers = await head(store, key);
   if (headers === undefined) return undefined;

@@ -28,7 +28,7 @@ import { execInPod } from "../pod-exec";
 import { tagAlone } from "../pods";
 import type { Site } from "../site-secrets";
 import { StatusCluster } from "../status/cluster";
-import { archiverLine } from "../status/lines";
+import { archiverLine, parseQueues } from "../status/lines";
 import { archiveName, formatFaults } from "../../settings";
 import type { Settings, SiteName } from "../../settings";
 import { clockFault, readClocks } from "./clocks";
@@ -139,7 +139,7 @@ export async function preflight(question: Question): Promise<Findings> {
   const parts: Promise<Finding>[] = [
     backup(target, source, state === "follows" ? "follows" : "begins"),
     ...(standing === undefined ? [] : [standing.then(({ finding }) => finding)]),
-    ...(kind === "planned" && old !== undefined ? [archiving(old), volume(old)] : []),
+    ...(kind === "planned" && old !== undefined ? [archiving(old), volume(old), saving(old)] : []),
     ...(state === "parted" ? [roomToBegin(target, databases?.current, kind === "planned" ? old : undefined)] : []),
     certificates(settings, kind, state),
     images(settings),
@@ -386,6 +386,27 @@ async function volume(old: Site): Promise<Finding> {
   if (used < fullAt) return {};
   return {
     warning: `${site}'s database volume is ${used} % full, and its database goes on there as the standby: make room there afterwards (docs/runbooks/alerts.md, VolumeFilling)`,
+  };
+}
+
+/**
+ * Whether the old site's Valkey saves what it holds. One that cannot does not end when it is told to, and what it held goes
+ * with its pod: the other site would begin with an older dump, or with nothing.
+ */
+async function saving({ settings: { site, cluster, namespace } }: Site): Promise<Finding> {
+  const asked = new StatusCluster(kubeClient(cluster), namespace);
+  const ask = async () => ((await asked.running()).valkey === "none" ? undefined : asked.queues([]));
+  const unsaid = (why: string) => `${site}'s Valkey does not say whether it saves what it holds: ${why}`;
+  const text = await within(30, ask()).catch((error: unknown) => {
+    throw new Error(unsaid(reason(error)));
+  });
+  // It was demoted by hand, and Valkey has ended with it.
+  if (text === undefined) return {};
+  const status = parseQueues(text, Date.now() / 1000).info["rdb_last_bgsave_status"]?.trim();
+  if (status === "ok") return {};
+  if (status === undefined) return { fault: unsaid("it is not in what it answers") };
+  return {
+    fault: `${site}'s Valkey cannot save what it holds (rdb_last_bgsave_status: ${status}), and the queues would stay behind: docs/runbooks/alerts.md (SnapshotOld), npx homestead status ${site}`,
   };
 }
 

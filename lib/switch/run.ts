@@ -1,4 +1,6 @@
 /** A switch, step by step. What it does to the world goes through {@link World}, so that a test can be one. */
+import { lastFault } from "../lease/last-snapshot";
+import type { Ended } from "../lease/last-snapshot";
 import { UserError } from "../user-error";
 import type { SiteName } from "../../settings";
 import type { Journal, StepName } from "./journal";
@@ -19,6 +21,8 @@ export interface World {
   copyMedia(site: SiteName): Promise<void>;
   /** Jobs that wait to be worked on. */
   queued(site: SiteName): Promise<number>;
+  /** Seconds since a site's Valkey left its last snapshot of an epoch in the vault; undefined if there is none. */
+  lastSnapshot(ended: Ended): Promise<number | undefined>;
   /** Asks the site through public DNS. @returns a line a fault */
   verify(site: SiteName): Promise<string[]>;
   /** Keeps the journal. */
@@ -108,6 +112,7 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
       if (typeof demotionToken !== "string" || demotionToken === "") {
         throw new UserError(`stack ${from} has no output demotionToken: its database did not say that it stopped`);
       }
+      await brought(journal, world);
       return { token: demotionToken };
     }
     case "promote":
@@ -150,6 +155,18 @@ async function catchUp({ target, from, kind }: Journal, world: World): Promise<v
     }
     await world.pause(kind === "planned" ? 10 : 2);
   }
+}
+
+/** What Valkey held is in the vault, or nobody goes on: as long as the lease is the old site's, its own disk has it. */
+async function brought({ from, target, epoch, steps }: Journal, world: World): Promise<void> {
+  const ended = { site: from, epoch: epoch - 1 };
+  const age = await world.lastSnapshot(ended);
+  const began = steps.find(({ name }) => name === "demote")?.begun;
+  const fault = lastFault(ended, age, began === undefined ? 0 : seconds(new Date(began), world.now()));
+  if (fault === undefined) return;
+  throw new UserError(
+    `${fault}; ${target} would begin with its newest dump, or with nothing. What ${from} has saved is on its disk: let it serve again (npx homestead switch ${from}), mend what docs/runbooks/alerts.md says (SnapshotOld), and switch anew; or go on without the jobs that are missing: docs/runbooks/switch.md`,
+  );
 }
 
 async function drain(site: SiteName, world: World): Promise<void> {

@@ -7,6 +7,7 @@ import { reason } from "../attempt";
 import { keysOf } from "../bucket-keys";
 import { findDatabases } from "../database";
 import { kubeClient } from "../kube";
+import { lastAge } from "../lease/last-snapshot";
 import { projectFolder } from "../plan";
 import type { Site } from "../site-secrets";
 import { StatusCluster } from "../status/cluster";
@@ -102,6 +103,10 @@ export function realWorld(options: WorldOptions): World {
       const names = mastodonQueues.map((queue) => queue.split(",")[0] ?? queue);
       const { queues } = parseQueues(await cluster.queues(names), Date.now() / 1000);
       return queues.reduce((sum, { length }) => sum + length, 0);
+    },
+    async lastSnapshot(ended) {
+      const { settings, secrets } = await load(ended.site);
+      return lastAge({ vault: settings.vault, keys: keysOf({ secrets }).vault }, ended);
     },
     async verify(site) {
       const { settings } = await load(site);

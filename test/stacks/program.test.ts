@@ -93,13 +93,23 @@ describe.each(stacks)("the whole program of %s", (stack) => {
   it("waits: operators before data, data before Mastodon, Mastodon before verification", () => {
     const plan = plannedStack(stack);
     expect(before(plan, named(plan, "postgres-cluster"))).toContain("operators-plugin-barman-cloud");
-    expect(before(plan, named(plan, "mastodon-release"))).toContain("postgres-cluster");
-    expect(before(plan, named(plan, "mastodon-release"))).toContain("valkey-queue");
+    if (stack !== "vps") {
+      expect(before(plan, named(plan, "mastodon-release"))).toContain("postgres-cluster");
+      expect(before(plan, named(plan, "mastodon-release"))).toContain("valkey-queue");
+    }
     for (const { name } of ofType(plan, "Verification").flatMap((component) =>
       plan.resources.filter(({ parent, type }) => parent === component.urn && /Job$|Command$/.test(type)),
     )) {
       expect(before(plan, named(plan, name))).toContain("mastodon-release");
     }
+  });
+
+  it("stops in the other order on a standby: Valkey when Mastodon has ended, which waits for nothing that stops", () => {
+    const plan = plannedStack(stack);
+    for (const valkey of ["valkey-queue", "valkey-cache"]) {
+      expect(before(plan, named(plan, valkey)).has("mastodon-release")).toBe(stack === "vps");
+    }
+    if (stack === "vps") expect(before(plan, named(plan, "mastodon-release"))).not.toContain("postgres-cluster");
   });
 
   it("prints nothing while it is evaluated", () => {

@@ -4,6 +4,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { parseAllDocuments, stringify } from "yaml";
+import { projectFolder } from "../../lib/plan";
 import type { JsonObject } from "../../lib/plan/mask";
 import { fields } from "../../policy/objects";
 import type { KubernetesObject } from "../../policy/objects";
@@ -43,17 +44,26 @@ export function findChart(name: ChartName, folder: string): Charts {
     : { kind: "missing", why: `$HOMESTEAD_CHARTS is not set, and helm pull says: ${stderr.trim().split("\n")[0]}` };
 }
 
+interface Release {
+  name: string;
+  namespace: string;
+  values: JsonObject;
+  /** What Helm hands it to, relative to the project. */
+  postrender?: string;
+}
+
 /**
  * @param release the inputs of a planned `helm.v3.Release`
  * @param folder for what Helm reads and keeps
  * @throws if Helm cannot render it
  */
 export function render(found: Charts & { kind: "ready" }, release: JsonObject, folder: string): KubernetesObject[] {
-  const { name, namespace, values } = release as { name: string; namespace: string; values: JsonObject };
+  const { name, namespace, values, postrender } = release as unknown as Release;
   const file = path.join(folder, "values.yaml");
   fs.writeFileSync(file, stringify(values));
   const options = ["--namespace", namespace, "--values", file, "--kube-version", kubernetes];
-  const template = ["template", name, found.chart, ...options];
+  const last = postrender === undefined ? [] : ["--post-renderer", path.resolve(projectFolder, postrender)];
+  const template = ["template", name, found.chart, ...options, ...last];
   const { status, stdout, stderr } = run(found.helm, template, folder);
   if (status !== 0) throw new Error(`helm template: ${stderr.trim()}`);
   return parseAllDocuments(stdout)

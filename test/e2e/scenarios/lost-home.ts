@@ -81,6 +81,7 @@ async function once(context: Context, pair: Pair, peer: Peer, outage: Outage, ti
     report.check("what vps acknowledged arrived at the remote server, exactly once", () =>
       arriveOnce(peer, audit.by(address)),
     ),
+    feedIsBuilt(context, pair, audit.by(address)),
     report.check("an update of vps would change nothing", async () => {
       succeeded(await pair.project.preview("vps", ["--expect-no-changes"]), "preview of vps");
     }),
@@ -104,6 +105,18 @@ const statusWorks = ({ report }: Context, pair: Pair): Promise<unknown> =>
       stdout,
     );
   });
+
+/** Feeds are in Valkey alone, which began empty at vps: that has there what was posted since, and the rest if it was built anew. */
+async function feedIsBuilt({ report }: Context, pair: Pair, since: readonly Acknowledged[]): Promise<void> {
+  const vps = pair.at("vps");
+  const [first] = since;
+  await report.check("the owner's home feed is built anew: it has posts of before", async () => {
+    assert.ok(first, "vps acknowledged no post");
+    const before = await vps.homeFeed(first.id);
+    assert.ok(before.length >= 10, `it has ${before.length}`);
+  });
+  await report.control("it has posts of before there were any", () => vps.homeFeed("1"), /the home feed is empty/);
+}
 
 async function onlyTheYoungestAreLost({ report }: Context, pair: Pair, audit: Audit, offAt: number): Promise<void> {
   const there = await postsIn(pair.clusters.vps);

@@ -186,8 +186,7 @@ async function isTheSameServer(server: Server, client: SiteClient, key: string):
   const { report } = server.context;
   await report.check("the actor has the key it had", async () => assert.equal(await publicKeyOf(client), key));
   await report.check("the owner signs in with the old password, and the home feed is built", async () => {
-    const timeline = (await client.api("/api/v1/timelines/home")) as unknown as unknown[];
-    assert.ok(timeline.length > 0, "the home feed is empty");
+    await client.homeFeed();
   });
   await newPostArrives(server, client);
   await report.control(

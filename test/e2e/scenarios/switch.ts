@@ -9,10 +9,11 @@ import type { Audit } from "../support/audit";
 import { handOn, otherThan, takePair } from "../support/pair";
 import type { JobsLeftBehind, Pair } from "../support/pair";
 import type { Peer } from "../support/peer";
-import { eventually } from "../support/processes";
+import { allOf, eventually, sleep } from "../support/processes";
 import { succeeded } from "../support/project";
 import type { Site } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
+import { StallingServer } from "../support/stalling";
 import { baseBackups, makeBaseBackup } from "../support/stack";
 import { followStillWorks, plannedSwitch } from "./two-sites";
 
@@ -42,23 +43,38 @@ export const switchThereAndBack: Scenario = {
     const silences: string[] = [];
     const trips = { brief: 1, once: 2, full: 10 }[context.extent];
     for (let trip = 1; trip <= trips; trip++) {
-      const audit = await byCommand(context, pair, peer, () => [
-        ...(trip === 1 ? [retriesCameAlong(context, pair, otherThan(activeSite), jobs)] : []),
+      const inHand: string[] = [];
+      const besides = () => [
+        ...(trip === 1 ? [retriesCameAlong(context, pair, otherThan(activeSite), jobs, inHand)] : []),
         ...(trip === trips ? [standbyBacksItselfUp(context, pair)] : []),
-      ]);
+      ];
+      const meanwhile = async (ended: () => boolean) =>
+        void inHand.push(...(trip === 1 ? await stalling(context, pair, jobs, ended) : []));
+      const audit = await byCommand(context, pair, peer, meanwhile, besides);
       silences.push(audit.silence().toFixed(1));
       if (trip === 1) await theAuditSees(context, pair, peer, audit);
     }
     await followStillWorks(context, pair, peer);
-    console.log(`      seconds without an acknowledged post: ${silences.join(", ")}`);
+    console.log(
+      `      seconds without an acknowledged post: ${silences.join(", ")} (in the first, up to 25 for what Sidekiq had in hand)`,
+    );
     handOn(pair);
   },
 };
 
-async function byCommand(context: Context, pair: Pair, peer: Peer, besides: () => Promise<unknown>[]): Promise<Audit> {
+async function byCommand(
+  context: Context,
+  pair: Pair,
+  peer: Peer,
+  meanwhile: (ended: () => boolean) => Promise<void>,
+  besides: () => Promise<unknown>[],
+): Promise<Audit> {
   let output = "";
   const how = async (to: Site) => {
-    ({ output } = succeeded(await pair.switchTo(to), `homestead switch ${to}`));
+    let going = true;
+    const switched = pair.switchTo(to).finally(() => (going = false));
+    await allOf<unknown>([switched, meanwhile(() => !going)]);
+    ({ output } = succeeded(await switched, `homestead switch ${to}`));
   };
   const audit = await plannedSwitch(context, pair, peer, how, besides);
   await context.report.check("the command shows each step with its time, and ends with the git command", () => {
@@ -69,12 +85,48 @@ async function byCommand(context: Context, pair: Pair, peer: Peer, besides: () =
   return audit;
 }
 
+/**
+ * From the moment that the workers are stopped until another site takes over, the server that is away is there and never comes
+ * to an end: what is delivered to it is in Sidekiq's hands then, and in no queue.
+ * @returns the posts whose deliveries were
+ */
+async function stalling(
+  context: Context,
+  pair: Pair,
+  { port }: JobsLeftBehind,
+  ended: () => boolean,
+): Promise<string[]> {
+  const begun = async (step: (typeof plannedSteps)[number]) => {
+    for (; !ended(); await sleep(500)) {
+      const journal = await pair.journal();
+      // One that is finished is of the switch before.
+      if (journal?.finished === false && journal.steps.some(({ name, begun: at }) => name === step && at !== undefined))
+        return;
+    }
+  };
+  await begun("stop-workers");
+  const server = await StallingServer.start(context, "quiet", port);
+  await begun("promote");
+  await server.stop();
+  return server.taken.flatMap((body) => /\/statuses\/(\d+)\/activity"/.exec(body)?.[1] ?? []);
+}
+
 /** Nothing but the queues knows of them: a site that began with empty ones would never deliver these posts. */
-async function retriesCameAlong({ report }: Context, pair: Pair, to: Site, { posts }: JobsLeftBehind): Promise<void> {
+async function retriesCameAlong(
+  { report }: Context,
+  pair: Pair,
+  to: Site,
+  { posts }: JobsLeftBehind,
+  inHand: readonly string[],
+): Promise<void> {
   // One that is being tried just now waits again a moment later.
   const waiting = (ids: readonly string[], seconds: number) =>
     eventually(seconds, "deliveries that wait", () => pair.mustWait(to, ids));
   await report.check("deliveries that waited for another try wait at the new site", () => waiting(posts, 30));
+  await report.check(`and so do those that Sidekiq had in hand when it was stopped (${inHand.length})`, async () => {
+    assert.ok(inHand.length > 0, "it had none");
+    await waiting(inHand, 60);
+  });
   await report.control(
     "a delivery of a post that nobody made waits there",
     () => waiting([...posts, crypto.randomUUID()], 3),

@@ -56,6 +56,14 @@ export class SiteClient {
     return String(status["id"]);
   }
 
+  /** Posts in the owner's home timeline, newest first, or the last before one. @returns their ids. @throws when there are none */
+  async homeFeed(before?: string): Promise<string[]> {
+    const posts: unknown = await this.api(`/api/v1/timelines/home${before === undefined ? "" : `?max_id=${before}`}`);
+    const ids = (posts as { id: string }[]).map(({ id }) => id);
+    if (ids.length === 0) throw new Error("the home feed is empty");
+    return ids;
+  }
+
   /** Answers within the given seconds, or throws what was wrong last. */
   async healthy(seconds = 120): Promise<void> {
     await eventually(seconds, `https://${this.names.webHost} answers`, async () => {

@@ -2,11 +2,10 @@
  * Jobs in Redis, under Sidekiq's names (`queue:push`, `retry`, `dead`, `schedule`, `queues`), so that whatever watches a real Sidekiq sees
  * the same keys.
  *
- * One thing is stricter than Sidekiq's free edition, on purpose: a job that is being worked on stays in Redis (`standin:busy`, with a lease)
- * and leaves only when it is done. So a killed process loses no job, and neither does a dump of Redis that is carried to another site while
- * jobs run. The price is that a job may run twice; whoever receives its result must be able to tell (stable activity ids).
+ * As with Sidekiq's free edition a job that is being worked on is out of Redis: its process has the only copy. One that is told to stop gives
+ * back what it has not done; one that is killed loses it, and so does one whose Redis is gone before it ends.
  *
- * All times are Redis' own: leases stay right on a site whose clocks differ.
+ * All times are Redis' own: they stay right on a site whose clocks differ.
  */
 import { randomBytes } from "node:crypto";
 import type { Redis } from "./redis.ts";
@@ -29,41 +28,24 @@ export type NewJob = Pick<Job, "queue" | "class" | "args">;
 /** How many times Mastodon's delivery jobs are tried before they go to `dead`. */
 export const MAX_RETRIES = 16;
 
-export const LEASE_MS = 60_000;
-
 const NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000);";
 
-const FETCH = `${NOW}
-for i = 1, #KEYS - 1 do
+const FETCH = `
+for i = 1, #KEYS do
   local job = redis.call('RPOP', KEYS[i])
-  if job then
-    redis.call('ZADD', KEYS[#KEYS], now + ARGV[1], job)
-    return job
-  end
+  if job then return job end
 end
 return false`;
 
-const EXTEND = `${NOW} return redis.call('ZADD', KEYS[1], 'XX', now + ARGV[2], ARGV[1])`;
-
-// Only the holder of a lease may move its job on; a process that lost it (too slow, its job handed to another) must not do so twice.
-const RETRY = `${NOW}
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then return redis.call('ZADD', KEYS[2], now + ARGV[3], ARGV[2]) end
-return 0`;
-
-const RELEASE = `
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 then return redis.call('RPUSH', KEYS[2], ARGV[1]) end
-return 0`;
+const LATER = `${NOW} return redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])`;
 
 const PROMOTE = `${NOW}
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)
 for _, job in ipairs(due) do
   redis.call('ZREM', KEYS[1], job)
-  local queue = 'queue:' .. cjson.decode(job).queue
-  if ARGV[1] == 'front' then redis.call('RPUSH', queue, job) else redis.call('LPUSH', queue, job) end
+  redis.call('LPUSH', 'queue:' .. cjson.decode(job).queue, job)
 end
 return #due`;
-
-const BUSY = "standin:busy";
 
 /** Sidekiq's own formula: 15 s, then ever longer, with some chance in it so that many do not come back at once. */
 export function backoffMs(retries: number, random = Math.random()): number {
@@ -96,19 +78,15 @@ export class Queue {
     for (const [error] of results) if (error !== null) throw error;
   }
 
-  /** The oldest job of the first queue that has one, now under a lease. */
+  /** The oldest job of the first queue that has one. From now on the caller has the only copy. */
   async fetch(queues: readonly QueueName[]): Promise<string | undefined> {
-    const keys = [...queues.map((queue) => `queue:${queue}`), BUSY];
-    const job = (await this.#redis.eval(FETCH, keys.length, ...keys, LEASE_MS)) as string | null;
+    const keys = queues.map((queue) => `queue:${queue}`);
+    const job = (await this.#redis.eval(FETCH, keys.length, ...keys)) as string | null;
     return job ?? undefined;
   }
 
-  async extend(raw: string): Promise<void> {
-    await this.#redis.eval(EXTEND, 1, BUSY, raw, LEASE_MS);
-  }
-
-  async acknowledge(raw: string): Promise<void> {
-    await this.#redis.multi().zrem(BUSY, raw).incr("stat:processed").exec();
+  async count(what: "processed" | "failed"): Promise<void> {
+    await this.#redis.incr(`stat:${what}`);
   }
 
   /** Puts a failed job where it waits for its next try, or with the dead. Tells which. */
@@ -116,31 +94,26 @@ export class Queue {
     const job = JSON.parse(raw) as Job;
     const next: Job = { ...job, retry_count: job.retry_count + 1, error_message: error.slice(0, 500) };
     if (job.retry_count >= MAX_RETRIES) return this.bury(raw, error);
-    await this.#redis.eval(RETRY, 2, BUSY, "retry", raw, JSON.stringify(next), backoffMs(job.retry_count));
-    await this.#redis.incr("stat:failed");
+    await this.#redis.eval(LATER, 1, "retry", JSON.stringify(next), backoffMs(job.retry_count));
+    await this.count("failed");
     return "retry";
   }
 
   async bury(raw: string, error: string): Promise<"dead"> {
     const dead: Job = { ...(JSON.parse(raw) as Job), error_message: error.slice(0, 500) };
-    await this.#redis.eval(RETRY, 2, BUSY, "dead", raw, JSON.stringify(dead), 0);
+    await this.#redis.eval(LATER, 1, "dead", JSON.stringify(dead), 0);
     return "dead";
   }
 
   /** Back to the head of its queue, untried: what a stopping process does with what it had not finished. */
-  async release(raw: string): Promise<void> {
-    await this.#redis.eval(RELEASE, 2, BUSY, `queue:${(JSON.parse(raw) as Job).queue}`, raw);
+  async giveBack(raw: string): Promise<void> {
+    await this.#redis.rpush(`queue:${(JSON.parse(raw) as Job).queue}`, raw);
   }
 
-  /** Due retries and scheduled jobs to their queues; jobs whose process died back to the head of theirs. */
+  /** Due retries and scheduled jobs to their queues. */
   async promote(): Promise<number> {
     let moved = 0;
-    for (const [set, side] of [
-      ["retry", "back"],
-      ["schedule", "back"],
-      [BUSY, "front"],
-    ] as const)
-      moved += Number(await this.#redis.eval(PROMOTE, 1, set, side));
+    for (const set of ["retry", "schedule"]) moved += Number(await this.#redis.eval(PROMOTE, 1, set));
     return moved;
   }
 
@@ -149,7 +122,6 @@ export class Queue {
     for (const queue of QUEUES) sizes[queue] = await this.#redis.llen(`queue:${queue}`);
     sizes.retry = await this.#redis.zcard("retry");
     sizes.dead = await this.#redis.zcard("dead");
-    sizes.busy = await this.#redis.zcard(BUSY);
     return sizes;
   }
 }

@@ -10,8 +10,8 @@ import { serveMetrics, sidekiqMetrics } from "./exporter.ts";
 import { type Delivery, type Fedi, createFedi, deliver, fanOut, processIncoming } from "./federation.ts";
 import { distribute } from "./feeds.ts";
 import { Abort, explain, log } from "./log.ts";
-import { GiveUp, type Job, LEASE_MS, type QueueName } from "./queue.ts";
-import { openRedis } from "./redis.ts";
+import { GiveUp, type Job, Queue, type QueueName } from "./queue.ts";
+import { type Redis, openRedis } from "./redis.ts";
 import { guardOutgoing } from "./outgoing.ts";
 import { onStop } from "./signals.ts";
 import { sweep } from "./statuses.ts";
@@ -75,14 +75,24 @@ class Worker {
   readonly #app: App;
   readonly #fedi: Fedi;
   readonly #options: SidekiqOptions;
+  /**
+   * Jobs are taken over a connection of their own, which waits as long as it takes: what an impatient one gave up on, a Redis whose writes
+   * were paused would still hand out later, to nobody.
+   */
+  readonly #hand: Redis;
+  readonly #queue: Queue;
   /** What this process works on, by the job's text in Redis. */
   readonly #running = new Map<string, Promise<void>>();
+  /** What it had not done in time when it was told to stop. */
+  readonly #givenBack = new Set<string>();
   #stopping = false;
 
   constructor(app: App, options: SidekiqOptions) {
     this.#app = app;
     this.#fedi = createFedi(app);
     this.#options = options;
+    this.#hand = openRedis(app.settings.sidekiqRedis, "fetch", { patient: true });
+    this.#queue = new Queue(this.#hand);
   }
 
   get busy(): number {
@@ -93,7 +103,6 @@ class Worker {
     const loops = [
       this.#fetch(),
       this.#every(PROMOTE_MS, "poller", () => this.#app.queue.promote()),
-      this.#every(LEASE_MS / 3, "leases", () => this.#renew()),
     ];
     // Mastodon's periodic work belongs to whoever serves the queue `scheduler`, which must be one process only.
     if (this.#options.queues.some((queue) => queue.name === "scheduler"))
@@ -117,10 +126,6 @@ class Worker {
     }
   }
 
-  async #renew(): Promise<void> {
-    for (const raw of this.#running.keys()) await this.#app.queue.extend(raw);
-  }
-
   async #fetch(): Promise<void> {
     while (!this.#stopping) {
       if (this.#running.size >= this.#options.concurrency) {
@@ -129,21 +134,22 @@ class Worker {
       }
       let raw: string | undefined;
       try {
-        raw = await this.#app.queue.fetch(lookOrder(this.#options.queues));
+        raw = await this.#queue.fetch(lookOrder(this.#options.queues));
       } catch (error) {
+        if (this.#stopping) return;
         log.warn(`fetch: ${explain(error)}`);
         await sleep(1_000);
         continue;
       }
       if (raw === undefined) await sleep(POLL_MS);
-      else if (this.#stopping) await this.#app.queue.release(raw);
+      else if (this.#stopping) await this.#giveBack(raw);
       else this.#start(raw);
     }
   }
 
   #start(raw: string): void {
     const running = this.#process(raw)
-      .catch((error: unknown) => log.error(`job: ${explain(error)}; its lease ends in a minute, then it runs again`))
+      .catch((error: unknown) => log.error(`job lost: ${explain(error)}: ${raw}`))
       .finally(() => this.#running.delete(raw));
     this.#running.set(raw, running);
   }
@@ -158,6 +164,8 @@ class Worker {
     try {
       await perform(this.#app, this.#fedi, job);
     } catch (error) {
+      // Sidekiq ends its thread by then, and whoever takes it next has it from the start.
+      if (this.#givenBack.has(raw)) return;
       const text = explain(error);
       if (error instanceof GiveUp) {
         await this.#app.queue.bury(raw, text);
@@ -165,16 +173,24 @@ class Worker {
       } else say("warn", `failed (${await this.#app.queue.fail(raw, text)}): ${text}`);
       return;
     }
-    await this.#app.queue.acknowledge(raw);
+    await this.#app.queue.count("processed").catch((error: unknown) => log.warn(`stats: ${explain(error)}`));
     say("info", "done");
+  }
+
+  async #giveBack(raw: string): Promise<void> {
+    this.#givenBack.add(raw);
+    await this.#app.queue
+      .giveBack(raw)
+      .catch((error: unknown) => log.error(`job lost, it cannot be given back: ${explain(error)}: ${raw}`));
   }
 
   /** No new jobs; what runs may finish; what does not goes back to its queue. */
   async stop(): Promise<void> {
     this.#stopping = true;
     await Promise.race([Promise.allSettled(this.#running.values()), sleep(this.#options.timeoutSeconds * 1000)]);
-    for (const raw of this.#running.keys())
-      await this.#app.queue.release(raw).catch((error: unknown) => log.error(`stop: ${explain(error)}`));
+    await Promise.all([...this.#running.keys()].map((raw) => this.#giveBack(raw)));
+    // Whatever is asked for still was asked of a Redis that is away, or paused.
+    this.#hand.disconnect();
   }
 }
 
