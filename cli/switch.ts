@@ -4,6 +4,7 @@ import { Argument, Command, Option } from "commander";
 import { loadTarget } from "./verify";
 import { projectFolder } from "../lib/plan";
 import { messageOf, within } from "../lib/attempt";
+import { archivesIn } from "../lib/archive";
 import { keysOf } from "../lib/bucket-keys";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { asTheLeaseSays } from "../lib/lease/rules";
@@ -121,8 +122,12 @@ async function theLease({ settings, secrets }: Site): Promise<Lease> {
     );
   });
   if (stored === undefined) {
+    const { vault, founder } = settings;
+    const archives = await archivesIn(vault, keysOf({ secrets }).vault).catch(() => []);
     throw new UserError(
-      `the vault '${settings.vault.bucket}' has no site lease: nothing has run yet (pulumi up --stack ${settings.founder}), or this is another vault`,
+      archives.length === 0
+        ? `the vault '${vault.bucket}' has no site lease: nothing has run yet (pulumi up --stack ${founder}), or this is another vault`
+        : `the vault '${vault.bucket}' has archives and no site lease, and without it nobody can tell which site is active. If the server has moved to another bucket (docs/runbooks/new-bucket.md), these files are from before: get the newest (git pull), or a kit that was made since. If lease.json is lost: docs/runbooks/lost-bucket.md`,
     );
   }
   return stored.lease;
