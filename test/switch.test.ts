@@ -1,7 +1,9 @@
 import * as fs from "node:fs";
+import * as http from "node:http";
+import type { AddressInfo } from "node:net";
 import * as path from "node:path";
 import type { V1CronJob } from "@kubernetes/client-node";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { bytesOf, leftAt, segmentsBehind } from "../lib/archive";
 import { clockFault } from "../lib/switch/clocks";
 import { demotionOf, untilSteady } from "../lib/switch/demotion";
@@ -17,11 +19,11 @@ import { decidedAnew, isPast, onceTaken, resumption, stepAhead, takenBack, token
 import { filesAt, nextStep, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
 import { differences, mediaDifference, ranBy, sameImage, takeoverDifferences } from "../lib/switch/versions";
 import { realWorld, whyUpFailed } from "../lib/switch/world";
-import { firstLease } from "../lib/lease/lease";
+import { firstLease, formatLease, leaseKey } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
 import { images } from "../versions";
 import { chartsInFolders, configurationOf } from "./support/configuration";
-import { fakeCluster } from "./support/fake-cluster";
+import { fakeCluster, kubeconfigFor } from "./support/fake-cluster";
 import type { Lists } from "./support/fake-cluster";
 import type { Site } from "../lib/site-secrets";
 import { fakeStore } from "./support/fake-store";
@@ -763,7 +765,6 @@ describe("before a switch", () => {
     expect(stateOf(writing("home"), "home")).toBe("parted");
     expect(stateOf(writing("vps"), "home")).toBe("follows");
     expect(stateOf({ current: undefined }, "home")).toBe("missing");
-    expect(stateOf(undefined, "home")).toBe("missing");
   });
 
   test("a site whose database is ready may be given up with a word that says what a planned switch would save", () => {
@@ -785,6 +786,15 @@ describe("before a switch", () => {
     expect(notThatKind({ ...asked, reach: "silent" })).toEqual({});
   });
 
+  test("a site that nobody could ask is given up with a warning", () => {
+    const asked = { kind: "dead", from: "home", target: "vps", reach: "silent", unasked: "no context" } as const;
+    const warning = "nobody has asked home's cluster whether it still runs: no context";
+    expect(notThatKind(asked)).toEqual({ warning });
+    expect(notThatKind({ ...asked, kind: "lost" })).toEqual({ warning });
+    // A planned switch asks it for more, and says so there.
+    expect(notThatKind({ ...asked, kind: "planned" })).toEqual({});
+  });
+
   /** What is found about a `vps` whose cluster has nothing, or no more than these lists say. */
   async function lookedAt(kind: Kind, changes: Record<string, unknown>, lists: Lists = {}, old?: Site) {
     const store = await fakeStore();
@@ -800,6 +810,139 @@ describe("before a switch", () => {
     const lease = firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint: settings.fingerprint }, 600, "w");
     return preflight({ kind, from: "home", target: { settings, secrets: {} }, old, lease });
   }
+
+  const clusters = "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters";
+
+  test("a cluster that does not say which databases it has is asked again: none is put to sleep for it", async () => {
+    let asked = 0;
+    // The checks ask first.
+    const others = { [clusters]: () => ((asked += 1) === 1 ? { items: [] } : { items: "no list" }) };
+    for (const kind of ["planned", "lost"] as const) {
+      asked = 0;
+      const { faults, generation } = await lookedAt(kind, {}, { others });
+      const says = faults.filter((line) => line.startsWith("vps's cluster does not say"));
+      expect([says, generation]).toEqual([
+        [
+          expect.stringMatching(
+            /^vps's cluster does not say which databases it has: kubectl --kubeconfig \S+ --context trial -n homestead get clusters\.postgresql\.cnpg\.io; then the same again$/,
+          ),
+        ],
+        1,
+      ]);
+    }
+  });
+
+  describe("a site that is said to be powered off", () => {
+    const isOff = async (cluster: object) => {
+      const settings = parseSettings(configurationOf("home", { cluster }));
+      const { faults, warnings } = await lookedAt("dead", {}, {}, { settings, secrets: {} });
+      return {
+        refused: faults.some((line) => line.startsWith("home is not powered off: its cluster answers; ")),
+        unasked: warnings.filter((line) => line.startsWith("nobody has asked home's cluster")),
+      };
+    };
+    const at = async (lists: Lists) => {
+      const { kubeconfig } = await fakeCluster(lists);
+      return { context: "trial", kubeconfig };
+    };
+
+    async function listening(server: http.Server) {
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      const end = () => void server.close();
+      onTestFinished(end);
+      return { kubeconfig: kubeconfigFor(`http://127.0.0.1:${(server.address() as AddressInfo).port}`), end };
+    }
+
+    test.each<[string, Lists]>([
+      ["knows nobody any more", { knows: "nobody" }],
+      ["lets nobody see its version", { forbidden: ["/version"] }],
+      ["says its version and no more", { others: { [clusters]: () => ({ items: "no list" }) } }],
+    ])("is not, where its cluster %s", async (_, lists) => {
+      expect(await isOff(await at(lists))).toEqual({ refused: true, unasked: [] });
+    });
+
+    test("is not, where what stands before its cluster says that it is away", async () => {
+      const away = http.createServer((_, response) => void response.writeHead(503).end("<html>"));
+      const { kubeconfig } = await listening(away);
+      expect(await isOff({ context: "trial", kubeconfig })).toEqual({ refused: true, unasked: [] });
+    });
+
+    test("is believed to be, where nobody answers", async () => {
+      const { kubeconfig, end } = await listening(http.createServer());
+      end();
+      expect(await isOff({ context: "trial", kubeconfig })).toEqual({ refused: false, unasked: [] });
+    });
+
+    test("is believed to be, with a warning, where this machine does not know its cluster", async () => {
+      const { kubeconfig } = await at({});
+      expect(await isOff({ context: "home", kubeconfig })).toEqual({
+        refused: false,
+        unasked: [
+          `nobody has asked home's cluster whether it still runs: kubeconfig ${kubeconfig} has no context 'home'; it has trial`,
+        ],
+      });
+    });
+  });
+
+  describe("two stacks that name their vault by two addresses", () => {
+    /** @param there the vault as the old site's stack has it; `copied`: another one, with a copy of the lease */
+    async function compared(there: "the same" | "copied" | "without a lease" | "away", bucket = "vault") {
+      const [store, other] = [await fakeStore(), await fakeStore()];
+      const { kubeconfig } = await fakeCluster();
+      const at = (site: "home" | "vps", vault: object) =>
+        parseSettings(
+          configurationOf(site, { cluster: { context: "trial", kubeconfig }, charts: chartsInFolders(), vault }),
+        );
+      const settings = at("vps", { endpoint: store.vault.endpoint, bucket: "vault" });
+      const lease = firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint: settings.fingerprint }, 600, "w");
+      const written = new Date(Date.now() - 86_400_000);
+      store.put(leaseKey, formatLease(lease), written);
+      if (there === "the same") other.put(leaseKey, formatLease(lease), written);
+      if (there === "copied") other.put(leaseKey, formatLease(lease));
+      if (there === "away") other.fate = () => 403;
+      const old = at("home", { endpoint: `${other.vault.endpoint}/`, bucket });
+      const names = `the stacks name two vaults (home: bucket ${bucket} at ${other.vault.endpoint}, vps: bucket vault at ${store.vault.endpoint})`;
+      const found = async (kind: Kind) => {
+        const asked = {
+          kind,
+          from: "home",
+          target: { settings, secrets: {} },
+          old: { settings: old, secrets: {} },
+          lease,
+        };
+        const { faults, warnings } = await preflight(asked as Parameters<typeof preflight>[0]);
+        const [fault, warning] = [faults, warnings].map((lines) =>
+          lines.filter((line) => line.startsWith("the stacks")),
+        );
+        return { fault, warning };
+      };
+      return { names, found };
+    }
+    const kinds = ["planned", "lost", "dead"] as const;
+
+    test("may do so, where both lead to one lease", async () => {
+      const { found } = await compared("the same");
+      for (const kind of kinds) expect(await found(kind)).toEqual({ fault: [], warning: [] });
+    });
+
+    test.each(["copied", "without a lease"] as const)("may not, where the other one's is %s", async (there) => {
+      const { names, found } = await compared(there);
+      const fault = `${names}, each with a lease of its own, and both sites would federate: name the newer one in both: docs/runbooks/new-bucket.md`;
+      for (const kind of kinds) expect(await found(kind)).toEqual({ fault: [fault], warning: [] });
+    });
+
+    test("may not name two buckets", async () => {
+      const { names, found } = await compared("the same", "vault-2");
+      expect((await found("lost")).fault).toEqual([expect.stringContaining(`${names}, each with a lease of its own`)]);
+    });
+
+    test("are compared by nobody where one is not reached from here: no reason to wait where the other site is lost", async () => {
+      const { names, found } = await compared("away");
+      const says = `${names}, and nobody knows whether they are one: the lease cannot be read: bucket 'vault' answers 403`;
+      expect(await found("planned")).toEqual({ fault: [says], warning: [] });
+      expect(await found("lost")).toEqual({ fault: [], warning: [says] });
+    });
+  });
 
   test("a standby that takes over is asked for nsupdate: it is to change the DNS", async () => {
     const dns = {
