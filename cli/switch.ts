@@ -20,6 +20,7 @@ import { oldSite, preflight } from "../lib/switch/preflight";
 import type { Findings } from "../lib/switch/preflight";
 import {
   decidedAnew,
+  goneOn,
   isDemoting,
   isFollowing,
   isTaken,
@@ -31,7 +32,7 @@ import {
   tokenLeft,
   writesAgain,
 } from "../lib/switch/resume";
-import { runSwitch } from "../lib/switch/run";
+import { runSwitch, withoutOld } from "../lib/switch/run";
 import { described, filesAt, standingOf, stepsOf } from "../lib/switch/steps";
 import { ranBy } from "../lib/switch/versions";
 import { realWorld } from "../lib/switch/world";
@@ -208,7 +209,7 @@ async function begin(
   const findings = await preflight({ kind, from, target: there, old, lease, ran: await ranOn(from, kind) });
   for (const warning of findings.warnings) console.log(`warning: ${warning}`);
   if (findings.faults.length > 0) {
-    const lost = kind === "planned" ? without(from, target) : "";
+    const lost = kind === "planned" ? withoutOld(from, target) : "";
     throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.${lost}`);
   }
   // A site that is handed over, or given up, may still be taking over itself.
@@ -220,10 +221,6 @@ async function begin(
   if (options.dryRun !== true && kind !== "planned") await confirmed(from, options);
   return journal;
 }
-
-/** The way on where a planned switch is refused. */
-const without = (from: SiteName, target: SiteName): string =>
-  `\nIf ${from} is gone, or this cannot be mended: npx homestead switch ${target} --lost`;
 
 function journalOf(
   target: SiteName,
@@ -275,19 +272,20 @@ async function goOn(
     return begin(target, open.target, wanted, there, lease, options, tokenLeft(open));
   }
   if (how === "reopen") {
-    const dropped = open.token === undefined ? "" : `, and its token dropped: ${open.from} begins to write again`;
+    const dropped = open.token === undefined ? "" : `; its token is dropped when ${open.from} begins to write again`;
     console.log(`${said} is taken back${dropped}`);
     const back = takenBack(open, { generation });
     show(back);
     return back;
   }
-  console.log(`going on with the switch to ${target} that was begun at ${open.startedAt}: next is ${step}`);
+  const going: Journal = { ...goneOn(open), generation };
+  const next = how === "go on" ? (stepAhead(going, lease) ?? "verify") : step;
+  console.log(`going on with the switch to ${target} that was begun at ${open.startedAt}: next is ${next}`);
   if (how === "decide anew") {
     const stale = open.token === undefined ? "" : ", and the token of its demotion dropped";
     if (writes) console.log(`${open.from} writes again, or still: it is handed over from the start${stale}`);
     return decideAnew({ ...open, generation }, wanted, lease, options);
   }
-  const going: Journal = { ...open, generation };
   const journal = isTaken(open, lease) ? await taken(going, there, lease) : going;
   show(journal);
   return journal;
@@ -305,7 +303,7 @@ async function taken(open: Journal, { settings, secrets }: Site, lease: Lease): 
 async function decideAnew(open: Journal, wanted: Kind, lease: Lease, options: Options): Promise<Journal> {
   const { from, target } = open;
   const back =
-    wanted === "planned" ? `\nTo have ${from} serve on: npx homestead switch ${from}${without(from, target)}` : "";
+    wanted === "planned" ? `\nTo have ${from} serve on: npx homestead switch ${from}${withoutOld(from, target)}` : "";
   console.log(`looking at the vault and both sites anew${wanted === open.kind ? "" : `, as ${wanted}`} ...`);
   const load = (site: SiteName) => beforeTaking(open, site);
   const old = await theOld(from, wanted, load);

@@ -15,8 +15,17 @@ import type { Journal, Kind, StepName } from "../lib/switch/journal";
 import { generationFor, notThatKind, oldSite, preflight, stateOf } from "../lib/switch/preflight";
 import { afterFailure, runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
-import { decidedAnew, isPast, onceTaken, resumption, stepAhead, takenBack, tokenInUse } from "../lib/switch/resume";
-import { filesAt, nextStep, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
+import {
+  decidedAnew,
+  goneOn,
+  isPast,
+  onceTaken,
+  resumption,
+  stepAhead,
+  takenBack,
+  tokenInUse,
+} from "../lib/switch/resume";
+import { described, filesAt, nextStep, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
 import { differences, mediaDifference, ranBy, sameImage, takeoverDifferences } from "../lib/switch/versions";
 import { realWorld, whyUpFailed } from "../lib/switch/world";
 import { firstLease, formatLease, leaseKey } from "../lib/lease/lease";
@@ -112,14 +121,39 @@ describe("the steps of a switch", () => {
   const toVps = (kind: Kind) => ({ target: "vps", kind }) as const;
   const toHome = { target: "home", kind: "planned" } as const;
 
-  test("a switch is taken back until the lease is taken, and its token dropped; from then on it is history", () => {
+  test("what is printed of it tells the generation of a database that begins", () => {
+    const line = (kind: Kind, database: "follows" | "missing", step: StepName) =>
+      described[step](
+        journalOf(kind, stepsOf(kind, database), {
+          generation: 3,
+          ...(database === "missing" ? { missing: true } : {}),
+        }),
+      );
+    expect(line("dead", "missing", "promote")).toBe(
+      "pulumi up on vps: takes the lease, its database begins from the vault (generation 3), Mastodon up, verified, DNS",
+    );
+    expect(line("lost", "missing", "promote")).toBe(
+      "pulumi up on vps: takes the lease, waits the old site's grace out, its database begins from the vault (generation 3), Mastodon up, verified, DNS",
+    );
+    const promoted = "pulumi up on vps: takes the lease, database promoted, Mastodon up, verified, DNS";
+    expect(line("dead", "follows", "promote")).toBe(promoted);
+    expect(line("planned", "missing", "promote")).toBe(promoted);
+    expect(line("planned", "missing", "follow")).toBe(
+      "pulumi up on vps: its database begins anew (generation 3), follows and catches up",
+    );
+  });
+
+  test("a switch is taken back until the lease is taken, and its token kept until then; from then on it is history", () => {
     for (const journal of [planned(), begun(planned(), "stop-web", "demote"), { ...planned(), token: "abc" }])
       expect(resumption(journal, before, toHome)).toBe("reopen");
-    expect(takenBack({ ...planned(), token: "abc" }, { generation: 3 })).toEqual({
-      ...planned(),
-      generation: 3,
-      steps: [{ name: "reopen" }],
-    });
+    const back = takenBack({ ...planned(), token: "abc" }, { generation: 3 });
+    expect(back).toEqual({ ...planned(), token: "abc", generation: 3, steps: [{ name: "reopen" }] });
+    // The old site may be gone before it is opened again: it goes on with the token, as long as that is not stale.
+    expect(resumption(back, before, toVps("planned"))).toBe("go on");
+    expect(resumption(back, before, toVps("lost"))).toBe("go on");
+    expect(resumption(back, before, toVps("planned"), true)).toBe("decide anew");
+    expect(goneOn(back)).toEqual({ ...back, steps: ["promote", "clear-token", "verify"].map((name) => ({ name })) });
+    expect(goneOn(planned())).toEqual(planned());
     for (const kind of ["planned", "lost", "dead"] as const)
       expect(resumption({ ...planned(), token: "abc" }, after, { target: "home", kind })).toBe("history");
   });
@@ -145,8 +179,41 @@ describe("the steps of a switch", () => {
     expect(decidedAnew(waiting, "lost", { database: "follows", generation: 1 }).kept).toBe("abc");
   });
 
+  const ifGone = "\nIf home is gone, or this cannot be mended: npx homestead switch vps --lost";
+
   test.each(["reopen", "clear-kept"] as const)("%s that fails does not name itself as the way back", (step) => {
-    expect(afterFailure(step, planned())).toBe("Nothing is lost; the same command goes on with this step.");
+    expect(afterFailure(step, planned())).toBe(`Nothing is lost; the same command goes on with this step.${ifGone}`);
+    expect(afterFailure(step, journalOf("lost", []))).toBe(`The same command goes on with this step.${ifGone}`);
+  });
+
+  test("a step that fails on the old site says how to go on without it, and no other one does", () => {
+    const again = "Nothing is lost; the same command goes on with this step. Back: npx homestead switch home";
+    const ways = stepsOf("planned", "missing").map((step) => [step, afterFailure(step, planned())]);
+    expect(ways).toEqual([
+      ["follow", again],
+      ["stop-web", `${again}${ifGone}`],
+      ["drain", `${again}${ifGone}`],
+      ["stop-workers", `${again}${ifGone}`],
+      ["demote", `${again}${ifGone}`],
+      ["promote", again],
+      ["clear-token", again],
+      ["verify", again],
+    ]);
+  });
+
+  test("the token of a site that is opened again is dropped when it can be told to write, and before it is", async () => {
+    const back = takenBack({ ...planned(), token: "abc" }, { generation: 1 });
+    const fails = fakeWorld({ breakAt: "steady home" });
+    await expect(runSwitch(back, fails.world)).rejects.toThrow("reopen failed: it is fenced");
+    expect([fails.saved.at(-1)?.token, fails.calls]).toEqual(["abc", ["files home 1 g1"]]);
+
+    const dies = fakeWorld({ breakAt: "up home" });
+    await expect(runSwitch(back, dies.world)).rejects.toThrow("reopen failed: the disk is full");
+    expect(dies.saved.map(({ token }) => token)).toEqual(["abc", undefined]);
+
+    const { world, saved } = fakeWorld();
+    expect(await runSwitch(back, world)).toMatchObject({ finished: true, token: undefined });
+    expect(saved.map(({ token }) => token)).toEqual(["abc", undefined, undefined, undefined]);
   });
 
   test("what was done before the demotion may be undone by now: everything is looked at anew", () => {

@@ -57,12 +57,27 @@ export async function runSwitch(journal: Journal, world: World): Promise<Journal
   return current;
 }
 
-/** What a failed step means. A site that is gone has taken something along already. Pure. */
-export function afterFailure(step: StepName, { kind, from }: Pick<Journal, "kind" | "from">): string {
+type Direction = Pick<Journal, "kind" | "from" | "target">;
+
+/** How a switch goes on that stopped in a step. A site that is gone has taken something along already. */
+function goesOn(step: StepName, { kind, from }: Direction): string {
   if (kind !== "planned") return "The same command goes on with this step.";
   const on = "Nothing is lost; the same command goes on with this step";
   return step === "reopen" || step === "clear-kept" ? `${on}.` : `${on}. Back: npx homestead switch ${from}`;
 }
+
+/** Which need the old site alive: `steady` and the updates of it. */
+const onOldSite: readonly StepName[] = ["stop-web", "drain", "stop-workers", "demote", "reopen", "clear-kept"];
+
+/** What a failed step means: the same command, and the way back, are of no use where they need a site that is gone. Pure. */
+export function afterFailure(step: StepName, journal: Direction): string {
+  const { from, target } = journal;
+  return `${goesOn(step, journal)}${onOldSite.includes(step) ? withoutOld(from, target) : ""}`;
+}
+
+/** The way on where the old site cannot do its part. */
+export const withoutOld = (from: SiteName, target: SiteName): string =>
+  `\nIf ${from} is gone, or this cannot be mended: npx homestead switch ${target} --lost`;
 
 async function mark(journal: Journal, step: StepName, what: "begun" | "done", world: World): Promise<Journal> {
   const at = world.now().toISOString();
@@ -87,11 +102,18 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
       await catchUp(journal, world);
       return {};
     case "stop-web":
-    case "reopen":
       // A switch that stopped before may have begun to demote it.
       await world.steady(from);
       await world.up(from);
       return {};
+    case "reopen":
+      await world.steady(from);
+      // Stale from here on. Not before: should the site die until then, its token still hands over all that it wrote.
+      if (journal.token !== undefined) {
+        await world.save({ ...journal, token: undefined, updatedAt: world.now().toISOString() });
+      }
+      await world.up(from);
+      return { token: undefined };
     case "clear-kept":
       await world.up(from);
       return {};
