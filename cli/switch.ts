@@ -72,9 +72,12 @@ export function switchCommand(): Command {
     .addOption(new Option("--verbose", "show what the Pulumi engine says"))
     .addOption(new Option("--resolver <address...>", "DNS servers to ask at the end"))
     .action(async (site: SiteName, options: Options) => {
-      await switchTo(site, options);
-      // A connection to a dead API server would keep us for minutes.
-      setTimeout(() => process.exit(), 200).unref();
+      try {
+        await switchTo(site, options);
+      } finally {
+        // A connection to a dead API server would keep us for minutes, and so would what was waited for when it was interrupted.
+        setTimeout(() => process.exit(), 200).unref();
+      }
     });
 }
 
@@ -97,7 +100,6 @@ export async function switchTo(target: SiteName, options: Options): Promise<void
       : await goOn(open, target, wanted, there, lease, options);
   if (journal === undefined || options.dryRun === true) return;
 
-  keepInterruptsAway();
   const world = realWorld({
     target: journal.target,
     from: journal.from,
@@ -108,10 +110,12 @@ export async function switchTo(target: SiteName, options: Options): Promise<void
     resolvers: options.resolver ?? [],
     engine: (text) => (options.verbose === true ? process.stdout.write(text) : undefined),
   });
-  // Before anything is changed: a vault that takes no journal would not take the lease either.
-  await store.write(journal);
-  const ended = await runSwitch(journal, world);
-  console.log(closing(ended, there));
+  const ended = await stoppable(async (signal) => {
+    // Before anything is changed: a vault that takes no journal would not take the lease either.
+    await store.write(journal);
+    return runSwitch(journal, world, signal);
+  }, "\ninterrupted: an update that runs comes to its end, and nothing is begun after it; once more ends it at once");
+  console.log(await closing(ended, there));
 }
 
 const otherThan = (site: SiteName): SiteName => (site === "home" ? "vps" : "home");
@@ -356,7 +360,9 @@ export async function confirmed(
   if (yes === true) return;
   if (input.isTTY !== true) throw new UserError("nobody is there to ask: add --yes");
   const lines = createInterface({ input, output });
-  const typed = await lines.question(`Type the name of the site that is given up (${from}): `);
+  // Ctrl-C and Ctrl-D close it, and no answer comes any more.
+  const closed = new Promise<string>((resolve) => lines.once("close", () => resolve("")));
+  const typed = await Promise.race([lines.question(`Type the name of the site that is given up (${from}): `), closed]);
   lines.close();
   if (typed.trim() !== from) throw new UserError("Nothing was changed.");
 }

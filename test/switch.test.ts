@@ -639,6 +639,78 @@ describe("a run", () => {
   });
 });
 
+describe("a run that is interrupted", () => {
+  const again = "Nothing is lost; the same command goes on with this step. Back: npx homestead switch home";
+
+  /** A run that is told to stop in the middle of something, which never comes to its end by itself if `hangs`. */
+  async function stoppedIn(journal: Journal, what: keyof World, hangs: "hangs" | "ends" = "hangs") {
+    const controller = new AbortController();
+    const { world, calls, saved } = fakeWorld({ queued: [7], behind: [900] });
+    const { [what]: real } = world as Record<keyof World, (...of: unknown[]) => unknown>;
+    const stopping = (...of: unknown[]) => {
+      const result = real(...of);
+      controller.abort();
+      return hangs === "hangs" ? new Promise(() => undefined) : result;
+    };
+    const error = await runSwitch(journal, { ...world, [what]: stopping }, controller.signal).then(
+      () => "to the end",
+      (caught: unknown) => (caught as Error).message,
+    );
+    return { error, calls, last: saved.at(-1) };
+  }
+
+  test.each<[StepName, keyof World, Journal]>([
+    ["stop-web", "steady", planned()],
+    ["drain", "queued", planned()],
+    ["drain", "pause", planned()],
+    ["stop-workers", "copyMedia", { ...planned(), steps: [{ name: "stop-workers" }, { name: "demote" }] }],
+    ["follow", "lagging", journalOf("planned", stepsOf("planned", "parted"))],
+    ["follow", "pause", journalOf("planned", stepsOf("planned", "parted"))],
+    ["verify", "verify", { ...planned(), steps: [{ name: "verify" }] }],
+  ])("in %s, at %s, waits for nothing more, and begins nothing", async (step, what, journal) => {
+    const { error, calls, last } = await stoppedIn(journal, what);
+    expect(error).toBe(`interrupted in ${step}\n${again}`);
+    expect(nextStep(last ?? journal)).toBe(step);
+    expect(calls.slice(calls.findIndex((call) => call.startsWith(what)) + 1)).not.toContain("files vps 2 g1");
+  });
+
+  test("of a lost site's successor goes on later, and may have lost something", async () => {
+    const { error, calls } = await stoppedIn(journalOf("lost", stepsOf("lost", "follows")), "pause");
+    expect([error, calls.includes("up vps")]).toEqual([
+      "interrupted in catch-up\nThe same command goes on with this step.",
+      false,
+    ]);
+  });
+
+  test("in an update lets it end, keeps what came of it, and takes no step after it", async () => {
+    const demote = { ...planned(), steps: [{ name: "demote" as const }, { name: "promote" as const }] };
+    const { error, calls, last } = await stoppedIn(demote, "up", "ends");
+    expect([error, calls]).toEqual([`interrupted before promote\n${again}`, ["files vps 2 g1", "up home"]]);
+    expect(last).toMatchObject({ token: "abc", steps: [{ done: expect.any(String) as string }, {}] });
+  });
+
+  test("in an update that the engine gave up for it says so, and not that the old site may be gone", async () => {
+    const controller = new AbortController();
+    const { world } = fakeWorld();
+    const cancelled: World = {
+      ...world,
+      up: () => {
+        controller.abort();
+        return Promise.reject(new Error("error: update canceled"));
+      },
+    };
+    await expect(runSwitch(planned(), cancelled, controller.signal)).rejects.toThrow(
+      new RegExp(`^interrupted in stop-web: error: update canceled\n${again}$`),
+    );
+  });
+
+  test("is not begun where it was interrupted already", async () => {
+    const { world, calls, saved } = fakeWorld();
+    await expect(runSwitch(planned(), world, AbortSignal.abort())).rejects.toThrow("interrupted before stop-web");
+    expect([calls, saved]).toEqual([[], []]);
+  });
+});
+
 describe("a target without its database, whose state may list what a new cluster has not got", () => {
   test.each([
     ["planned", ["follow"]],

@@ -36,10 +36,53 @@ const catchUpSeconds = 3 * 3600;
 /** Seconds after which a lost site's successor that gets no further is not waited for: the server is away. */
 const stillSeconds = 600;
 
-/** Takes every step that is not done yet. @throws UserError when a step fails; the same command goes on with it */
-export async function runSwitch(journal: Journal, world: World): Promise<Journal> {
+/** Somebody said stop, and nothing is under way that has to come to its end. */
+class Stopped extends UserError {
+  override name = "Stopped";
+}
+
+/**
+ * The same world, in which nothing is begun and nothing is waited for once somebody said stop. An update is let end: half of
+ * one is what the next run would have to mend.
+ */
+function untilStopped(world: World, signal: AbortSignal): World {
+  const stopped = new Promise<never>((_, reject) => {
+    signal.addEventListener("abort", () => reject(new Stopped("")), { once: true });
+  });
+  // Nobody may be waiting when it comes.
+  stopped.catch(() => undefined);
+  const begin = async <T>(work: () => Promise<T>): Promise<T> => {
+    if (signal.aborted) throw new Stopped("");
+    return work();
+  };
+  const wait = <T>(work: () => Promise<T>): Promise<T> => Promise.race([begin(work), stopped]);
+  return {
+    ...world,
+    up: (...of) => begin(() => world.up(...of)),
+    lagging: (site) => wait(() => world.lagging(site)),
+    steady: (site) => wait(() => world.steady(site)),
+    copyMedia: (site) => wait(() => world.copyMedia(site)),
+    queued: (site) => wait(() => world.queued(site)),
+    verify: (site) => wait(() => world.verify(site)),
+    pause: (seconds) => wait(() => world.pause(seconds)),
+  };
+}
+
+/**
+ * Takes every step that is not done yet.
+ *
+ * @param signal says stop: what was begun ends, and no step after it is taken
+ * @throws UserError when a step fails, or is not taken; the same command goes on with it
+ */
+export async function runSwitch(
+  journal: Journal,
+  given: World,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<Journal> {
+  const world = untilStopped(given, signal);
   let current = journal;
   for (let step = nextStep(current); step !== undefined; step = nextStep(current)) {
+    if (signal.aborted) throw new UserError(`interrupted before ${step}\n${goesOn(step, current)}`);
     const began = world.now();
     current = await mark(current, step, "begun", world);
     world.say(`      ${step} ...`);
@@ -47,7 +90,10 @@ export async function runSwitch(journal: Journal, world: World): Promise<Journal
       current = { ...current, ...(await take(step, current, world)) };
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      throw new UserError(`${step} failed: ${why}\n${afterFailure(step, current)}`);
+      if (!signal.aborted) throw new UserError(`${step} failed: ${why}\n${afterFailure(step, current)}`);
+      // The engine is told to stop by the same Ctrl-C, and then says of the update that it was cancelled.
+      const said = error instanceof Stopped ? "" : `: ${why}`;
+      throw new UserError(`interrupted in ${step}${said}\n${goesOn(step, current)}`);
     }
     current = await mark(current, step, "done", world);
     world.say(`done  ${step} (${seconds(began, world.now())} s)`);
