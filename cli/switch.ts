@@ -6,6 +6,8 @@ import { projectFolder } from "../lib/plan";
 import { messageOf, within } from "../lib/attempt";
 import { archivesIn } from "../lib/archive";
 import { keysOf } from "../lib/bucket-keys";
+import { git } from "../lib/git";
+import { stoppable } from "../lib/interrupt";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { asTheLeaseSays } from "../lib/lease/rules";
 import { readLease } from "../lib/lease/store";
@@ -367,23 +369,21 @@ export async function confirmed(
   if (typed.trim() !== from) throw new UserError("Nothing was changed.");
 }
 
-/** An update that is interrupted ends by itself, and the step is taken again by the next run. */
-function keepInterruptsAway(): void {
-  process.on("SIGINT", () => {
-    console.log("\ninterrupted: the engine ends what it is doing; the same command goes on afterwards");
-  });
-}
-
-function closing({ target, from, kind, epoch, steps }: Journal, { settings }: Site): string {
-  if (steps.some(({ name }) => name === "reopen")) return `${from} is active as before.`;
+async function closing({ target, from, kind, epoch, steps }: Journal, { settings }: Site): Promise<string> {
+  const files = ["Pulumi.yaml", ...siteNames.map((site) => `Pulumi.${site}.yaml`)];
+  const kept = (active: string) => [
+    "Keep what was changed:",
+    `  git -C ${projectFolder} add ${files.join(" ")} && git -C ${projectFolder} commit -m "${active}"`,
+  ];
+  if (steps.some(({ name }) => name === "reopen")) {
+    // A number that was raised for a database which began anew stays so.
+    const changed = await git(projectFolder, "diff", "--name-only", "HEAD", "--", ...files);
+    const active = `${from} is the active site (epoch ${epoch - 1})`;
+    return [`${from} is active as before.`, ...(changed === "" ? [] : kept(active))].join("\n");
+  }
   const lines = [`${target} is the active site (epoch ${epoch}).`, ...leftToOwner(settings)];
   if (kind !== "planned") {
     lines.push(`${from} federates nothing when it comes back. To go back there: npx homestead switch ${from}`);
   }
-  const files = ["Pulumi.yaml", ...siteNames.map((site) => `Pulumi.${site}.yaml`)].join(" ");
-  lines.push(
-    "Keep what was changed:",
-    `  git -C ${projectFolder} add ${files} && git -C ${projectFolder} commit -m "${target} is the active site (epoch ${epoch})"`,
-  );
-  return lines.join("\n");
+  return [...lines, ...kept(`${target} is the active site (epoch ${epoch})`)].join("\n");
 }
