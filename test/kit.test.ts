@@ -261,6 +261,30 @@ describe("what goes into a kit", () => {
     expect((await gather({ environment })).warnings).toContain(needsKeys);
   });
 
+  const temporary =
+    "s3: the keys are temporary (a session token comes with them), and when they have run out, in hours, the kit opens nothing: export keys that last, of a user that may do nothing else, without AWS_SESSION_TOKEN, and make the kit again";
+  const ofTime = (warnings: readonly string[]) => warnings.filter((warning) => warning.includes("temporary"));
+
+  test("a warning of keys that will not last, and the keys", async () => {
+    const kit = await gather({ environment: { AWS_SESSION_TOKEN: "token" } });
+    expect(kit.environment).toMatchObject({ AWS_ACCESS_KEY_ID: "state-id", AWS_SESSION_TOKEN: "token" });
+    expect(ofTime(kit.warnings)).toEqual([temporary]);
+    expect(ofTime((await gather()).warnings)).toEqual([]);
+    expect(ofTime((await gather({ environment: { AWS_SESSION_TOKEN: "" } })).warnings)).toEqual([]);
+    // Of no use to another backend.
+    const elsewhere = { PULUMI_BACKEND_URL: "azblob://state", AZURE_STORAGE_KEY: "x", AWS_SESSION_TOKEN: "token" };
+    expect(ofTime((await gather({ environment: elsewhere })).warnings)).toEqual([]);
+  });
+
+  test("the same of a file's, where it is the file that opens the state", async () => {
+    const lasting = profiles(section("default"));
+    const sessions = profiles(`${section("default")}aws_session_token = token\n`);
+    const warned = async (environment: NodeJS.ProcessEnv) => ofTime((await gather({ environment })).warnings);
+    expect(await warned({ ...noKeys, AWS_SHARED_CREDENTIALS_FILE: sessions })).toEqual([temporary]);
+    expect(await warned({ ...noKeys, AWS_SHARED_CREDENTIALS_FILE: lasting, AWS_SESSION_TOKEN: "token" })).toEqual([]);
+    expect(await warned({ AWS_SHARED_CREDENTIALS_FILE: sessions })).toEqual([]);
+  });
+
   test("the passphrase from its file, where it is in one", async () => {
     const file = path.join(temporaryFolder(), "passphrase");
     fs.writeFileSync(file, "from a file\n");
