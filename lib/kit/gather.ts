@@ -1,10 +1,9 @@
 /** Puts a kit together from what this machine has: its environment, the stacks, the project's files, its kubeconfigs. */
-import { execFile } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { promisify } from "node:util";
 import { parse } from "yaml";
 import { keysOf } from "../bucket-keys";
+import { git } from "../git";
 import { kubeconfigName, kubeconfigPath } from "../kube";
 import type { PulumiCli } from "../pulumi-cli";
 import type { Site } from "../site-secrets";
@@ -39,13 +38,13 @@ export async function gatherKit(sources: Sources): Promise<Kit> {
   const stackFiles = filesOf(folder, sites);
   const variables = await environmentOf(sources, stackFiles);
   const kube = kubeconfigsOf(settings);
-  const git = await gitOf(folder, Object.keys(stackFiles));
+  const clone = await gitOf(folder, Object.keys(stackFiles));
   const kit: Omit<Kit, "use"> = {
     version: 1,
     madeAt: now.toISOString(),
     sites,
     activeSite: siteNames.find((name) => name === settings[0]?.activeSite) ?? "home",
-    git,
+    git: clone,
     environment: variables.environment,
     files: variables.files,
     stackFiles,
@@ -56,7 +55,7 @@ export async function gatherKit(sources: Sources): Promise<Kit> {
       ...siteNames.filter((name) => !sites.includes(name)).map((name) => `there is no stack ${name} yet`),
       ...variables.warnings,
       ...kube.warnings,
-      ...gitWarnings(git),
+      ...gitWarnings(clone),
       ...commandWarnings(settings, sources.names),
     ],
   };
@@ -292,19 +291,12 @@ function kubeconfigsOf(settings: readonly Settings[]): { files: Kit["kubeconfigs
 // ---------------------------------------------------------------- the clone
 
 async function gitOf(folder: string, files: readonly string[]): Promise<Kit["git"]> {
-  const git = async (...args: string[]) => {
-    try {
-      return (await promisify(execFile)("git", ["-C", folder, ...args])).stdout.trim();
-    } catch {
-      return undefined;
-    }
-  };
-  const remotes = (await git("remote"))?.split("\n") ?? [];
+  const remotes = (await git(folder, "remote"))?.split("\n") ?? [];
   const name = remotes.includes("origin") ? "origin" : remotes[0];
-  const remote = name === undefined || name === "" ? undefined : await git("remote", "get-url", name);
-  const commit = await git("rev-parse", "HEAD");
-  const changed = await git("status", "--porcelain", "--", ...files);
-  const pushed = await git("branch", "-r", "--contains", "HEAD");
+  const remote = name === undefined || name === "" ? undefined : await git(folder, "remote", "get-url", name);
+  const commit = await git(folder, "rev-parse", "HEAD");
+  const changed = await git(folder, "status", "--porcelain", "--", ...files);
+  const pushed = await git(folder, "branch", "-r", "--contains", "HEAD");
   return {
     ...(remote === undefined ? {} : { remote }),
     ...(commit === undefined ? {} : { commit }),
