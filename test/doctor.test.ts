@@ -1292,6 +1292,8 @@ interface World {
   objects?: Record<string, object>;
   /** What becomes of a pod that measures a disk. */
   disk?: "measured" | "broken" | "hangs";
+  /** Told when there is such a pod. */
+  measures?: () => void;
   /** What is different about a disk that was measured. */
   share?: Partial<Measured>;
 }
@@ -1396,6 +1398,7 @@ class FakeKube {
   }
 
   private run(pod: Made): object {
+    this.world.measures?.();
     const terminated = { exitCode: 1, message: "opened\nENOSPC: no space left on device" };
     const status = {
       measured: { phase: "Succeeded" },
@@ -1663,8 +1666,8 @@ describe("a site before its first update", () => {
 
   it("leaves nothing in the cluster when it is interrupted", async () => {
     const controller = new AbortController();
-    setTimeout(() => controller.abort(new Error("interrupted")), 1500);
-    const found = await examined({ ...ownCluster, disk: "hangs" }, {}, { signal: controller.signal });
+    const measures = () => void setTimeout(() => controller.abort(new Error("interrupted")), 500);
+    const found = await examined({ ...ownCluster, disk: "hangs", measures }, {}, { signal: controller.signal });
     expect(brief(found, "stack")).toEqual(["fault: thrown: interrupted"]);
     expect(found.cluster.changes).toContain(`POST /api/v1/namespaces/${doctorNamespace}/pods`);
     expect(found.cluster.left()).toEqual([]);

@@ -1021,6 +1021,18 @@ describe("before a switch", () => {
         ],
       });
     });
+
+    test("nor is anybody asked where the program is not here that gives this machine's credentials", async () => {
+      const { kubeconfig } = await at({});
+      const exec = { apiVersion: "client.authentication.k8s.io/v1", command: "no-such-program" };
+      const content = JSON.parse(fs.readFileSync(kubeconfig, "utf8")) as { users: object[] };
+      content.users = [{ name: "trial", user: { exec } }];
+      fs.writeFileSync(kubeconfig, JSON.stringify(content));
+      expect(await isOff({ context: "trial", kubeconfig })).toEqual({
+        refused: false,
+        unasked: ["nobody has asked home's cluster whether it still runs: spawn no-such-program ENOENT"],
+      });
+    });
   });
 
   describe("two stacks that name their vault by two addresses", () => {
