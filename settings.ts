@@ -10,6 +10,7 @@ import * as net from "node:net";
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import * as z from "zod";
+import { houseRangeFault } from "./lib/address-ranges";
 import { bytesIn, folderLimit } from "./lib/blog-folder";
 import { identityFaults, identityFingerprint } from "./lib/identity";
 import { configInFile, qualify } from "./lib/stack-config";
@@ -140,21 +141,6 @@ function isPem(text: string): boolean {
 }
 /** What they hold is not ours to shut in, nor to give away. */
 const othersNamespaces = ["default", "kube-system", "kube-public", "kube-node-lease", "cert-manager", "cnpg-system"];
-/** Loopback and link-local addresses: the machine itself, and the clouds' metadata servers. */
-const ownAddresses = new net.BlockList();
-ownAddresses.addSubnet("127.0.0.0", 8, "ipv4");
-ownAddresses.addSubnet("169.254.0.0", 16, "ipv4");
-ownAddresses.addSubnet("fe80::", 10, "ipv6");
-ownAddresses.addSubnet("fd00:ec2::", 32, "ipv6");
-
-function ofTheHouse(range: string): boolean {
-  const [address = "", bits] = range.split("/");
-  const family = net.isIPv6(address) ? "ipv6" : "ipv4";
-  const own = new net.BlockList();
-  own.addSubnet(address, Number(bits), family);
-  const reaches = own.check("127.0.0.1") || own.check("169.254.169.254") || own.check("::1", "ipv6");
-  return !reaches && !ownAddresses.check(address, family);
-}
 /** A range that a part may reach beside the internet. */
 const houseRange = z
   .string(allowed("an address range such as 192.168.1.0/24"))
@@ -162,7 +148,7 @@ const houseRange = z
     error: "an address range such as 192.168.1.0/24",
     abort: true,
   })
-  .refine(ofTheHouse, "a range without loopback and link-local addresses: the clouds' metadata servers are there");
+  .refine((v) => houseRangeFault(v) === undefined, { error: ({ input }) => houseRangeFault(String(input)) });
 const imageReference = z
   .string(allowed("an image reference"))
   .regex(
@@ -982,6 +968,17 @@ function ruleFaults(
       s.restore.from,
       `an archive other than ${own}, which this database writes: raise generations.${site} first`,
     );
+  } else if (beginsFromNothing(site, s)) {
+    // Its database would be another one than was meant, and the archive in the vault its own by then.
+    for (const key of ["to", "from"] as const) {
+      if (s.restore?.[key] === undefined) continue;
+      fault(
+        `restore.${key}`,
+        s.restore[key],
+        `nothing while generations.${site} is 1: the founder's first database begins from nothing, and a restore makes the next one`,
+        `set generations.${site} to 2 in Pulumi.yaml (docs/runbooks/lost-disk.md); to restore nothing: ${removeCommand(site, `restore.${key}`)}`,
+      );
+    }
   }
   for (const [name, chart] of Object.entries(s.charts ?? {})) {
     if (chart.path !== undefined && (chart.repository !== undefined || chart.version !== undefined)) {
@@ -1115,16 +1112,24 @@ function decide(site: StackName, s: Parsed, secrets: Partial<Record<SecretKey, s
 /** The name of a site's archive in the vault: an archive is never written over, so each beginning gets a new one. */
 export const archiveName = (site: StackName, generation: number): string => `${site}-g${generation}`;
 
+/** The site that writes an archive, or wrote it once. */
+export const siteOfArchive = (archive: string): StackName => archive.slice(0, archive.indexOf("-")) as StackName;
+
+/** The one database that no archive comes before. */
+const beginsFromNothing = (
+  site: StackName,
+  { founder, generations }: Partial<Pick<Parsed, "founder" | "generations">>,
+) => site === founder && (generations?.[site] ?? 1) === 1;
+
 /**
  * How the database begins on an empty cluster. Only the founder's first generation may start from nothing; in
  * every other case an archive exists somewhere, and starting afresh would fork the server's identity.
  */
 function beginningOf(site: StackName, s: Parsed, generation: number, otherSite: SiteName | undefined): Beginning {
-  if (site === s.founder && generation === 1) return { kind: "initdb" };
+  if (beginsFromNothing(site, s)) return { kind: "initdb" };
   const moment = s.restore.to !== undefined ? { to: s.restore.to } : {};
   if (s.restore.from !== undefined) {
-    const owner = s.restore.from.slice(0, s.restore.from.indexOf("-")) as StackName;
-    return { kind: "recovery", site: owner, archive: s.restore.from, ...moment };
+    return { kind: "recovery", site: siteOfArchive(s.restore.from), archive: s.restore.from, ...moment };
   }
   // A standby follows the active site. Whoever takes over (it is given a token, or a word in its place) continues what the
   // other one wrote last: an archive of its own, from when it was active before, is older. An active site that was begun

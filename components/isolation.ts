@@ -1,5 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
+import { privateRanges } from "../lib/address-ranges";
 import { labels, operatorPods, resources } from "../lib/pods";
 import type { Settings } from "../settings";
 import { publicUrl } from "./media";
@@ -28,18 +29,6 @@ export const chartJobs = [
   "mastodon-deploy-search",
 ];
 
-/** Not the internet: RFC 1918, carrier-grade NAT, loopback, link-local with the clouds' metadata address, multicast. */
-export const privateRanges = [
-  "10.0.0.0/8",
-  "172.16.0.0/12",
-  "192.168.0.0/16",
-  "100.64.0.0/10",
-  "127.0.0.0/8",
-  "169.254.0.0/16",
-  "224.0.0.0/4",
-];
-const privateRanges6 = ["::1/128", "fc00::/7", "fe80::/10", "ff00::/8"];
-
 const pods = (...names: string[]) => ({
   podSelector: { matchExpressions: [{ key: "app.kubernetes.io/name", operator: "In", values: names }] },
 });
@@ -55,16 +44,23 @@ export const inNamespace = (name: string, podLabels?: Record<string, string>): P
 });
 export const tcp = (...ports: number[]) => ports.map((port) => ({ protocol: "TCP", port }));
 const internet: Record<Settings["network"]["families"][number], Peer> = {
-  IPv4: { ipBlock: { cidr: "0.0.0.0/0", except: privateRanges } },
-  IPv6: { ipBlock: { cidr: "::/0", except: privateRanges6 } },
+  IPv4: { ipBlock: { cidr: "0.0.0.0/0", except: [...privateRanges.IPv4] } },
+  IPv6: { ipBlock: { cidr: "::/0", except: [...privateRanges.IPv6] } },
 };
 /**
- * Link-local addresses are the clouds' metadata servers. In halves: to Cilium the whole is the world outside, which nodes are
- * not in, even where it is told that addresses mean nodes, too (cilium#39688, #47827); and on one of those is the API server.
+ * Without the clouds' metadata servers (lib/address-ranges.ts), which are no API servers. In halves: to Cilium the whole is the
+ * world outside, which nodes are not in, even where it is told that addresses mean nodes, too (cilium#39688, #47827); and on one
+ * of those is the API server.
  */
 const anywhereButMetadata: Record<Settings["network"]["families"][number], Peer[]> = {
-  IPv4: [{ ipBlock: { cidr: "0.0.0.0/1" } }, { ipBlock: { cidr: "128.0.0.0/1", except: ["169.254.0.0/16"] } }],
-  IPv6: [{ ipBlock: { cidr: "::/1" } }, { ipBlock: { cidr: "8000::/1", except: ["fe80::/10", "fd00:ec2::/32"] } }],
+  IPv4: [
+    { ipBlock: { cidr: "0.0.0.0/1" } },
+    { ipBlock: { cidr: "128.0.0.0/1", except: ["168.63.129.16/32", "169.254.0.0/16", "192.0.0.192/32"] } },
+  ],
+  IPv6: [
+    { ipBlock: { cidr: "::/1" } },
+    { ipBlock: { cidr: "8000::/1", except: ["fe80::/10", "fd00:ec2::/32", "fd20:ce::254/128"] } },
+  ],
 };
 
 /**

@@ -7,6 +7,7 @@ import type { Found } from "../lib/checks";
 import { digest, secretsDigest } from "../lib/digest";
 import { imageParts, labels, resources, restrictedContainer, restrictedPod, tagAlone } from "../lib/pods";
 import { reportFailedJobs } from "../lib/failed-jobs";
+import { served, servedBy } from "../lib/upgrade";
 import { madeBefore } from "../lib/upgrade-backup";
 import type { Settings } from "../settings";
 import { chartJobs } from "./isolation";
@@ -37,6 +38,7 @@ export interface MastodonArgs extends Pick<Found, "installed" | "killed" | "data
     | "cluster"
     | "maintenance"
     | "promotionToken"
+    | "epoch"
   >;
   /** Secret with `username` and `password`; its being there says that the database accepts connections. */
   postgres: { host: pulumi.Input<string>; secretName: pulumi.Input<string>; cluster: pulumi.Input<string> };
@@ -314,6 +316,10 @@ export function taskPod(args: Pick<MastodonArgs, "settings" | "postgres" | "valk
               ]),
         ],
         resources: resources("100m", "384Mi", "1Gi"),
+        // A root file system to write to, though the mounts here are ours to choose. The image's code is root's, and its user may
+        // write to tmp/, public/system and the top of its own folder (Mastodon's Dockerfile). An emptyDir for tmp/ would hide what
+        // the image has compiled there for a faster boot, and nobody here could try whether all else of Rails, its gems and tootctl
+        // does without: a Job that does not start is an update that fails, for a pod that lives a minute and is asked nothing.
         securityContext: { ...restrictedContainer, readOnlyRootFilesystem: false },
         ...(task.volumeMounts ? { volumeMounts: task.volumeMounts } : {}),
       },
@@ -341,6 +347,7 @@ export class Mastodon extends pulumi.ComponentResource {
     // line hours would pass before anything is served. The backup is made all the same, and the update ends with it.
     const before = args.installed === "there" ? backup : [];
     const release = this.release(name, args, [...secrets, ...this.accounts(name, args), ...before]);
+    if (role === "active") this.served(name, args, release);
     this.serving = args.settings.role === "active" ? [release, this.owner(name, args, release)] : [release];
     if (args.settings.role === "standby" && args.settings.standby === "warm") {
       new PulledImages(`${name}-images`, { ...args.settings, namespace: args.namespace }, { parent: this });
@@ -448,6 +455,31 @@ export class Mastodon extends pulumi.ComponentResource {
         ignoreChanges,
         hooks: { onError: [reportFailedJobs(settings.cluster, args.namespace, chartJobs)] },
       },
+    );
+  }
+
+  /**
+   * Says on the database which version runs on it, once that one is there whole. The release goes with a `destroy`, which
+   * keeps the database, and by the release alone the next update would let any version onto its schema.
+   */
+  private served(
+    name: string,
+    { namespace, settings, postgres, databaseName, kept }: MastodonArgs,
+    release: pulumi.Resource,
+  ) {
+    return new k8s.apiextensions.CustomResourcePatch(
+      `${name}-served-${databaseName}`,
+      {
+        apiVersion: "postgresql.cnpg.io/v1",
+        kind: "Cluster",
+        metadata: {
+          name: postgres.cluster,
+          namespace,
+          annotations: { [served]: servedBy(settings.images.mastodon, settings.epoch) },
+        },
+      },
+      // What is taken away from a standby, or by a `destroy`, is not taken off the database.
+      { parent: this, provider: kept, retainOnDelete: true, dependsOn: [release] },
     );
   }
 

@@ -40,6 +40,13 @@ list() {
   fail "expected the vault to list media/, got exit code $code; the lines above say why"
 }
 
+# Assignments of their own: within a test, a list that failed would count as an empty one.
+look() {
+  listed=$(list)
+  known=
+  if echo "$listed" | grep -qx "$seen"; then known=$(ask cat "$REMOTE/media/$seen"); fi
+}
+
 insist_on_volume() {
   [ -f "$sentinel" ] || fail "expected homestead/volume.txt on the volume, got none: $1"
 }
@@ -95,10 +102,7 @@ to_vault() {
 
 case "$1" in
 restore)
-  # Assignments of their own: within a test, a list that failed would count as an empty one.
-  listed=$(list)
-  known=
-  if echo "$listed" | grep -qx "$seen"; then known=$(ask cat "$REMOTE/media/$seen"); fi
+  look
   if [ "$known" = "$CLAIM" ]; then insist_on_volume "$lost"; fi
   # Once for a volume and an epoch: what Mastodon has deleted is still in the vault, and would come back every time.
   filled="$VOLUME/homestead/restored"
@@ -113,6 +117,11 @@ restore)
   ;;
 push)
   insist_on_volume "$lost"
+  # A cluster that was given up, and is back: what it copied, and when, would be taken for the new one's.
+  look
+  if [ "$known" != "" ] && [ "$known" != "$CLAIM" ]; then
+    fail "expected media/$seen in the vault to name this volume's claim, $CLAIM, got $known: $SITE goes on with that one, on another cluster. If it does not, delete the object"
+  fi
   # What was uploaded while it copies may not be in it.
   began=$(date -u +%Y-%m-%dT%H:%M:%SZ)
   if ! to_vault rclone; then

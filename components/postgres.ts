@@ -2,8 +2,9 @@ import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { demotionToken, onceWritable } from "../lib/database";
 import { labels, resources } from "../lib/pods";
-import { archiveName, siteNames } from "../settings";
+import { archiveName, siteNames, siteOfArchive } from "../settings";
 import type { DatabaseState, PodMonitorsState } from "../lib/checks";
+import type { Bootstrap } from "../lib/database";
 import type { Settings } from "../settings";
 import { metricsPorts, scrapeAnnotations } from "./monitoring/scraping";
 
@@ -34,6 +35,8 @@ export interface PostgresArgs extends Pick<
   database: DatabaseState;
   /** Name of its Cluster. */
   databaseName: string;
+  /** How it began, if it is there: what its Cluster says, and not what a beginning would be today. */
+  begun?: Bootstrap | undefined;
   /** Clusters of earlier generations: kept, and put to sleep. */
   former: string[];
   /** The site whose database this one has been following, its own name if it has been writing. */
@@ -82,18 +85,19 @@ export function clusterSpec(
     | "sizes"
     | "archiveInterval"
     | "promotionToken"
+    | "begun"
   >,
 ) {
   const known = archives(args);
-  const external = known.map(({ site, store, server }) => ({
-    name: site,
-    plugin: { ...reading, parameters: { barmanObjectName: store, serverName: server } },
-  }));
-  const { beginning } = args;
-  const owner = { database: database.name, owner: database.owner, secret: { name: "postgres-owner" } };
-  // An archive of an earlier generation is a source of its own: the entry of that site names its present one.
-  const source = beginning.kind === "recovery" ? beginning : undefined;
-  const sourceKnown = source && known.some((k) => k.server === source.archive);
+  const bootstrap = args.begun ?? bootstrapOf(args, known);
+  // An archive of an earlier generation is a source of its own: the entry of that site names its present one. It stays in
+  // the list for as long as the Cluster lives: CloudNativePG refuses every change of one that began from what is not there.
+  const source = bootstrap.recovery?.source;
+  const former =
+    source === undefined || known.some(({ site }) => site === source)
+      ? []
+      : [{ name: source, store: storeName(siteOfArchive(source)), server: source }];
+  const external = [...known.map((of) => ({ name: of.site, ...of })), ...former];
   return {
     description: `Mastodon's database, ${args.site}`,
     instances: 1,
@@ -139,16 +143,7 @@ export function clusterSpec(
         },
       },
     ],
-    bootstrap: source
-      ? {
-          recovery: {
-            source: sourceKnown ? source.site : source.archive,
-            ...owner,
-            ...(source.to !== undefined ? { recoveryTarget: { targetTime: source.to } } : {}),
-          },
-        }
-      : // C collation: an index never breaks when the C library's rules change between images.
-        { initdb: { ...owner, encoding: "UTF8", localeCollate: "C", localeCType: "C.UTF-8" } },
+    bootstrap,
     ...(args.otherSite
       ? {
           replica: {
@@ -159,19 +154,27 @@ export function clusterSpec(
           },
         }
       : {}),
-    externalClusters:
-      source && !sourceKnown
-        ? [
-            ...external,
-            {
-              name: source.archive,
-              plugin: {
-                ...reading,
-                parameters: { barmanObjectName: storeName(source.site), serverName: source.archive },
-              },
-            },
-          ]
-        : external,
+    externalClusters: external.map(({ name, store, server }) => ({
+      name,
+      plugin: { ...reading, parameters: { barmanObjectName: store, serverName: server } },
+    })),
+  };
+}
+
+/** How a database begins that is yet to be made. */
+function bootstrapOf({ beginning }: Pick<PostgresArgs, "beginning">, known: ReturnType<typeof archives>): Bootstrap {
+  const owner = { database: database.name, owner: database.owner, secret: { name: "postgres-owner" } };
+  // C collation: an index never breaks when the C library's rules change between images.
+  if (beginning.kind === "initdb") {
+    return { initdb: { ...owner, encoding: "UTF8", localeCollate: "C", localeCType: "C.UTF-8" } };
+  }
+  const { archive, to } = beginning;
+  return {
+    recovery: {
+      source: known.find(({ server }) => server === archive)?.site ?? archive,
+      ...owner,
+      ...(to !== undefined ? { recoveryTarget: { targetTime: to } } : {}),
+    },
   };
 }
 
@@ -279,9 +282,9 @@ export class Postgres extends pulumi.ComponentResource {
       {
         ...keep,
         dependsOn: [owner, ...stores, ...this.hibernated(name, args)],
-        // The beginning is looked at when the database is made and never again: after a switch the active site is
-        // another one, and the archive that it once came from is history. While there is none, a state that still
-        // lists it must not bring its old beginning back: that would be an empty database in place of a restore.
+        // The beginning is looked at when the database is made and never again, and a Cluster that is there is told its
+        // own: after a `destroy`, which keeps it, nothing is ignored. While there is none, a state that still lists it
+        // must not bring its old beginning back: that would be an empty database in place of a restore.
         ignoreChanges: args.database === "there" ? ["spec.bootstrap"] : [],
       },
     );

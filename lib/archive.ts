@@ -11,6 +11,8 @@ export interface BaseBackup {
   endedAt: Date;
   /** The segment that its restore begins with; undefined where it does not say. */
   beginsWith?: string;
+  /** The major version of Postgres whose files it is of, such as `17`; undefined where it does not say. */
+  major?: string;
 }
 
 /** A WAL segment in the archive. */
@@ -57,7 +59,13 @@ async function firstFinished(vault: Bucket, keys: BucketKeys, archive: string, w
     const endedAt = endOf(info);
     if (endedAt === undefined) continue;
     const beginsWith = valueIn(info, "begin_wal");
-    return { id: folder.slice(base.length, -1), endedAt, ...(beginsWith === undefined ? {} : { beginsWith }) };
+    const major = majorIn(info);
+    return {
+      id: folder.slice(base.length, -1),
+      endedAt,
+      ...(beginsWith === undefined ? {} : { beginsWith }),
+      ...(major === undefined ? {} : { major }),
+    };
   }
   return undefined;
 }
@@ -232,6 +240,12 @@ export const timelineQuery = `greatest((SELECT timeline_id FROM pg_control_check
 
 const valueIn = (info: string, name: string): string | undefined =>
   new RegExp(`^${name}=(.*)$`, "m").exec(info)?.[1]?.trim();
+
+/** The server's version as barman writes it, `170006` for 17.6: two digits for each part after the major one since 10. */
+function majorIn(info: string): string | undefined {
+  const version = Number(valueIn(info, "version"));
+  return version >= 100_000 ? String(Math.floor(version / 10_000)) : undefined;
+}
 
 /** When a base backup ended, from its `backup.info`; undefined unless it was finished. */
 export function endOf(info: string): Date | undefined {

@@ -18,6 +18,21 @@ export async function within<T>(seconds: number, work: Promise<T>): Promise<T> {
   }
 }
 
+/** @throws what the signal was aborted with, as soon as it is, or whatever the work throws */
+export async function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  let end: () => void = () => undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    end = () => reject(signal.reason as Error);
+    if (signal.aborted) end();
+    signal.addEventListener("abort", end);
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener("abort", end);
+  }
+}
+
 /** What went wrong, in full; `fetch failed` says nothing, its cause does. */
 export function messageOf(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;

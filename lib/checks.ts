@@ -17,9 +17,10 @@ import type { Fault, Role, Settings, StackName } from "../settings";
 import { SettingsError, archiveName, whyNotOnNfs } from "../settings";
 import type { ChartReference } from "../versions";
 import { archivesIn, newestBaseBackup, newestGeneration, newestSegment, oldestBaseBackup, timelineOf } from "./archive";
+import type { BaseBackup } from "./archive";
 import { reason } from "./attempt";
 import { archiveOf, clusterName, findDatabases, isAsleep, majorOf, majorsOf, restoredTo, tokenFault } from "./database";
-import type { DatabaseObject, Databases } from "./database";
+import type { Bootstrap, DatabaseObject, Databases } from "./database";
 import { DoctorCluster } from "./doctor/cluster";
 import { issuerOf } from "./doctor/issuer";
 import { mendOfInstalled, operatorMarks, subnetLimits } from "./doctor/operators";
@@ -46,7 +47,7 @@ import { readLease, writeLease } from "./lease/store";
 import { isPlanning } from "./planning";
 import { isOurs } from "./ours";
 import { hasNsupdate } from "./rfc2136";
-import { upgradeFault } from "./upgrade";
+import { lastServed, upgradeFault } from "./upgrade";
 import { backupPrefix, findUpgradeBackup, webImage } from "./upgrade-backup";
 import type { UpgradeBackup } from "./upgrade-backup";
 import { bucketFault, bucketTrouble, hasObjects } from "./s3";
@@ -83,6 +84,8 @@ export interface Found {
   database: DatabaseState;
   /** Name of the database's Cluster, there or to be made. */
   databaseName: string;
+  /** How the database that is there began, as its Cluster says. */
+  begun?: Bootstrap;
   /** Clusters of earlier generations, which are kept but do not run. */
   former: string[];
   /** The site whose database this one has been following, its own name if it has been writing. */
@@ -147,6 +150,7 @@ export async function checkSite(settings: Settings, keys: CheckKeys): Promise<Fo
     ...installation,
     database,
     databaseName,
+    begun: databases?.current?.spec.bootstrap,
     former: databases?.former.map(({ metadata }) => metadata.name) ?? [],
     ...(databases?.current?.spec.replica?.primary !== undefined
       ? { primary: databases.current.spec.replica.primary }
@@ -273,7 +277,7 @@ async function lookAround(
     });
   const databases = await findDatabases(settings);
   const external = settings.objectStore === "external";
-  const cluster = checkCluster(settings, purpose, report);
+  const cluster = checkCluster(settings, { purpose, database: databases?.current }, report);
   const [{ ours, uid = "", ...found }, , lease] = await Promise.all([
     cluster,
     Promise.all([checkNsupdate(settings.dns, then, report), checkEgress(settings, report)]),
@@ -476,7 +480,7 @@ const noCluster: ClusterFound = {
   apiServerPorts: usualApiPorts,
 };
 
-async function checkCluster(settings: Settings, purpose: Purpose, report: Report): Promise<ClusterFound> {
+async function checkCluster(settings: Settings, of: UpgradeOf, report: Report): Promise<ClusterFound> {
   const { cluster, site } = settings;
   let config: k8s.KubeConfig;
   try {
@@ -528,7 +532,7 @@ async function checkCluster(settings: Settings, purpose: Purpose, report: Report
     answer(checkMarker(core, settings, report)),
     answer(checkApiServer(config, core, settings, report)),
     answer(checkPlugin(config.makeApiClient(k8s.AppsV1Api), settings, report)),
-    answer(checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, purpose, report)),
+    answer(checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, of, report)),
     answer(checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report)),
     ...(definitions === undefined
       ? []
@@ -668,8 +672,19 @@ async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings
   }
 }
 
-/** What runs decides which version may come next. */
-async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, purpose: Purpose, report: Report): Promise<void> {
+/** What an upgrade would be of, and what it is looked at for. */
+interface UpgradeOf {
+  purpose: Purpose;
+  database: DatabaseObject | undefined;
+}
+
+/** What runs decides which version may come next; after a `destroy`, which keeps the database, what ran on that one last. */
+async function checkUpgrade(
+  apps: k8s.AppsV1Api,
+  settings: Settings,
+  { purpose, database }: UpgradeOf,
+  report: Report,
+): Promise<void> {
   const { namespace, images, site, otherSite = "", role, promotionToken } = settings;
   const maintenance = purpose === "handover" ? "web" : settings.maintenance;
   const set = `set the version in versions.ts, or: pulumi config set --path homestead:images.mastodon <image> --stack ${site}`;
@@ -717,6 +732,9 @@ async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, purpose: Pu
         `pulumi config rm homestead:maintenance --stack ${site}`,
       );
     }
+    const last = lastServed(database?.metadata.annotations, settings.epoch);
+    const fault = last === undefined ? undefined : upgradeFault(last, images.mastodon, { now: "ran last" });
+    if (fault !== undefined) report("images.mastodon", images.mastodon, fault, set);
   }
 }
 
@@ -951,12 +969,14 @@ async function checkArchives(
       );
       return;
     }
-    if ((await newestBaseBackup(vault, keys.vault, beginning.archive)) !== undefined) {
+    const backup = await newestBaseBackup(vault, keys.vault, beginning.archive);
+    if (backup !== undefined) {
+      checkMajorOf(settings, backup, report);
       return await checkMoment(settings, keys, report);
     }
     // An archive that is being written gets its first base backup by itself: a standby has time.
     if (role === "standby" && (await filled(beginning.archive))) {
-      if (!mayWait() || (await baseBackupComes(settings, keys))) return;
+      if (!mayWait() || (await baseBackupComes(settings, keys, report))) return;
     }
     report(
       "restore.from",
@@ -976,22 +996,52 @@ async function checkArchives(
   }
 }
 
-/** A moment that no backup reaches would be noticed when the old database is gone. */
+/**
+ * A moment that the archive does not reach would be noticed when the old database is gone: Postgres replays all there is,
+ * and ends with "recovery ended before configured recovery target was reached". It stops at the first transaction after the
+ * moment, and no transaction is later than the arrival of the newest segment. That one came is not to be known from here:
+ * after the last post there may be none.
+ */
 async function checkMoment({ site, beginning, vault }: Settings, keys: CheckKeys, report: Report): Promise<void> {
   if (beginning.kind !== "recovery" || beginning.to === undefined) return;
-  const oldest = await oldestBaseBackup(vault, keys.vault, beginning.archive);
-  const [from, to, now] = [oldest?.endedAt ?? new Date(), new Date(beginning.to), new Date()];
-  if (from <= to && to <= now) return;
+  const { archive } = beginning;
+  const [oldest, newest] = await Promise.all([
+    oldestBaseBackup(vault, keys.vault, archive),
+    newestSegment(vault, keys.vault, archive),
+  ]);
+  const now = new Date();
+  const [from, to, until] = [oldest?.endedAt ?? now, new Date(beginning.to), newest?.archivedAt ?? now];
+  if (from <= to && to < until) return;
+  const set = `pulumi config set --path homestead:restore.to <moment> --stack ${site}`;
   report(
     "restore.to",
     beginning.to,
-    `a moment between ${from.toISOString()}, when the oldest base backup in ${beginning.archive} ended, and now, ${now.toISOString()}`,
-    `pulumi config set --path homestead:restore.to <moment> --stack ${site}${to < from ? `, or name the archive that has it: pulumi config set --path homestead:restore.from <archive> --stack ${site}` : ""}`,
+    `a moment between ${from.toISOString()}, when the oldest base backup in ${archive} ended, and ${until.toISOString()}, when its newest WAL came, which the last transaction in it is older than`,
+    to < from
+      ? `${set}, or name the archive that has it: pulumi config set --path homestead:restore.from <archive> --stack ${site}`
+      : `for all there is: pulumi config rm --path homestead:restore.to --stack ${site}; for less: ${set}; or name the archive that was written later: pulumi config set --path homestead:restore.from <archive> --stack ${site}`,
+  );
+}
+
+/** Files of another major version would be fetched, for as long as the line takes, and then not be read. */
+function checkMajorOf(
+  { site, images, beginning }: Settings,
+  { major }: Pick<BaseBackup, "major">,
+  report: Report,
+): void {
+  const wanted = majorOf(images.postgres);
+  if (beginning.kind !== "recovery" || major === undefined || wanted === undefined || major === wanted) return;
+  report(
+    "images.postgres",
+    images.postgres,
+    `a release of Postgres ${major}, of which the base backups in ${beginning.archive} are: no other major version reads their files`,
+    `set postgres in versions.ts to the one that ran (git history; pulumi stack output images --stack ${site}), and upgrade when the database is there (docs/runbooks/upgrade.md)`,
   );
 }
 
 /** Waits for the first base backup that a standby begins from, half an hour at most. A preview does not wait. */
-async function baseBackupComes({ beginning, vault }: Settings, { vault: keys }: CheckKeys): Promise<boolean> {
+async function baseBackupComes(settings: Settings, { vault: keys }: CheckKeys, report: Report): Promise<boolean> {
+  const { beginning, vault } = settings;
   if (beginning.kind !== "recovery") return false;
   if (pulumi.runtime.isDryRun()) {
     void pulumi.log.warn(`the archive ${beginning.archive} has no base backup yet: the update will wait for it`);
@@ -1000,7 +1050,11 @@ async function baseBackupComes({ beginning, vault }: Settings, { vault: keys }: 
   void pulumi.log.info(`waiting for the first base backup in the archive ${beginning.archive}`);
   const end = Date.now() + 1800 * 1000;
   while (Date.now() < end) {
-    if ((await newestBaseBackup(vault, keys, beginning.archive)) !== undefined) return true;
+    const backup = await newestBaseBackup(vault, keys, beginning.archive);
+    if (backup !== undefined) {
+      checkMajorOf(settings, backup, report);
+      return true;
+    }
     await new Promise((resolve) => setTimeout(resolve, 5000));
   }
   return false;

@@ -10,6 +10,12 @@ import { ask, kubeClient, statusOf } from "./kube";
 import { isPlanning } from "./planning";
 import { execInPod } from "./pod-exec";
 
+/** How a Cluster began: from nothing, or from what `source` names in its list of external clusters. */
+export interface Bootstrap {
+  initdb?: object;
+  recovery?: { source?: string; recoveryTarget?: { targetTime?: string } };
+}
+
 /** What is looked at of a CloudNativePG Cluster. */
 export interface DatabaseObject {
   metadata: { name: string; deletionTimestamp?: string; annotations?: Record<string, string> };
@@ -17,7 +23,7 @@ export interface DatabaseObject {
     imageName?: string;
     plugins?: { parameters?: { serverName?: string } }[];
     replica?: { self?: string; primary?: string; promotionToken?: string };
-    bootstrap?: { recovery?: { recoveryTarget?: { targetTime?: string } } };
+    bootstrap?: Bootstrap;
   };
   status?: {
     demotionToken?: string;

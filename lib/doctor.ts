@@ -11,7 +11,7 @@ import { SettingsError } from "../settings";
 import type { Settings, StackName } from "../settings";
 import { keysOf } from "./bucket-keys";
 import { siteFaults } from "./checks";
-import { reason, within } from "./attempt";
+import { reason, unlessAborted, within } from "./attempt";
 import {
   conditionalLine,
   crossOriginLines,
@@ -25,7 +25,7 @@ import type { BucketProbe, BucketPurpose } from "./doctor/buckets";
 import { capacityLines, needsOf, roomOf, takesPods } from "./doctor/capacity";
 import type { Needs } from "./doctor/capacity";
 import { DoctorCluster } from "./doctor/cluster";
-import { DiskProbe, doctorNamespace } from "./doctor/disk";
+import { DiskProbe, Unmeasured, doctorNamespace } from "./doctor/disk";
 import { asksOverHttp, issuerLine, issuerOf, waitingLine } from "./doctor/issuer";
 import * as lines from "./doctor/lines";
 import type { Area, ClusterFacts, DoctorLine, DoctorReport } from "./doctor/lines";
@@ -40,7 +40,7 @@ import {
 } from "./doctor/operators";
 import type { OperatorName } from "./doctor/operators";
 import { programLines, readPrograms } from "./doctor/program";
-import { disksOf, fsyncLine, profileLine, roomLine, unmeasuredLine } from "./doctor/storage";
+import { disksOf, fsyncLine, pressureLine, profileLine, roomLine, unaskedLine, unmeasuredLine } from "./doctor/storage";
 import type { Disk } from "./doctor/storage";
 import { storeAhead } from "./clock";
 import { kubeClient, kubectl } from "./kube";
@@ -283,7 +283,7 @@ interface Before {
  */
 async function diskLines(settings: Settings, before: Before, options: DoctorOptions): Promise<DoctorLine[]> {
   if (options.disks === "skip") return [];
-  const [refused, reached] = await Promise.all([before.refused, before.reached]);
+  const [refused, reached] = await unlessAborted(options.signal, Promise.all([before.refused, before.reached]));
   if ("fault" in reached) return [];
   if (refused.some(({ what }) => what === refusable)) {
     // Whose cluster it is was not said either.
@@ -301,7 +301,8 @@ async function diskLines(settings: Settings, before: Before, options: DoctorOpti
       found.push(...(await measured(settings, disk, probe, reached.cluster, before.needs, options)));
   } catch (error) {
     options.signal.throwIfAborted();
-    found.push(judged("storage", doctorNamespace, "fault", reason(error), namespaceMend(settings)));
+    const verdict = error instanceof Unmeasured ? "warning" : "fault";
+    found.push(judged("storage", doctorNamespace, verdict, reason(error), namespaceMend(settings)));
   } finally {
     await probe.cleanUp().catch((error: unknown) => {
       found.push(judged("storage", doctorNamespace, "warning", reason(error), namespaceMend(settings)));
@@ -326,10 +327,18 @@ async function measured(
     const { result, node } = await probe.measure(disk);
     const missing = await missingClaims(disk, cluster, needs).catch(() => []);
     const place = node === undefined ? undefined : { node, others: await otherNodes(node, cluster).catch(() => []) };
-    const more = [profileLine(disk, settings, result), roomLine(disk, result, missing)];
+    const more = [
+      profileLine(disk, settings, result),
+      pressureLine(disk, settings, result),
+      roomLine(disk, result, missing),
+    ];
     return [fsyncLine(disk, settings.storage, result, place), ...more.filter((line) => line !== undefined)];
   } catch (error) {
     signal.throwIfAborted();
+    if (error instanceof Unmeasured)
+      return [
+        unaskedLine(disk, reason(error), `${kubectl(settings.cluster)} get nodes, then npx homestead doctor again`),
+      ];
     return [unmeasuredLine(disk, reason(error))];
   }
 }

@@ -1,6 +1,6 @@
 /**
- * A restore drill: the newest backup of a site brought up beside it, in a namespace that reaches nothing, and asked
- * whether it is what the site would need.
+ * A restore drill: the newest backup of a site brought up beside it, in a namespace whose Mastodon reaches nothing, and
+ * asked whether it is what the site would need.
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
@@ -11,9 +11,9 @@ import { keysOf } from "./bucket-keys";
 import { DrillCluster, DrillFailure } from "./drill/cluster";
 import * as manifests from "./drill/manifests";
 import type { DrillArgs } from "./drill/manifests";
-import { lostSinceBackup, missingFromRestored, parseReport } from "./drill/verdicts";
+import { lostSinceBackup, missingFromRestored, missingWithoutLive, parseReport } from "./drill/verdicts";
 import type { MastodonReport, RowCounts } from "./drill/verdicts";
-import { kubeClient, kubectl, statusOf } from "./kube";
+import { kubeClient, kubectl, Unanswered } from "./kube";
 import { copiedAt } from "./media-copied";
 import { projectFolder } from "./plan";
 import type { StoredLease } from "./lease/lease";
@@ -75,30 +75,47 @@ export async function drill(site: Site, options: DrillOptions): Promise<DrillRes
     seconds: { total: 0 },
   };
   const start = Date.now();
-  if (await answered(settings, cluster.cleanUp())) options.progress("deleted what an earlier drill left");
+  try {
+    if (await cluster.cleanUp()) options.progress("deleted what an earlier drill left");
+  } catch (error) {
+    // The first that the cluster is asked: where no answer comes it is the cluster's fault, and not the drill's.
+    throw error instanceof UserError ? error : new UserError(clusterFault(settings, error));
+  }
+  let ended: Error | undefined;
   try {
     await run(site, cluster, result, options);
   } catch (error) {
-    if (!(error instanceof DrillFailure)) throw error;
-    result.failures.push(error.message);
-  } finally {
-    options.progress("cleaning up");
-    await cluster.cleanUp();
+    // Neither a drill that was refused nor one that was interrupted has found anything.
+    if (error instanceof UserError || options.signal.aborted) ended = error as Error;
+    else result.failures.push(error instanceof Unanswered ? clusterFault(settings, error) : reason(error));
   }
+  options.progress("cleaning up");
+  const left = await cluster.cleanUp().then(
+    () => undefined,
+    (error: unknown) => leftBehind(settings, error),
+  );
+  if (ended !== undefined) throw left === undefined ? ended : new UserError(`${reason(ended)}; ${left}`);
+  if (left !== undefined) result.failures.push(left);
   result.seconds.total = since(start);
   return result;
 }
 
-/** The first that the cluster is asked: where no answer comes it is the cluster's fault, and not the drill's. */
-async function answered<T>({ cluster, site }: Settings, asked: Promise<T>): Promise<T> {
-  try {
-    return await asked;
-  } catch (error) {
-    if (error instanceof UserError || statusOf(error) !== undefined) throw error;
-    throw new UserError(
-      `the cluster of context '${cluster.context}' does not answer (${reason(error)}): ${kubectl(cluster)} get namespaces, then the same again; npx homestead doctor ${site} says more`,
-    );
+/** What a cluster did not tell, or did not let a drill do, and what shows it. */
+function clusterFault({ cluster, site }: Pick<Settings, "cluster" | "site">, error: unknown): string {
+  const { context } = cluster;
+  if (!(error instanceof Unanswered) || error.status === undefined) {
+    return `the cluster of context '${context}' does not answer (${reason(error)}): ${kubectl(cluster)} get namespaces, then the same again; npx homestead doctor ${site} says more`;
   }
+  const { question, says, status } = error;
+  if (status !== 401 && status !== 403)
+    return `the cluster of context '${context}' answers ${says}, asked to ${question}`;
+  return `the user of context '${context}' may not ${question} (the cluster answers ${says}): a drill needs what an update may; ${kubectl(cluster)} auth can-i ${question} shows it`;
+}
+
+/** A copy of the whole database, with the vault's keys beside it. */
+function leftBehind(settings: Pick<Settings, "cluster" | "site">, error: unknown): string {
+  const why = error instanceof Unanswered ? clusterFault(settings, error) : reason(error);
+  return `the drill's namespace, with its copies of the database, is not cleaned up: ${why}. To delete it: ${kubectl(settings.cluster)} delete namespace ${manifests.drillNamespace}`;
 }
 
 function refuse({ site, role, activeSite, objectStore }: Settings): void {
@@ -166,14 +183,22 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   else await fetchMedia(site, report.mediaSample, result);
 }
 
-async function countLive(cluster: DrillCluster, settings: Settings, result: DrillResult): Promise<void> {
+/** Counts what is to be compared; without it the drill goes on, and says so. */
+export async function countLive(
+  cluster: Pick<DrillCluster, "countLive" | "archived">,
+  settings: Pick<Settings, "cluster" | "site" | "namespace" | "archiveInterval">,
+  result: Pick<DrillResult, "rows" | "failures" | "warnings">,
+): Promise<void> {
   let segment: string;
   try {
     const live = await cluster.countLive(settings.namespace);
     result.rows.live = live.rows;
     segment = live.segment;
   } catch (error) {
-    result.warnings.push(`nothing to compare the backup with: the live database does not answer (${reason(error)})`);
+    const why = error instanceof Unanswered ? clusterFault(settings, error) : reason(error);
+    result.warnings.push(
+      `nothing live was compared, so what the backup lacks of it is not known: ${why}. The restored database was compared with the base backup alone`,
+    );
     return;
   }
   try {
@@ -185,12 +210,21 @@ async function countLive(cluster: DrillCluster, settings: Settings, result: Dril
   }
 }
 
-async function compare(cluster: DrillCluster, result: DrillResult): Promise<void> {
-  const { rows, failures } = result;
-  rows.restored = await cluster.countRestored(manifests.restored.newest);
-  rows.backup = await cluster.countRestored(manifests.restored.backup);
-  if (rows.live === undefined) return;
-  failures.push(...lostSinceBackup(rows.backup, rows.live), ...missingFromRestored(rows.live, rows.restored));
+/** Counts the restored databases, and says what they lack. */
+export async function compare(
+  cluster: Pick<DrillCluster, "countRestored">,
+  result: Pick<DrillResult, "rows" | "failures" | "warnings">,
+): Promise<void> {
+  const { rows, failures, warnings } = result;
+  const restored = await cluster.countRestored(manifests.restored.newest);
+  const backup = await cluster.countRestored(manifests.restored.backup);
+  Object.assign(rows, { restored, backup });
+  const found =
+    rows.live === undefined
+      ? [missingWithoutLive(backup, restored)]
+      : [lostSinceBackup(backup, rows.live), missingFromRestored(rows.live, restored)];
+  failures.push(...found.flatMap((one) => one.failures));
+  warnings.push(...found.flatMap((one) => one.warnings));
 }
 
 /**

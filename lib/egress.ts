@@ -2,6 +2,7 @@
 import * as dns from "node:dns/promises";
 import * as net from "node:net";
 import type { Settings } from "../settings";
+import { familyOf, holds, houseRangeFault, privateRanges } from "./address-ranges";
 
 /** A server that pods must reach. */
 export interface Server {
@@ -36,28 +37,18 @@ export async function addressesOf(host: string): Promise<string[]> {
 
 /**
  * What `network.privateEgress` must name for a server at these addresses to be reached; empty where one of them is
- * reached as it is. Loopback and link-local addresses are no server's that a pod could reach, and may not be named.
+ * reached as it is. What may not be named (loopback, link-local, the clouds' own) is no server's that a pod could reach.
  */
 export function missingRanges(
   addresses: readonly string[],
   { families, privateEgress }: Settings["network"],
 ): string[] {
-  const closed = listOf(["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]);
-  const open = listOf(privateEgress);
+  const closed = Object.values(privateRanges).flat();
+  const mayBeNamed = (address: string) => houseRangeFault(`${address}/${bitsOf(address)}`) === undefined;
   const used = addresses.filter((address) => families.includes(familyOf(address)));
-  const isClosed = (address: string) => has(closed, address) && !has(open, address);
+  const isClosed = (address: string) => holds(closed, address) && !holds(privateEgress, address) && mayBeNamed(address);
   if (!used.every(isClosed)) return [];
-  return used.map((address) => `${address}/${net.isIPv6(address) ? 128 : 32}`);
+  return used.map((address) => `${address}/${bitsOf(address)}`);
 }
 
-const familyOf = (address: string) => (net.isIPv6(address) ? "IPv6" : "IPv4");
-const has = (list: net.BlockList, address: string) => list.check(address, net.isIPv6(address) ? "ipv6" : "ipv4");
-
-function listOf(ranges: readonly string[]): net.BlockList {
-  const list = new net.BlockList();
-  for (const range of ranges) {
-    const [base = "", bits] = range.split("/");
-    list.addSubnet(base, Number(bits), net.isIPv6(base) ? "ipv6" : "ipv4");
-  }
-  return list;
-}
+const bitsOf = (address: string): number => (net.isIPv6(address) ? 128 : 32);

@@ -35,10 +35,14 @@ export async function execInPod(config: k8s.KubeConfig, what: PodCommand): Promi
       })
       .catch((error: unknown) => {
         clearTimeout(timer);
-        fail(error instanceof Error ? error.message : String(error));
+        fail(toldBy(error));
       });
   });
 }
+
+/** The client hands on what its socket says, which is an event and no Error. */
+const toldBy = (error: unknown): string =>
+  typeof error === "object" && error !== null && "message" in error ? String(error.message) : String(error);
 
 function collector(): { stream: PassThrough; text: () => string } {
   const chunks: Buffer[] = [];

@@ -13,7 +13,8 @@ import {
 } from "./archive";
 import { reason, within } from "./attempt";
 import { keysOf } from "./bucket-keys";
-import { clusterName, findDatabases } from "./database";
+import { clusterName, findDatabases, isAsleep } from "./database";
+import type { DatabaseObject } from "./database";
 import { kubeClient, kubectl } from "./kube";
 import type { StoredLease } from "./lease/lease";
 import { readLease } from "./lease/store";
@@ -271,15 +272,21 @@ async function clusterLines(site: Site, archive: string, now: number): Promise<C
         })
       : [],
   ]);
-  const former = (databases?.former ?? []).map(({ metadata }) =>
-    line("database", metadata.name, "ok", "of an earlier generation: kept, asleep"),
-  );
+  const former = (databases?.former ?? []).map((object) => formerLine(settings, object));
   const head = line("cluster", access.context, "ok", `Kubernetes ${version}`);
   return {
     lines: [head, ...parts.flat(), ...former],
     ...(wal === undefined ? {} : { wal }),
     ...(follows === undefined ? {} : { follows }),
   };
+}
+
+/** Whoever deletes an old database looks here first: where the number is raised and no update has run, it federates. */
+function formerLine({ site, generation }: Settings, object: DatabaseObject): StatusLine {
+  const { name } = object.metadata;
+  if (isAsleep(object)) return line("database", name, "ok", "of an earlier generation: kept, asleep");
+  const mend = `pulumi up --stack ${site} puts it to sleep when that of generation ${generation} is there, or says why it cannot`;
+  return line("database", name, "warning", `of an earlier generation, and RUNS: do not delete it; ${mend}`);
 }
 
 /** A cluster that says nothing. A cold standby's need not be there. */

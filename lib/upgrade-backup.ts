@@ -33,6 +33,8 @@ export const backupPrefix = (database: string, image: string): string =>
   `${before(database)}${tagAlone(imageParts(image).tag).toLowerCase().replaceAll("_", "-")}`;
 
 const before = (database: string): string => `${database}-before-mastodon-`;
+/** One that is made while the version runs already. */
+const beside = (database: string): string => `${database}-with-mastodon-`;
 
 /**
  * The backup that goes with an image. Pure.
@@ -45,14 +47,16 @@ export function upgradeBackup(
   { database, running, found }: { database: string; running: string | undefined; found: readonly BackupObject[] },
   now: Date,
 ): UpgradeBackup {
+  // What an upgrade goes back to was made before it; what there is to wait for no more may have been made since.
+  const prefixes = running === image ? [before(database), beside(database)] : [before(database)];
   const all = found
-    .filter(({ metadata }) => metadata.name.startsWith(before(database)))
+    .filter(({ metadata }) => prefixes.some((prefix) => metadata.name.startsWith(prefix)))
     .sort((a, b) => Date.parse(b.metadata.creationTimestamp) - Date.parse(a.metadata.creationTimestamp));
   const isOurs = ({ metadata }: BackupObject) => metadata.annotations?.[madeBefore] === image;
   const ours = all.find(isOurs);
   // What is made now holds what a version that runs has done to the database: nobody is to go back to it as to one of before.
   const prefix = backupPrefix(database, image);
-  const anew = `${running === image ? prefix.replace(before(database), `${database}-with-mastodon-`) : prefix}-${stampOf(now)}`;
+  const anew = `${running === image ? prefix.replace(before(database), beside(database)) : prefix}-${stampOf(now)}`;
   const [last] = all;
   if (running === image) {
     // One that failed, or will never end, is made anew even then: it is the first there is to restore from.

@@ -1,19 +1,31 @@
 /** Rules for rights: in a namespace, and at the cluster's API. */
-import { at, list, nameOf, namespaceOf, podsOf, same, texts } from "./objects";
+import { at, fields, list, nameOf, namespaceOf, podsOf, same, texts } from "./objects";
 import type { KubernetesObject } from "./objects";
 import { breaches, fault, objectRule, stackRule } from "./rule";
 import type { Rule } from "./rule";
 
 const enforced = "pod-security.kubernetes.io/enforce";
+/** Of Kubernetes, whose rules of then are enforced. */
+const enforcedVersion = `${enforced}-version`;
 
 const restrictedNamespaces = objectRule(
   "restricted-namespaces",
   "the cluster itself then refuses a pod that could do harm, whoever makes it",
   (object) => {
     if (object.kind !== "Namespace") return [];
-    const labels = at(object, "metadata.labels");
-    const level = (labels as Record<string, unknown> | undefined)?.[enforced];
-    return level === "restricted" ? [] : [fault(`metadata.labels["${enforced}"]`, level, "restricted")];
+    const { [enforced]: level, [enforcedVersion]: version } = fields(at(object, "metadata.labels"));
+    return [
+      ...(level === "restricted" ? [] : [fault(`metadata.labels["${enforced}"]`, level, "restricted")]),
+      ...(version === undefined || version === "latest"
+        ? []
+        : [
+            fault(
+              `metadata.labels["${enforcedVersion}"]`,
+              version,
+              "latest, or none: an old version's rules are fewer",
+            ),
+          ]),
+    ];
   },
 );
 
@@ -62,6 +74,9 @@ const narrowRights = objectRule(
   "narrow-rights",
   "rights beyond the namespace, or to everything in it, make one broken pod the whole cluster's trouble",
   (object) => {
+    // CloudNativePG then makes a Secret with the password of one who may run programs on the database's server.
+    if (object.kind === "Cluster" && at(object, "spec.enableSuperuserAccess") === true)
+      return [fault("spec.enableSuperuserAccess", true, "false")];
     if (!object.apiVersion.startsWith("rbac.authorization.k8s.io/")) return [];
     if (object.kind.startsWith("Cluster")) return [fault("kind", object.kind, "Role and RoleBinding, in a namespace")];
     if (object.kind === "RoleBinding") return bindingFaults(object);
@@ -72,9 +87,28 @@ const narrowRights = objectRule(
       ...texts(rule["verbs"])
         .filter((verb) => ["bind", "escalate", "impersonate"].includes(verb))
         .map((verb) => fault(`rules[${i}].verbs`, verb, "verbs that do not give more rights")),
+      ...texts(rule["resources"])
+        .filter((resource) => insideOthers.includes(resource))
+        .map((resource) => fault(`rules[${i}].resources`, resource, "nothing that leads into pods or makes tokens")),
+      ...(texts(rule["resources"]).includes("secrets") && texts(rule["resourceNames"]).length === 0
+        ? [
+            fault(
+              `rules[${i}].resourceNames`,
+              rule["resourceNames"],
+              "the names of Secrets, where there is a right to them",
+            ),
+          ]
+        : []),
     ]);
   },
 );
+
+/** Whoever has a right to these has what the pods of the namespace have, every Secret with it. */
+const insideOthers = [
+  ...["exec", "attach", "portforward", "proxy", "ephemeralcontainers"].map((part) => `pods/${part}`),
+  "services/proxy",
+  "serviceaccounts/token",
+];
 
 function bindingFaults(object: KubernetesObject): string[] {
   const role = at(object, "roleRef.kind");
@@ -86,4 +120,37 @@ function bindingFaults(object: KubernetesObject): string[] {
   ];
 }
 
-export const accessRules: Rule[] = [restrictedNamespaces, noTokens, narrowRights];
+/** Patches that the program makes: of which kind, with which annotations and nothing else. */
+export const patches: { kind: string; annotations: string[]; reason: string }[] = [
+  {
+    kind: "ClusterPatch",
+    annotations: ["cnpg.io/hibernation", "pulumi.com/patchForce"],
+    reason:
+      "A database of an earlier generation is put to sleep; what it holds is kept, so that it is nobody's to make anew.",
+  },
+];
+
+const noPatches = objectRule(
+  "no-patches",
+  "a patch changes an object that the stack does not hold, and no rule sees what comes of it",
+  (object) => {
+    if (!object.kind.endsWith("Patch")) return [];
+    const known = patches.find(({ kind }) => kind === object.kind);
+    if (!known)
+      return [
+        fault("kind", object.kind, "the object itself; an exception is named with its reason in policy/access.ts"),
+      ];
+    const { apiVersion: _version, kind: _kind, metadata, ...rest } = object;
+    const { name: _name, namespace: _namespace, annotations, ...more } = fields(metadata);
+    const others = [
+      ...Object.keys(rest),
+      ...Object.keys(more).map((key) => `metadata.${key}`),
+      ...Object.keys(fields(annotations))
+        .filter((key) => !known.annotations.includes(key))
+        .map((key) => `metadata.annotations["${key}"]`),
+    ];
+    return others.map((field) => `${field} is patched; allowed: the annotations ${known.annotations.join(", ")}`);
+  },
+);
+
+export const accessRules: Rule[] = [restrictedNamespaces, noTokens, narrowRights, noPatches];

@@ -1,25 +1,38 @@
 /** Rules for the network: who reaches a pod, whom a pod reaches, and how the world comes in. */
-import * as net from "node:net";
-import { at, fields, list, nameOf, namespaceOf, namespacesOf, podsOf, same, texts } from "./objects";
+import { familyOf, holds, isWithin, metadataServers, overlap, privateRanges } from "../lib/address-ranges";
+import { at, fields, list, nameOf, namespaceOf, namespacesOf, partsOf, podsOf, same, texts } from "./objects";
 import type { KubernetesObject } from "./objects";
 import { breaches, fault, objectRule, stackRule } from "./rule";
 import type { Breach, Rule } from "./rule";
+import { hostsIn, matches } from "./traefik-rule";
+import type { Request } from "./traefik-rule";
 
-const otherWaysIn = ["Ingress", "Gateway", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "IngressRouteTCP"];
+const otherWaysIn = [
+  "Ingress",
+  ...["Gateway", "HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"],
+  ...["IngressRouteTCP", "IngressRouteUDP"],
+];
 
 const oneWayIn = objectRule(
   "one-way-in",
   "the edge's rules hold only for what comes through Traefik's IngressRoutes",
   (object) => {
     if (otherWaysIn.includes(object.kind)) return [fault("kind", object.kind, "IngressRoute")];
-    if (object.kind !== "Service") return [];
-    const { type, externalIPs } = fields(object["spec"]);
-    return [
-      ...(type === "NodePort" || type === "LoadBalancer" ? [fault("spec.type", type, "ClusterIP")] : []),
-      ...(texts(externalIPs).length > 0 ? [fault("spec.externalIPs", externalIPs, "none")] : []),
-    ];
+    if (object.kind === "Service") return serviceFaults("spec", object["spec"]);
+    // What an operator makes one of: CloudNativePG's Cluster and Pooler.
+    return partsOf(object)
+      .filter(({ field }) => /(^|\.)serviceTemplate\.spec$/.test(field))
+      .flatMap(({ field, value }) => serviceFaults(field, value));
   },
 );
+
+function serviceFaults(field: string, spec: unknown): string[] {
+  const { type, externalIPs } = fields(spec);
+  return [
+    ...(type === "NodePort" || type === "LoadBalancer" ? [fault(`${field}.type`, type, "ClusterIP")] : []),
+    ...(texts(externalIPs).length > 0 ? [fault(`${field}.externalIPs`, externalIPs, "none")] : []),
+  ];
+}
 
 const isEmpty = (value: unknown) => Object.keys(fields(value)).length === 0;
 
@@ -46,20 +59,6 @@ const defaultDeny = stackRule(
         message: `namespace ${namespace}: it has no NetworkPolicy that denies everything; needed: one with podSelector {}, policyTypes [Ingress, Egress] and no rules`,
       })),
 );
-
-/** Where clouds hand out a machine's keys. */
-const metadataServers = [
-  ["169.254.169.254", "ipv4"],
-  ["fd00:ec2::254", "ipv6"],
-] as const;
-
-function holds(cidr: unknown, address: string, family: "ipv4" | "ipv6"): boolean {
-  const [base = "", bits = ""] = typeof cidr === "string" ? cidr.split("/") : [];
-  if (net.isIP(base) !== (family === "ipv4" ? 4 : 6)) return false;
-  const block = new net.BlockList();
-  block.addSubnet(base, Number(bits), family);
-  return block.check(address, family);
-}
 
 /** Ports of admission webhooks. The API server asks them, from the nodes' own addresses, which no policy can name everywhere. */
 const webhookPorts = [10250, 9443];
@@ -95,12 +94,84 @@ function peerFaults(field: string, peers: unknown): string[] {
       (!("podSelector" in peer) || isEmpty(peer["podSelector"]));
     return [
       ...(everybody ? [fault(`${field}[${i}].namespaceSelector`, {}, "namespaces or pods by label")] : []),
-      ...metadataServers
-        .filter(([address, family]) => holds(cidr, address, family))
-        .filter(([address, family]) => !texts(except).some((range) => holds(range, address, family)))
-        .map(([address]) => fault(`${field}[${i}].ipBlock`, cidr, `except a range with ${address}`)),
+      ...Object.values(metadataServers)
+        .flat()
+        .filter((address) => typeof cidr === "string" && holds([cidr], address) && !holds(texts(except), address))
+        .map((address) => fault(`${field}[${i}].ipBlock`, cidr, `except a range with ${address}`)),
     ];
   });
+}
+
+/**
+ * Who needs the cluster's API reaches its ports at any address (docs/adr/0014-the-api-server-at-any-address.md): the database,
+ * by the label that only its pods have, and what is in the operators' namespaces, an ACME server of the house's own with it.
+ */
+function reachesAnyAddress(object: KubernetesObject): boolean {
+  const { matchLabels, matchExpressions } = fields(at(object, "spec.podSelector"));
+  const database =
+    "cnpg.io/cluster" in fields(matchLabels) ||
+    list(matchExpressions).some(
+      ({ key, operator }) => key === "cnpg.io/cluster" && operator !== "DoesNotExist" && operator !== "NotIn",
+    );
+  const operators =
+    ["api-server", "acme"].includes(String(nameOf(object))) &&
+    ["cert-manager", "cnpg-system"].some((namespace) => same(namespaceOf(object), namespace));
+  return database || operators;
+}
+
+/** The ranges of the house that the stack names (`network.privateEgress`): Mastodon is told the same. */
+const declaredRanges = (objects: readonly KubernetesObject[]): string[] =>
+  objects
+    .filter(({ kind }) => kind === "Release" || kind === "ConfigMap")
+    .flatMap((object) => partsOf(object))
+    .flatMap(({ value }) => {
+      const ranges = value["ALLOWED_PRIVATE_ADDRESSES"];
+      return typeof ranges === "string" ? ranges.split(",").map((range) => range.trim()) : [];
+    });
+
+const privateAddresses = stackRule(
+  "private-addresses",
+  "who breaks into a pod must not get from there into the house, nor to the cluster's own machines",
+  (objects) => {
+    const declared = declaredRanges(objects);
+    return objects
+      .filter(({ kind }) => kind === "NetworkPolicy")
+      .flatMap((object) =>
+        breaches(
+          object,
+          list(at(object, "spec.egress")).flatMap((rule, i) =>
+            list(rule["to"]).flatMap((peer, j) =>
+              blockFaults(object, `spec.egress[${i}]`, `to[${j}].ipBlock`, rule["ports"], peer["ipBlock"], declared),
+            ),
+          ),
+        ),
+      );
+  },
+);
+
+function blockFaults(
+  object: KubernetesObject,
+  field: string,
+  peer: string,
+  ports: unknown,
+  block: unknown,
+  declared: readonly string[],
+): string[] {
+  const { cidr, except } = fields(block);
+  if (typeof cidr !== "string" || declared.some((range) => isWithin(cidr, range))) return [];
+  const all = list(ports).length > 0 && list(ports).every(({ port }) => port !== undefined);
+  const named = all
+    ? []
+    : [fault(`${field}.ports`, ports, "ports by number, since it is for addresses that nobody named")];
+  if (reachesAnyAddress(object)) return named;
+  const open = privateRanges[familyOf(cidr)]
+    .filter((range) => overlap(range, cidr))
+    .filter((range) => !texts(except).some((excepted) => isWithin(range, excepted)));
+  const inside = open.some((range) => isWithin(cidr, range));
+  const allowed = inside
+    ? "a range of network.privateEgress"
+    : `except ${open.join(", ")}, or a range of network.privateEgress`;
+  return [...named, ...(open.length === 0 ? [] : [fault(`${field}.${peer}`, cidr, allowed)])];
 }
 
 // ---------------------------------------------------------------- the edge
@@ -108,6 +179,10 @@ function peerFaults(field: string, peers: unknown): string[] {
 interface Route {
   field: string;
   match: string;
+  /** Traefik's own is the rule's length. */
+  priority: number;
+  /** Names of the Services behind it. */
+  services: unknown[];
   /** The middlewares' objects that are in the stack, in their order. */
   middlewares: KubernetesObject[];
 }
@@ -131,6 +206,8 @@ function routesOf(ingressRoute: KubernetesObject, objects: readonly KubernetesOb
   return list(at(ingressRoute, "spec.routes")).map((route, i) => ({
     field: `spec.routes[${i}]`,
     match: String(route["match"]),
+    priority: Number(route["priority"] ?? 0) || String(route["match"]).length,
+    services: list(route["services"]).map(({ name }) => name),
     middlewares: list(route["middlewares"])
       .map((reference) => referred(objects, "Middleware", reference, ingressRoute))
       .filter((middleware) => middleware !== undefined),
@@ -199,8 +276,36 @@ const httpsOnly = stackRule(
   ),
 );
 
-/** What strangers may ask for as often as they like elsewhere, as it stands in a route's rule. */
-const limited = { WebFinger: /webfinger/, "the log-in": /\/auth\b/ };
+/** The Service of Mastodon's chart that the log-in is behind. */
+export const loginService = "mastodon-web";
+
+/** What strangers may ask for as often as they like elsewhere: how a route names it, and the requests. */
+const limited: Record<string, { named: RegExp; requests: Omit<Request, "host">[] }> = {
+  WebFinger: { named: /webfinger/, requests: [{ method: "GET", path: "/.well-known/webfinger" }] },
+  // Passwords, the mail for a new one and new accounts; and apps, which take a password there too.
+  "the log-in": {
+    named: /\/auth\b/,
+    requests: ["/auth/sign_in", "/auth/password", "/auth", "/oauth/token"].map((path) => ({ method: "POST", path })),
+  },
+};
+
+/** A middleware that is no limit, or one that all share, or that each client makes for itself; none for one that is. */
+function limitFaults(middleware: KubernetesObject): string[] {
+  const { average, sourceCriterion } = fields(at(middleware, "spec.rateLimit"));
+  const { requestHost, requestHeaderName } = fields(sourceCriterion);
+  const field = `Middleware ${String(nameOf(middleware))}: spec.rateLimit`;
+  const by = `${field}.sourceCriterion`;
+  const address = "none: a limit is by the client's address";
+  return [
+    ...(typeof average === "number" && average > 0
+      ? []
+      : [fault(`${field}.average`, average, "more than 0: 0 is no limit")]),
+    ...(requestHost === undefined || requestHost === false ? [] : [fault(`${by}.requestHost`, requestHost, address)]),
+    ...(requestHeaderName === undefined || requestHeaderName === ""
+      ? []
+      : [fault(`${by}.requestHeaderName`, requestHeaderName, address)]),
+  ];
+}
 
 const rateLimits = stackRule(
   "rate-limits",
@@ -208,31 +313,44 @@ const rateLimits = stackRule(
   (objects) => {
     const secure = ingressRoutes(objects).filter((one) => entersBy(one, "websecure"));
     const found = secure.flatMap((object) => routesOf(object, objects).map((route) => ({ object, route })));
-    const limits = ({ route }: (typeof found)[number]) =>
-      route.middlewares.some((middleware) => at(middleware, "spec.rateLimit.average") !== undefined);
-    return Object.entries(limited).flatMap(([what, rule]): Breach[] => {
-      const routes = found.filter(({ route }) => rule.test(route.match));
-      if (routes.length === 0 && secure.length > 0)
+    // Of a route for every host.
+    const hosts = [...new Set([...found.flatMap(({ route }) => hostsIn(route.match)), "any other host"])];
+    const said = Object.entries(limited).flatMap(([what, { named, requests }]): Breach[] => {
+      if (secure.length > 0 && !found.some(({ route }) => named.test(route.match)))
         return [{ message: `no route of its own for ${what}; needed: one with a rateLimit` }];
-      return routes
-        .filter((one) => !limits(one))
-        .flatMap(({ object, route }) =>
-          breaches(object, [
-            fault(
-              `${route.field}.middlewares`,
-              route.middlewares.map(nameOf),
-              `with a rateLimit, since it is for ${what}`,
-            ),
-          ]),
+      return hosts.flatMap((host) => {
+        const asked = requests.map((request) => ({ ...request, host }));
+        const meant = found.some(
+          ({ route }) =>
+            (named.test(route.match) || route.services.includes(loginService)) &&
+            asked.some((request) => matches(route.match, request) !== false),
         );
+        return meant ? asked.flatMap((request) => unlimited(found, what, request)) : [];
+      });
     });
+    return said.filter(({ message }, i) => said.findIndex((other) => other.message === message) === i);
   },
 );
+
+/** The routes that may answer a request, from the first that Traefik asks to the one that surely does, and have no limit. */
+function unlimited(routes: { object: KubernetesObject; route: Route }[], what: string, request: Request): Breach[] {
+  const inOrder = [...routes].sort((a, b) => b.route.priority - a.route.priority);
+  const answering = inOrder.filter(({ route }) => matches(route.match, request) !== false);
+  const sure = answering.findIndex(({ route }) => matches(route.match, request) === true);
+  return answering.slice(0, sure < 0 ? answering.length : sure + 1).flatMap(({ object, route }) => {
+    const limits = route.middlewares.filter((middleware) => at(middleware, "spec.rateLimit") !== undefined);
+    if (limits.some((middleware) => limitFaults(middleware).length === 0)) return [];
+    const allowed = `with a rateLimit, since it is for ${what} (${request.method} ${request.path} at ${request.host})`;
+    const missing = [fault(`${route.field}.middlewares`, route.middlewares.map(nameOf), allowed)];
+    return breaches(object, limits.length === 0 ? missing : limits.flatMap(limitFaults));
+  });
+}
 
 export const networkRules: Rule[] = [
   oneWayIn,
   defaultDeny,
   namedPeers,
+  privateAddresses,
   modernTls,
   securityHeaders,
   httpsOnly,

@@ -26,11 +26,15 @@ export const at = (value: unknown, path: string): unknown =>
 /**
  * The object that a Pulumi resource stands for.
  * @param type such as `kubernetes:apps/v1:Deployment`
- * @returns undefined for what is none, and for a patch, which has only some fields of one
+ * @returns undefined for what is none. A patch, which has only some fields of one, is of a kind of its own: `ConfigMapPatch`
  */
 export function objectOf(type: string, properties: unknown): KubernetesObject | undefined {
-  if (!type.startsWith("kubernetes:") || type.endsWith("Patch")) return undefined;
+  if (!type.startsWith("kubernetes:")) return undefined;
   const { apiVersion, kind, ...rest } = fields(properties);
+  if (type.endsWith("Patch")) {
+    const [, group = "", patch = ""] = type.split(":");
+    return { apiVersion: typeof apiVersion === "string" ? apiVersion : group, kind: patch, ...rest };
+  }
   if (type === "kubernetes:helm.sh/v3:Release") {
     const { name, namespace, ...spec } = rest;
     return { apiVersion: "helm.sh/v3", kind: "Release", metadata: { name, namespace }, spec };
@@ -63,6 +67,14 @@ export function namespacesOf(objects: readonly KubernetesObject[]): string[] {
 export interface Part {
   field: string;
   value: Fields;
+}
+
+/** Everything in an object that has fields, itself the first. */
+export function partsOf(value: unknown, field = ""): Part[] {
+  if (Array.isArray(value)) return value.flatMap((item, i) => partsOf(item, `${field}[${i}]`));
+  if (!isFields(value)) return [];
+  const inner = Object.entries(value).flatMap(([key, part]) => partsOf(part, field === "" ? key : `${field}.${key}`));
+  return [{ field, value }, ...inner];
 }
 
 /** Every pod that an object makes, under whatever kind: what has containers is a pod. */

@@ -31,13 +31,21 @@ function isSecret(name: string, value: unknown): boolean {
   return (secretName.test(screaming(name)) && !value.startsWith("/")) || secretTexts.some((text) => text.test(value));
 }
 
-/** Paths of a chart's values that hold a secret; what names a Secret, or a key of one, is none. */
+/**
+ * Paths of a chart's values, or of a custom resource, that hold a secret; what names a Secret, or a key of one, is none. A
+ * variable of an environment has its name beside its value.
+ */
 function inValues(value: unknown, field: string): string[] {
   if (Array.isArray(value)) return value.flatMap((item, i) => inValues(item, `${field}[${i}]`));
-  return Object.entries(fields(value))
+  const all = fields(value);
+  if (typeof all["name"] === "string" && isSecret(all["name"], all["value"])) return [`${field} (${all["name"]})`];
+  return Object.entries(all)
     .filter(([key]) => !/^existingSecret/.test(key))
     .flatMap(([key, inner]) => (isSecret(key, inner) ? [`${field}.${key}`] : inValues(inner, `${field}.${key}`)));
 }
+
+/** Of CloudNativePG and its plugin: pods, and environments, that only their operator makes of it. */
+const isDatabases = ({ apiVersion }: KubernetesObject) => /^(\w+\.)?cnpg\.io\//.test(apiVersion);
 
 function literals(object: KubernetesObject): string[] {
   const inPods = containersOf(object).flatMap(({ field, name, value }) => [
@@ -53,7 +61,8 @@ function literals(object: KubernetesObject): string[] {
       .filter(([key, text]) => isSecret(key, decoded(part, text)))
       .map(([key]) => `${part}.${key}`),
   );
-  return [...inPods, ...inData, ...(object.kind === "Release" ? inValues(at(object, "spec.values"), "values") : [])];
+  const inCharts = object.kind === "Release" ? inValues(at(object, "spec.values"), "values") : [];
+  return [...inPods, ...inData, ...inCharts, ...(isDatabases(object) ? inValues(object["spec"], "spec") : [])];
 }
 
 const decoded = (part: string, text: unknown) =>

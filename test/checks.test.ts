@@ -9,6 +9,7 @@ import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
 import type { Lease } from "../lib/lease/lease";
 import { configWith } from "../lib/switch/files";
 import { filesAt } from "../lib/switch/steps";
+import { served, servedBy } from "../lib/upgrade";
 import { madeBefore } from "../lib/upgrade-backup";
 import type { BackupObject, UpgradeBackup } from "../lib/upgrade-backup";
 import { parseSettings } from "../settings";
@@ -28,10 +29,24 @@ interface World {
   site?: "dev";
   /** The databases that the cluster has, by name. */
   databases?:
-    | Record<string, { archive: string; image: string; status?: object; primary?: string; asleep?: boolean }>
+    | Record<
+        string,
+        {
+          archive: string;
+          image: string;
+          status?: object;
+          primary?: string;
+          asleep?: boolean;
+          bootstrap?: object;
+          /** What it says ran on it last. */
+          serves?: string;
+        }
+      >
     | "not said";
-  /** Keys in the vault. */
+  /** Keys in the vault; a segment of WAL with when it came, `<key>@<moment>`. */
   vault?: string[];
+  /** Postgres' version of the base backups in the vault, as barman writes it. */
+  backedUp?: number;
   /** The lease in the vault: of home in epoch 1, unless something else is said, or `none`. */
   lease?: Partial<Lease> | "none";
   /** Whether the base backups in the vault were never finished. */
@@ -79,6 +94,7 @@ interface Seen {
   apiServerPorts?: number[];
   leaseWait?: number;
   upgradeBackup?: UpgradeBackup;
+  begun?: object | undefined;
 }
 
 const image = "ghcr.io/cloudnative-pg/postgresql:17.6-system-trixie";
@@ -160,12 +176,19 @@ async function serve(world: World, seen: Seen): Promise<string> {
     ),
     [databasesPath]: {
       items: Object.entries(databases === "not said" ? {} : databases).map(
-        ([name, { archive, image: imageName, status, primary, asleep = false }]) => ({
-          metadata: { name, ...(asleep ? { annotations: { "cnpg.io/hibernation": "on" } } : {}) },
+        ([name, { archive, image: imageName, status, primary, asleep = false, bootstrap, serves }]) => ({
+          metadata: {
+            name,
+            annotations: {
+              ...(asleep ? { "cnpg.io/hibernation": "on" } : {}),
+              ...(serves === undefined ? {} : { [served]: serves }),
+            },
+          },
           spec: {
             imageName,
             plugins: [{ name: "barman-cloud.cloudnative-pg.io", parameters: { serverName: archive } }],
             ...(primary === undefined ? {} : { replica: { primary } }),
+            ...(bootstrap === undefined ? {} : { bootstrap }),
           },
           status,
         }),
@@ -203,12 +226,17 @@ async function serve(world: World, seen: Seen): Promise<string> {
       const found = vault.filter((key) => key.startsWith(prefix));
       const folders = new Set(found.map((key) => `${prefix}${key.slice(prefix.length).split("/")[0] ?? ""}/`));
       const below = [...folders].map((folder) => `<CommonPrefixes><Prefix>${folder}</Prefix></CommonPrefixes>`);
-      response.end([...found.map((key) => `<Contents><Key>${key}</Key></Contents>`), ...below].join(""));
+      const contents = found.map((each) => {
+        const [key = "", modified = ""] = each.split("@");
+        return `<Contents><Key>${key}</Key><LastModified>${modified}</LastModified></Contents>`;
+      });
+      response.end([...contents, ...below].join(""));
       return;
     }
     if (pathname.endsWith("/backup.info")) {
       const status = unfinished ? "STARTED\nend_time=None" : "DONE\nend_time=2026-11-22 23:03:30.1+00:00";
-      return void response.end(`status=${status}\n`);
+      const version = world.backedUp === undefined ? "" : `version=${world.backedUp}\n`;
+      return void response.end(`status=${status}\n${version}`);
     }
     if (pathname === databasesPath && databases === "not said") return void response.writeHead(500).end("{}");
     const denied = world.denied?.[pathname];
@@ -233,8 +261,8 @@ async function serve(world: World, seen: Seen): Promise<string> {
 async function check(world: World, changes: Record<string, unknown> = {}, seen: Seen = {}): Promise<string> {
   const { settings, keys } = await prepare(world, changes, seen);
   return checkSite(settings, keys).then(
-    ({ database, podMonitors, subnetLimits, apiServerPorts, installed, leaseWait, upgradeBackup }) => {
-      Object.assign(seen, { podMonitors, subnetLimits, apiServerPorts, installed, leaseWait, upgradeBackup });
+    ({ database, ...found }) => {
+      Object.assign(seen, found);
       return database;
     },
     (error: unknown) => (error as Error).message.replace(/--kubeconfig \S+/g, "--kubeconfig <file>"),
@@ -304,29 +332,60 @@ describe("a database that is yet to be made", () => {
     );
   });
 
+  /** An archive that was written until half past one. */
+  const written = [
+    base("home-g1"),
+    "pg/home-g1/wals/0000000100000000/000000010000000000000007.gz@2026-11-23T01:15:00.000Z",
+    "pg/home-g1/wals/0000000100000000/000000010000000000000008.gz@2026-11-23T01:30:00.000Z",
+  ];
+  const restoredTo = (to: string, vault = written) =>
+    check({ vault }, { generations: { home: 2, vps: 1 }, restore: { to } });
+  const set = "pulumi config set --path homestead:restore";
+
   it.each([
-    ["of before the oldest base backup", "2026-11-22T23:03:00Z"],
-    ["that is yet to come", "2999-01-01T00:00:00Z"],
-  ])("is refused with a moment %s, before anything is deleted or made", async (_what, to) => {
-    const said = await check({ vault: [base("home-g1")] }, { generations: { home: 2, vps: 1 }, restore: { to } });
-    expect(said).toMatch(/^1 fault /);
-    expect(said).toContain(`homestead:restore.to: "${to}"`);
-    expect(said).toMatch(
-      /allowed: a moment between 2026-11-22T23:03:30\.100Z, when the oldest base backup in home-g1 ended, and now, \d{4}-/,
+    [
+      "of before the oldest base backup",
+      "2026-11-22T23:03:00Z",
+      `${set}.to <moment> --stack home, or name the archive that has it: ${set}.from <archive> --stack home`,
+    ],
+    // No transaction can be in the archive that is younger than what came last: Postgres would look for one in vain.
+    ...["2026-11-23T01:30:00Z", "2999-01-01T00:00:00Z"].map((to) => [
+      "of after all that the archive has",
+      to,
+      `for all there is: pulumi config rm --path homestead:restore.to --stack home; for less: ${set}.to <moment> --stack home; or name the archive that was written later: ${set}.from <archive> --stack home`,
+    ]),
+  ])("is refused with a moment %s, before anything is deleted or made: %s", async (_what, to, mend) => {
+    expect(await restoredTo(to ?? "")).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        `  homestead:restore.to: "${to}"`,
+        "    allowed: a moment between 2026-11-22T23:03:30.100Z, when the oldest base backup in home-g1 ended, and 2026-11-23T01:30:00.000Z, when its newest WAL came, which the last transaction in it is older than",
+        `    mend:    ${mend}`,
+      ].join("\n"),
     );
   });
 
-  it("is sent to the archive that has a moment of before this one", async () => {
-    const refused = (to: string) =>
-      check({ vault: [base("home-g1")] }, { generations: { home: 2, vps: 1 }, restore: { to } });
-    const other = "or name the archive that has it: pulumi config set --path homestead:restore.from <archive>";
-    expect(await refused("2026-11-22T23:03:00Z")).toContain(other);
-    expect(await refused("2999-01-01T00:00:00Z")).not.toContain(other);
+  it("is restored to a moment that its archive has", async () => {
+    for (const to of ["2026-11-22T23:04:00Z", "2026-11-23T02:29:59+01:00"])
+      expect(await restoredTo(to)).toBe("missing");
   });
 
-  it("is restored to a moment that its archive has", async () => {
-    const changes = { generations: { home: 2, vps: 1 }, restore: { to: "2026-11-22T23:04:00Z" } };
-    expect(await check({ vault: [base("home-g1")] }, changes)).toBe("missing");
+  it("is refused with an image of another major version than the base backups', which would be fetched in vain", async () => {
+    const refused = (backedUp: number) => check({ vault: written, backedUp }, { generations: { home: 2, vps: 1 } });
+    for (const [backedUp, major] of [
+      [160010, 16],
+      [180001, 18],
+    ] as const) {
+      expect(await refused(backedUp)).toBe(
+        [
+          "1 fault in the configuration of stack 'home'; nothing was changed.",
+          `  homestead:images.postgres: "${image}"`,
+          `    allowed: a release of Postgres ${major}, of which the base backups in home-g1 are: no other major version reads their files`,
+          "    mend:    set postgres in versions.ts to the one that ran (git history; pulumi stack output images --stack home), and upgrade when the database is there (docs/runbooks/upgrade.md)",
+        ].join("\n"),
+      );
+    }
+    expect(await refused(170006)).toBe("missing");
   });
 
   it("is refused where the archive it would begin from has no base backup", async () => {
@@ -334,6 +393,20 @@ describe("a database that is yet to be made", () => {
     expect(await check({ vault }, { generations: { home: 2, vps: 1 } })).toContain(
       "allowed: an archive with a base backup: home-g1, which this database would begin from, has none in bucket 'vault'",
     );
+  });
+});
+
+describe("a database that is there", () => {
+  it("says how it began, for as long as it lives", async () => {
+    const bootstrap = { recovery: { source: "home-g1", database: "mastodon" } };
+    const databases = { "postgres-g2": { archive: "home-g2", image, bootstrap } };
+    const seen: Seen = {};
+    expect(await check({ databases, vault: [base("home-g1"), base("home-g2")], marker: "home" }, raised, seen)).toBe(
+      "there",
+    );
+    expect(seen.begun).toEqual(bootstrap);
+    await check({ vault: [base("home-g1")] }, raised, seen);
+    expect(seen.begun).toBeUndefined();
   });
 });
 
@@ -380,6 +453,45 @@ describe("an upgrade", () => {
     const seen: Seen = {};
     await check(world, changes, seen);
     expect(seen.installed).toBe(installed);
+  });
+
+  const mastodon = (tag: string) => `ghcr.io/mastodon/mastodon:${tag}`;
+  /** A site that was destroyed, of whose database this is said. */
+  const destroyed = (serves: string): World => ({
+    databases: { "postgres-g1": { archive: "home-g1", image, serves } },
+    vault: [base("home-g1")],
+    marker: "home",
+  });
+
+  it.each([
+    ["v4.8.0", "a release of v4.7 first: v4.6.2 ran last, and no minor version may be skipped"],
+    ["v4.5.9", "v4.6.x or newer: v4.6.2 ran last, and its schema does not go back (docs/runbooks/rollback.md)"],
+  ])("to %s is refused after a destroy as before it: the database is of what ran on it last", async (next, allowed) => {
+    const images = { mastodon: mastodon(next) };
+    expect(await check(destroyed(servedBy(mastodon("v4.6.2"), 1)), { images })).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        `  homestead:images.mastodon: "${mastodon(next)}"`,
+        `    allowed: ${allowed}`,
+        "    mend:    set the version in versions.ts, or: pulumi config set --path homestead:images.mastodon <image> --stack home",
+      ].join("\n"),
+    );
+  });
+
+  it("is not held up by what ran before the other site took over: that one may have upgraded the database", async () => {
+    const images = { mastodon: mastodon("v4.8.0") };
+    const world = { ...destroyed(servedBy(mastodon("v4.6.2"), 1)), lease: { epoch: 3 } };
+    expect(await check(world, { images, epoch: 3 })).toBe("there");
+    expect(await check(destroyed(servedBy(mastodon("v4.7.1"), 1)), { images })).toBe("there");
+    // A restored one is of whatever its archive holds.
+    const restoredOne = { "postgres-g2": { archive: "home-g2", image } };
+    const after = { databases: restoredOne, vault: [base("home-g1"), base("home-g2")], marker: "home" };
+    expect(await check(after, { ...raised, images })).toBe("there");
+  });
+
+  it("goes by what runs, where something does", async () => {
+    const world = { ...destroyed(servedBy(mastodon("v4.6.2"), 1)), runs: mastodon("v4.7.0") };
+    expect(await check(world, { images: { mastodon: mastodon("v4.8.0") } })).toBe("there");
   });
 
   const wanted = parseSettings(configurationOf("home")).images.mastodon;
@@ -490,6 +602,10 @@ describe("a server at a private address", () => {
     // What did not resolve is another check's, and what is this machine itself may not be named.
     expect(missing(["IPv4"])).toEqual([]);
     expect(missing(["IPv4"], "127.0.0.1")).toEqual([]);
+    // What the policies keep pods from is named whatever it is called; a metadata server may not be.
+    expect(missing(["IPv4"], "198.18.0.5")).toEqual(["198.18.0.5/32"]);
+    expect(missing(["IPv6"], "64:ff9b::cb00:7107")).toEqual(["64:ff9b::cb00:7107/128"]);
+    expect(missing(["IPv4"], "192.0.0.192")).toEqual([]);
   });
 
   it("is the vault's, the media bucket's and the mail server's, and nothing that is in the cluster", () => {

@@ -15,7 +15,7 @@ import { examine, isSaid, refusalOf } from "../lib/doctor";
 import { reason, within } from "../lib/attempt";
 import * as buckets from "../lib/doctor/buckets";
 import * as capacity from "../lib/doctor/capacity";
-import { diskObjects, doctorNamespace, namespaceObjects } from "../lib/doctor/disk";
+import { DiskProbe, Unmeasured, diskObjects, doctorNamespace, namespaceObjects } from "../lib/doctor/disk";
 import { measure, summaryOf } from "../lib/doctor/fsync";
 import type { Measured } from "../lib/doctor/fsync";
 import { asksOverHttp, issuerLine, issuerOf, waitingLine } from "../lib/doctor/issuer";
@@ -33,6 +33,7 @@ import { programLines } from "../lib/doctor/program";
 import type { Programs } from "../lib/doctor/program";
 import * as storage from "../lib/doctor/storage";
 import { isOlder, satisfies } from "../lib/doctor/version";
+import { kubeClient } from "../lib/kube";
 import type { JsonObject } from "../lib/plan/mask";
 import type { ConfigEntry } from "../lib/pulumi-cli";
 import { loadSite } from "../lib/site-secrets";
@@ -747,6 +748,7 @@ describe("fsync", () => {
       "free",
       "size",
       "fileSystem",
+      "pressure",
     ]);
     expect(() => run(path.join(folder, "none"))).toThrow(
       /\nENOENT: no such file or directory, open '.*none\/fsync'\n$/,
@@ -765,6 +767,7 @@ describe("a storage class", () => {
     free: 50 * gib,
     size: 100 * gib,
     fileSystem: "other",
+    pressure: "kept",
   });
   const local: Settings["storage"] = { kind: "local", databases: "local-path" };
   const nfs: Settings["storage"] = { kind: "nfs", databases: "nfs-client" };
@@ -841,6 +844,22 @@ describe("a storage class", () => {
       mend: "pulumi config set --path homestead:storage.kind nfs --stack home, or a class of the nodes' own disks (docs/runbooks/slow-disk.md)",
     });
     expect([line("nfs", "nfs"), line("local", "other")]).toEqual([undefined, undefined]);
+  });
+
+  it("on a node without an account of its disks is a warning where they are watched", () => {
+    const line = (pressure: Measured["pressure"], kind: "rules" | "off", use: "databases" | "media" = "databases") => {
+      const monitoring = kind === "rules" ? home.monitoring : { kind };
+      return storage.pressureLine({ use, storageClass: "x" }, { monitoring }, { ...measured(1), pressure });
+    };
+    expect(line("none", "rules")).toEqual({
+      area: "storage",
+      what: "I/O pressure",
+      verdict: "warning",
+      says: "the kernel of the node where the databases' class was measured keeps no account of it (PSI), so the alert IoPressure never fires",
+      mend: "psi=1 on that kernel's command line; the alert SlowDisk needs none (docs/runbooks/alerts.md#iopressure)",
+    });
+    const silent = [line("kept", "rules"), line("none", "off"), line("none", "rules", "media")];
+    expect(silent).toEqual([undefined, undefined, undefined]);
   });
 
   it("is one that will hold data", () => {
@@ -1017,10 +1036,10 @@ interface Store {
   versioning: "Enabled" | "Suspended" | "off";
   /** What the store makes of If-None-Match. */
   conditions: "honoured" | "ignored" | "unknown";
-  /** `GET ?versioning` and the like, by method and first parameter: the status to refuse it with. */
+  /** `GET ?versioning` and the like, by method and first parameter: the status to refuse it with; 0 ends the connection. */
   refuses: Record<string, number>;
-  /** Whether everybody reads objects. */
-  world: "reads" | "refused";
+  /** Whether everybody reads objects; a status is what a store gives that cannot say. */
+  world: "reads" | "refused" | "dead" | number;
   /** What the store tells a browser about pages of other hosts that read; nothing if absent. */
   allows?: string;
   /** A deletion of a version is answered with 204 and does nothing. */
@@ -1068,8 +1087,11 @@ class FakeStore {
         const { allows } = this.store;
         return void end(200, found.body, allows === undefined ? {} : { "access-control-allow-origin": allows });
       }
-      return void end(403);
+      if (this.store.world === "dead") return void request.socket.destroy();
+      return void end(typeof this.store.world === "number" ? this.store.world : 403);
     }
+    if (refused === 0) return void request.socket.destroy();
+    if (refused !== undefined && refused >= 500) return void end(refused, "<Error><Code>SlowDown</Code></Error>");
     if (refused !== undefined) return void end(refused, "<Error><Code>AccessDenied</Code></Error>");
     if (key === "") return void end(200, this.list(parameter, searchParams.get("prefix") ?? ""));
     const wanted = searchParams.get("versionId");
@@ -1152,7 +1174,7 @@ describe("a bucket", () => {
     const { facts, left } = await probe(protectedStore);
     expect(facts).toEqual({
       refused: {},
-      seen: { conditional: "kept", versioning: "Enabled", oldVersion: "kept", world: { answer: "403" } },
+      seen: { conditional: "kept", versioning: "Enabled", oldVersion: "kept", world: { answer: "403", refused: true } },
     });
     expect(protection(facts.seen)).toEqual({
       area: "vault",
@@ -1172,6 +1194,34 @@ describe("a bucket", () => {
 
   it("that is locked protects them too, whatever it answers", async () => {
     expect((await probe({ ...aws, locked: true })).facts.seen?.oldVersion).toBe("kept");
+  });
+
+  it.each([
+    [503, "503 SlowDown"],
+    [429, "429 AccessDenied"],
+    [404, "404 AccessDenied"],
+    [0, "other side closed"],
+  ])("that answers a deletion of an old version with %d has not said that it keeps them", async (status, answer) => {
+    const { facts } = await probe({ ...aws, refuses: { "DELETE versionId": status } });
+    expect(facts.refused).toEqual({});
+    expect(facts.seen?.oldVersion).toEqual({ answer });
+    expect(protection(facts.seen)).toEqual({
+      area: "vault",
+      what: "old versions",
+      verdict: "warning",
+      says: `not found out: the vault keys tried to delete one, and the store gave ${answer}`,
+      mend: "ask again once the store answers: npx homestead doctor",
+    });
+  });
+
+  it("that does not show the version after it said that it was deleted has not said whether it is", async () => {
+    const { facts } = await probe({ ...aws, refuses: { "GET versionId": 503 } });
+    expect(protection(facts.seen)).toMatchObject({
+      verdict: "warning",
+      says: "not found out: the vault keys tried to delete one, and the store gave 503 SlowDown",
+    });
+    const gone = await probe({ ...aws, refuses: { "GET versionId": 403 } });
+    expect(gone.facts.seen?.oldVersion).toBe("destroyed");
   });
 
   it.each([
@@ -1267,6 +1317,27 @@ describe("a bucket", () => {
   });
 
   it.each([
+    [503, "503"],
+    [429, "429"],
+    ["dead", "other side closed"],
+  ] as const)("that answers the world with %s has not said that nobody reads it", async (world, answer) => {
+    const { seen } = (await probe({ ...protectedStore, world })).facts;
+    expect(seen && buckets.privacyLine(seen)).toEqual({
+      area: "vault",
+      what: "privacy",
+      verdict: "warning",
+      says: `not found out: who asked without keys was given ${answer}, which is no refusal`,
+      mend: "ask again once the store answers: npx homestead doctor",
+    });
+  });
+
+  it("that shows the world something else has not said so either; one that knows nothing of it has", () => {
+    const seen = { conditional: "kept", versioning: "Enabled", oldVersion: "kept" } as const;
+    const line = (answer: string, refused: boolean) => buckets.privacyLine({ ...seen, world: { answer, refused } });
+    expect([line("something else", false).verdict, line("404", true).verdict]).toEqual(["warning", "ok"]);
+  });
+
+  it.each([
     ["*", "ok"],
     ["https://web.example", "ok"],
     ["https://other.example", "warning"],
@@ -1292,10 +1363,14 @@ interface World {
   objects?: Record<string, object>;
   /** What becomes of a pod that measures a disk. */
   disk?: "measured" | "broken" | "hangs";
-  /** Told when there is such a pod. */
-  measures?: () => void;
   /** What is different about a disk that was measured. */
   share?: Partial<Measured>;
+  /** How often a request, such as `GET /api/v1/...`, is answered with 503; once it has done it, where it is `lost`. */
+  fails?: Record<string, { times: number; lost?: boolean }>;
+  /** Requests that are never answered. */
+  silent?: RegExp;
+  /** Told of every request that would change something, as it comes. */
+  changing?: (asked: string) => void;
 }
 
 /** An argument of Traefik's, without which it would end a slow upload. */
@@ -1307,6 +1382,8 @@ interface Made {
   metadata: { name: string };
   spec?: object;
 }
+
+const nameIn = (body: string): string => (JSON.parse(body) as Made).metadata.name;
 
 /** Kinds of which there is a list even where there is none. */
 const listed = [
@@ -1360,6 +1437,18 @@ class FakeKube {
       request.on("data", (part: Buffer) => parts.push(part));
       request.on("end", () => {
         const { pathname } = new URL(request.url ?? "/", "http://cluster");
+        const asked = `${request.method ?? ""} ${pathname}`;
+        if (this.world.silent?.test(asked)) return;
+        const failing = this.world.fails?.[asked];
+        if (failing !== undefined && failing.times-- > 0) {
+          if (failing.lost) this.answer(request.method ?? "", pathname, Buffer.concat(parts).toString());
+          response.writeHead(503, { "content-type": "application/json" });
+          return void response.end(JSON.stringify({ kind: "Status", code: 503, message: "etcd leader changed" }));
+        }
+        if (request.method === "POST" && this.objects.has(`${pathname}/${nameIn(Buffer.concat(parts).toString())}`)) {
+          response.writeHead(409, { "content-type": "application/json" });
+          return void response.end(JSON.stringify({ kind: "Status", code: 409 }));
+        }
         const answer = this.answer(request.method ?? "", pathname, Buffer.concat(parts).toString());
         const status = answer === undefined ? 404 : 200;
         const type = typeof answer === "string" ? "text/plain" : "application/json";
@@ -1381,6 +1470,7 @@ class FakeKube {
   private answer(method: string, at: string, body: string): object | string | undefined {
     if (method === "GET") return this.get(at);
     this.changes.push(`${method} ${at}`);
+    this.world.changing?.(`${method} ${at}`);
     if (method === "DELETE") {
       const gone = this.objects.get(at);
       const below = `${at.slice(at.lastIndexOf("/namespaces/"))}/`;
@@ -1398,7 +1488,6 @@ class FakeKube {
   }
 
   private run(pod: Made): object {
-    this.world.measures?.();
     const terminated = { exitCode: 1, message: "opened\nENOSPC: no space left on device" };
     const status = {
       measured: { phase: "Succeeded" },
@@ -1493,6 +1582,8 @@ const brief = (found: Examined, ...areas: string[]) =>
   inArea(found, ...areas).map(({ what, verdict, says }) => `${verdict}: ${what}: ${says}`);
 
 describe("a site before its first update", () => {
+  const pods = `/api/v1/namespaces/${doctorNamespace}/pods`;
+
   it("is fit where everything is as it must be", async () => {
     const found = await examined(ownCluster);
     expect(brief(found, "stack", "cluster", "operators", "storage", "capacity", "certificates")).toEqual([
@@ -1645,7 +1736,7 @@ describe("a site before its first update", () => {
     expect(standby.filter((line) => line.includes("AAAA"))).toEqual([]);
   });
 
-  it("is told of a share that the profile takes for a disk, and of nodes whose disks were not measured", async () => {
+  it("is told of a share that the profile takes for a disk, of a node without PSI, and of nodes whose disks were not measured", async () => {
     const node = (name: string) => ({
       metadata: { name },
       status: { allocatable: { cpu: "4", memory: "8Gi" }, conditions: [{ type: "Ready", status: "True" }] },
@@ -1657,20 +1748,108 @@ describe("a site before its first update", () => {
       "/api/v1/nodes/n3": { ...node("n3"), spec: { unschedulable: true } },
       "/api/v1/persistentvolumes/measured": { metadata: { name: "measured" }, spec: { nodeAffinity: { required } } },
     };
-    const found = await examined({ objects, share: { fileSystem: "nfs" } });
+    const found = await examined({ objects, share: { fileSystem: "nfs", pressure: "none" } });
     expect(brief(found, "storage")).toEqual([
       "ok: databases: local-path: fsync p50 1 ms, p99 2 ms, max 3 ms of 900; on node n1, and not on n2, which may get the claim too",
       expect.stringMatching(/^warning: profile, databases: local-path: the class is NFS, and storage\.kind is local: /),
+      expect.stringMatching(/^warning: I\/O pressure: the kernel of the node /),
     ]);
   });
 
   it("leaves nothing in the cluster when it is interrupted", async () => {
     const controller = new AbortController();
-    const measures = () => void setTimeout(() => controller.abort(new Error("interrupted")), 500);
-    const found = await examined({ ...ownCluster, disk: "hangs", measures }, {}, { signal: controller.signal });
+    const changing = (asked: string) => {
+      if (asked === `POST ${pods}`) setTimeout(() => controller.abort(new Error("interrupted")), 500);
+    };
+    const found = await examined({ ...ownCluster, disk: "hangs", changing }, {}, { signal: controller.signal });
     expect(brief(found, "stack")).toEqual(["fault: thrown: interrupted"]);
-    expect(found.cluster.changes).toContain(`POST /api/v1/namespaces/${doctorNamespace}/pods`);
+    expect(found.cluster.changes).toContain(`POST ${pods}`);
     expect(found.cluster.left()).toEqual([]);
+  });
+
+  it.each(["namespaces", `namespaces/${doctorNamespace}/pods`])(
+    "leaves nothing in it when it is interrupted as %s are made",
+    async (making) => {
+      const controller = new AbortController();
+      const changing = (asked: string) => {
+        if (asked === `POST /api/v1/${making}`) controller.abort(new Error("interrupted"));
+      };
+      const found = await examined({ ...ownCluster, changing }, {}, { signal: controller.signal });
+      expect(brief(found, "stack")).toEqual(["fault: thrown: interrupted"]);
+      expect(found.cluster.left()).toEqual([]);
+    },
+  );
+
+  it("makes nothing in it when it is interrupted before", async () => {
+    const controller = new AbortController();
+    controller.abort(new Error("interrupted"));
+    const found = await examined(ownCluster, {}, { signal: controller.signal });
+    expect(brief(found, "stack")).toEqual(["fault: thrown: interrupted"]);
+    expect(found.cluster.changes).toEqual([]);
+  });
+
+  it("measures its disks though the cluster is in trouble for a moment", async () => {
+    const fails = {
+      [`GET ${pods}/databases`]: { times: 2 },
+      [`POST /api/v1/namespaces`]: { times: 1 },
+      // Made, and the answer lost.
+      [`POST ${pods}`]: { times: 1, lost: true },
+      [`DELETE /api/v1/namespaces/${doctorNamespace}`]: { times: 1, lost: true },
+    };
+    const found = await examined({ ...ownCluster, fails });
+    expect(brief(found, "storage")).toEqual(["ok: databases: local-path: fsync p50 1 ms, p99 2 ms, max 3 ms of 900"]);
+    expect(found.cluster.left()).toEqual([]);
+  });
+
+  it("is told that a disk was not measured, and not that it is slow, where the cluster does not answer for it", async () => {
+    const fails = { [`GET ${pods}/databases`]: { times: 99 } };
+    const found = await examined({ ...ownCluster, fails });
+    expect(inArea(found, "storage")).toEqual([
+      {
+        area: "storage",
+        what: "databases: local-path",
+        verdict: "warning",
+        says: "not measured, since the cluster did not answer: get pods/databases -n homestead-doctor: 503, etcd leader changed",
+        mend: expect.stringMatching(/^kubectl .*--context trial get nodes, then npx homestead doctor again$/) as string,
+      },
+    ]);
+    expect(found.cluster.left()).toEqual([]);
+    const before = await examined({ ...ownCluster, fails: { "POST /api/v1/namespaces": { times: 99 } } });
+    expect(brief(before, "storage")).toEqual([
+      "warning: homestead-doctor: create Namespace homestead-doctor: 503, etcd leader changed",
+    ]);
+  });
+
+  const probeOf = async (world: World, signal: AbortSignal, seconds: number) => {
+    const server = await new FakeKube(world).listen();
+    const config = kubeClient({ context: "trial", kubeconfig: kubeconfigFor(server) });
+    return new DiskProbe(config, home, signal, { seconds, tries: 2, pause: 0.05 });
+  };
+  const database = { use: "databases", storageClass: "local-path" } as const;
+
+  it("waits only so long for a cluster that takes a question and says nothing", async () => {
+    const probe = await probeOf(
+      { ...ownCluster, silent: /^GET .*pods\/databases$/ },
+      new AbortController().signal,
+      0.5,
+    );
+    await probe.begin();
+    await expect(probe.measure(database)).rejects.toThrow(
+      new Unmeasured("get pods/databases -n homestead-doctor: no answer within 0.5 s"),
+    );
+  });
+
+  it.each([
+    ["a pod's state", /^GET .*pods\/databases$/],
+    ["what an earlier doctor left", /^GET \/api\/v1\/namespaces\/homestead-doctor$/],
+  ])("ends at once while the cluster is silent on %s", async (_, silent) => {
+    const controller = new AbortController();
+    const probe = await probeOf({ ...ownCluster, silent }, controller.signal, 30);
+    const work = probe.begin().then(() => probe.measure(database));
+    const began = Date.now();
+    setTimeout(() => controller.abort(new Error("interrupted")), 1500);
+    await expect(work).rejects.toThrow("interrupted");
+    expect(Date.now() - began).toBeLessThan(15_000);
   });
 
   it("touches no cluster that is not its own", async () => {

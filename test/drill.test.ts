@@ -1,18 +1,34 @@
+import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
+import * as http from "node:http";
+import type { AddressInfo } from "node:net";
 import * as path from "node:path";
-import { describe, expect, it } from "vitest";
-import { render } from "../cli/drill";
+import type { KubernetesObject } from "@kubernetes/client-node";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { drillCommand, render } from "../cli/drill";
 import { endOf, listing, newestOf, newestSegment } from "../lib/archive";
 import { outsideOf, portOf } from "../components/isolation";
 import { filesPrefix } from "../components/media-copy";
-import { drill, fetchMedia, judgeIdentity } from "../lib/drill";
+import { compare, countLive, drill, fetchMedia, judgeIdentity } from "../lib/drill";
+import { countQuery, DrillCluster, DrillFailure } from "../lib/drill/cluster";
 import { createSharedSecrets, identityFingerprint } from "../lib/identity";
 import { firstLease, formatLease } from "../lib/lease/lease";
 import { fakeStore } from "./support/fake-store";
 import { temporaryFolder } from "./support/folders";
 import * as manifests from "../lib/drill/manifests";
 import type { DrillArgs } from "../lib/drill/manifests";
-import { lostSinceBackup, missingFromRestored, parseReport, span } from "../lib/drill/verdicts";
+import {
+  lostSinceBackup,
+  missingFromRestored,
+  neverEmpty,
+  notCompared,
+  parseReport,
+  span,
+} from "../lib/drill/verdicts";
+import type { RowCounts } from "../lib/drill/verdicts";
+import { kubeClient, Unanswered } from "../lib/kube";
+import { onPath } from "../lib/pulumi-cli";
+import { UserError } from "../lib/user-error";
 import { parseSettings } from "../settings";
 import { configurationOf } from "./support/configuration";
 
@@ -45,68 +61,204 @@ const one = (kind: string, name: string) => {
 };
 
 describe("rows lost since the backup", () => {
+  const failuresOf = (...counts: Parameters<typeof lostSinceBackup>) => lostSinceBackup(...counts).failures;
+  const urgent = "(restore before the backups that still have them expire)";
+
   it("finds a table that was emptied, however small", () => {
-    expect(lostSinceBackup({ statuses: 3 }, { statuses: 0 })).toEqual([
-      "table statuses has 0 rows in the live database and 3 in the backup: 3 lost since (restore before the backups that still have them expire)",
-    ]);
+    expect(lostSinceBackup({ statuses: 3 }, { statuses: 0 })).toEqual({
+      failures: [`table statuses has 0 rows in the live database and 3 in the backup: 3 lost since ${urgent}`],
+      warnings: [],
+    });
   });
 
   it("finds a table that lost more than a fifth and more than ten rows", () => {
-    expect(lostSinceBackup({ statuses: 100 }, { statuses: 79 })).toHaveLength(1);
+    expect(failuresOf({ statuses: 100 }, { statuses: 79 })).toHaveLength(1);
   });
 
   it("takes what people delete, and growth", () => {
-    expect(lostSinceBackup({ statuses: 100, follows: 12 }, { statuses: 80, follows: 2 })).toEqual([]);
-    expect(lostSinceBackup({ statuses: 100 }, { statuses: 400 })).toEqual([]);
+    const nothing = { failures: [], warnings: [] };
+    expect(lostSinceBackup({ statuses: 100, follows: 12 }, { statuses: 80, follows: 2 })).toEqual(nothing);
+    expect(lostSinceBackup({ statuses: 100 }, { statuses: 400 })).toEqual(nothing);
+    expect(lostSinceBackup({ bookmarks: 10, lists: 2 }, { bookmarks: 1, lists: 1 })).toEqual(nothing);
   });
 
   it("finds a table that is gone, and asks for none that the backup has not", () => {
-    expect(lostSinceBackup({ users: 1 }, {})).toEqual([
-      "table users is gone from the live database; the backup has 1 row",
-    ]);
-    expect(lostSinceBackup({}, { users: 1 })).toEqual([]);
+    expect(failuresOf({ users: 1 }, {})).toEqual(["table users is gone from the live database; the backup has 1 row"]);
+    expect(failuresOf({}, { users: 1 })).toEqual([]);
   });
 
-  it("finds a table of what a person made when many rows are gone, or the table is", () => {
-    expect(lostSinceBackup({ bookmarks: 40, lists: 11 }, { bookmarks: 0, lists: 0 })).toEqual([
-      "table bookmarks has 0 rows in the live database and 40 in the backup: 40 lost since (restore before the backups that still have them expire)",
-      "table lists has 0 rows in the live database and 11 in the backup: 11 lost since (restore before the backups that still have them expire)",
+  it("finds any table when many rows are gone, or the table is", () => {
+    expect(
+      failuresOf({ lists: 11, bookmarks: 40, a_table_of_4_9: 90 }, { a_table_of_4_9: 50, bookmarks: 0, lists: 0 }),
+    ).toEqual([
+      `table a_table_of_4_9 has 50 rows in the live database and 90 in the backup: 40 lost since ${urgent}`,
+      `table bookmarks has 0 rows in the live database and 40 in the backup: 40 lost since ${urgent}`,
+      `table lists has 0 rows in the live database and 11 in the backup: 11 lost since ${urgent}`,
     ]);
-    expect(lostSinceBackup({ blocks: 300 }, {})).toEqual([
+    expect(failuresOf({ blocks: 300 }, {})).toEqual([
       "table blocks is gone from the live database; the backup has 300 rows",
     ]);
   });
 
-  it("lets a person take back the last of what they made, and a version of Mastodon drop a table that nobody used", () => {
-    const few = { bookmarks: 10, lists: 1, custom_emojis: 0 };
-    expect(lostSinceBackup(few, { bookmarks: 0, lists: 0, custom_emojis: 0 })).toEqual([]);
-    expect(lostSinceBackup(few, {})).toEqual([]);
-    expect(lostSinceBackup({ accounts: 0 }, { accounts: 0 })).toEqual([]);
+  it("warns of the last few rows of what a person made: they may have taken them back, and may not have", () => {
+    const few = { lists: 10, custom_filters: 10, favourites: 10, account_notes: 9, custom_emojis: 0 };
+    const none = { lists: 0, custom_filters: 0, favourites: 0, custom_emojis: 0 };
+    const emptied = (table: string, had: number) =>
+      `table ${table} has 0 rows in the live database and ${had} in the backup: ${had} lost since ${urgent}; if nobody took that back, it is lost`;
+    expect(lostSinceBackup(few, none)).toEqual({
+      failures: [],
+      warnings: [
+        "table account_notes is gone from the live database; the backup has 9 rows; if nobody took that back, it is lost",
+        emptied("custom_filters", 10),
+        emptied("favourites", 10),
+        emptied("lists", 10),
+      ],
+    });
+    expect(lostSinceBackup({ accounts: 0, custom_emojis: 0 }, { accounts: 0 })).toEqual({ failures: [], warnings: [] });
+  });
+
+  it("warns of a table that a new version of Mastodon may have dropped: its migrations are counted, too", () => {
+    const before = { schema_migrations: 500, account_pins: 40 };
+    const gone = "table account_pins is gone from the live database; the backup has 40 rows";
+    expect(lostSinceBackup(before, { schema_migrations: 503 })).toEqual({
+      failures: [],
+      warnings: [`${gone}; Mastodon was upgraded in between, and may have dropped it`],
+    });
+    expect(failuresOf(before, { schema_migrations: 500 })).toEqual([gone]);
+    expect(failuresOf({ ...before, statuses: 40 }, { schema_migrations: 503 })).toEqual([
+      "table statuses is gone from the live database; the backup has 40 rows",
+    ]);
+  });
+
+  it("lets Mastodon trim what it trims, but not to nothing where somebody is signed in", () => {
+    const before = { notifications: 900, oauth_applications: 40, oauth_access_tokens: 9 };
+    const trimmed = lostSinceBackup(before, { notifications: 0, oauth_applications: 2, oauth_access_tokens: 0 });
+    expect(trimmed.failures).toEqual([]);
+    expect(trimmed.warnings).toEqual([
+      `table oauth_access_tokens has 0 rows in the live database and 9 in the backup: 9 lost since ${urgent}; if nobody took that back, it is lost`,
+    ]);
+  });
+
+  it("leaves out no table without a reason, and none that a server cannot do without", () => {
+    expect(Object.entries(notCompared).filter(([, why]) => why.length < 10)).toEqual([]);
+    expect(neverEmpty.filter((table) => table in notCompared)).toEqual([]);
+    const made = ["mentions", "conversations", "statuses_tags", "settings", "invites", "oauth_applications", "lists"];
+    expect(made.filter((table) => table in notCompared)).toEqual([]);
   });
 });
 
 describe("rows missing from the restored database", () => {
+  const failuresOf = (...counts: Parameters<typeof missingFromRestored>) => missingFromRestored(...counts).failures;
+
   it("finds a gap, and an empty table", () => {
-    expect(missingFromRestored({ statuses: 50 }, { statuses: 40 })).toEqual([
+    expect(failuresOf({ statuses: 50 }, { statuses: 40 })).toEqual([
       "table statuses has 40 rows in the restored database, and the live one had 50",
     ]);
-    expect(missingFromRestored({ users: 1 }, { users: 0 })).toHaveLength(1);
-    expect(missingFromRestored({ users: 1 }, {})).toEqual([
+    expect(failuresOf({ users: 1 }, { users: 0 })).toHaveLength(1);
+    expect(failuresOf({ users: 1 }, {})).toEqual([
       "table users is not in the restored database; the live one has 1 row",
     ]);
   });
 
-  it("takes what was deleted at that moment", () => {
-    expect(missingFromRestored({ statuses: 50 }, { statuses: 45 })).toEqual([]);
-    expect(missingFromRestored({ statuses: 10_000 }, { statuses: 9_950 })).toEqual([]);
-    expect(missingFromRestored({ bookmarks: 1 }, { bookmarks: 0 })).toEqual([]);
+  it("takes what was deleted at that moment, and warns where that was the last row", () => {
+    expect(failuresOf({ statuses: 50 }, { statuses: 45 })).toEqual([]);
+    expect(failuresOf({ statuses: 10_000 }, { statuses: 9_950 })).toEqual([]);
+    expect(missingFromRestored({ bookmarks: 1 }, { bookmarks: 0 })).toEqual({
+      failures: [],
+      warnings: [
+        "table bookmarks has 0 rows in the restored database, and the live one had 1; if nobody took that back, it is lost",
+      ],
+    });
   });
 
   it("finds a table of what a person made, with many rows missing or all", () => {
-    expect(missingFromRestored({ favourites: 100, mutes: 6 }, { favourites: 90 })).toEqual([
+    expect(failuresOf({ favourites: 100, mutes: 6 }, { favourites: 90 })).toEqual([
       "table favourites has 90 rows in the restored database, and the live one had 100",
       "table mutes is not in the restored database; the live one has 6 rows",
     ]);
+  });
+});
+
+describe("a drill without the live database", () => {
+  const whole = { accounts: 3, users: 1, user_roles: 4, statuses: 40, follows: 2, media_attachments: 5, lists: 2 };
+  const compared = async (backup: RowCounts, restored: RowCounts) => {
+    const result: Parameters<typeof compare>[1] = { rows: {}, failures: [], warnings: [] };
+    await compare({ countRestored: (name) => Promise.resolve(name === "backup" ? backup : restored) }, result);
+    return result;
+  };
+
+  it("says that nothing live was compared, and why", async () => {
+    const result: Parameters<typeof countLive>[2] = { rows: {}, failures: [], warnings: [] };
+    const settings = { ...args.settings, namespace: "homestead", archiveInterval: 15, cluster: { context: "home" } };
+    const unanswered = { archived: () => Promise.resolve() };
+    const dead = () => Promise.reject(new DrillFailure("the database has no primary"));
+    await countLive({ ...unanswered, countLive: dead }, settings, result);
+    const refused = () => Promise.reject(new Unanswered("list pods -n homestead", "403, pods is forbidden", 403));
+    await countLive({ ...unanswered, countLive: refused }, settings, result);
+    const nothing = "nothing live was compared, so what the backup lacks of it is not known";
+    expect(result).toEqual({
+      rows: {},
+      failures: [],
+      warnings: [
+        `${nothing}: the database has no primary. The restored database was compared with the base backup alone`,
+        `${nothing}: the user of context 'home' may not list pods -n homestead (the cluster answers 403, pods is forbidden): a drill needs what an update may; kubectl --context home auth can-i list pods -n homestead shows it. The restored database was compared with the base backup alone`,
+      ],
+    });
+  });
+
+  it("compares the restored one with the base backup", async () => {
+    expect(await compared(whole, { ...whole, statuses: 60 })).toMatchObject({ failures: [], warnings: [] });
+    const { failures, warnings } = await compared(whole, { ...whole, statuses: 0, lists: 0 });
+    expect(failures).toEqual([
+      "table statuses has 0 rows in the restored database and 40 in the base backup: 40 lost in between",
+    ]);
+    expect(warnings).toEqual([
+      "table lists has 0 rows in the restored database and 2 in the base backup: 2 lost in between; if nobody took that back, it is lost",
+    ]);
+    const { users: _, ...without } = whole;
+    expect((await compared(whole, without)).failures).toEqual([
+      "table users is not in the restored database; the base backup has 1 row",
+    ]);
+  });
+
+  it("misses what no Mastodon is without where neither of the two has it", async () => {
+    const { follows: _, ...without } = whole;
+    const empty = { ...without, statuses: 0, users: 0, media_attachments: 0 };
+    expect((await compared(empty, empty)).failures).toEqual([
+      "table users is empty in both restored databases, and no Mastodon is without its rows",
+      "table follows is in neither restored database, and every Mastodon has it",
+    ]);
+  });
+});
+
+/** Postgres does not start for root. */
+const owner =
+  process.getuid?.() === 0
+    ? ["-u", "-g"].map((flag) => Number(execFileSync("id", [flag, "postgres"], { encoding: "utf8" })))
+    : [];
+
+describe.skipIf(onPath("initdb") === undefined)("counting rows", () => {
+  it("sees every table but those that are not compared", { timeout: 120_000 }, () => {
+    const folder = temporaryFolder();
+    const [uid, gid] = owner;
+    const run = (program: string, args: string[], input = "") =>
+      execFileSync(program, args, { input, encoding: "utf8", stdio: ["pipe", "pipe", "ignore"], uid, gid });
+    if (uid !== undefined && gid !== undefined) fs.chownSync(folder, uid, gid);
+    const data = path.join(folder, "data");
+    run("initdb", ["-D", data, "-U", "drill", "-A", "trust", "--no-sync"]);
+    const options = `-c listen_addresses= -c unix_socket_directories=${folder} -c fsync=off`;
+    run("pg_ctl", ["-D", data, "-w", "-o", options, "-l", path.join(folder, "log"), "start"]);
+    onTestFinished(() => void run("pg_ctl", ["-D", data, "-m", "immediate", "stop"]));
+    const psql = ["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", folder, "-U", "drill", "-d", "postgres"];
+    const counted = () => JSON.parse(run("psql", psql, `${countQuery};`)) as unknown;
+    expect(counted()).toEqual({});
+    run(
+      "psql",
+      psql,
+      "CREATE TABLE statuses AS SELECT generate_series(1, 3) AS id; CREATE TABLE notifications (id int); " +
+        'CREATE TABLE "Odd name" (id int); CREATE VIEW instances AS SELECT 1;',
+    );
+    expect(counted()).toEqual({ statuses: 3, "Odd name": 0 });
   });
 });
 
@@ -303,6 +455,25 @@ describe("a drill's result", () => {
     expect(text).not.toContain("bookmarks");
   });
 
+  it("shows of other tables those that have fewer rows somewhere, and counts the rest", () => {
+    const backup = { users: 1, lists: 4, mentions: 7, tags: 0, mutes: 2 };
+    const rows = { backup, restored: { ...backup, lists: 5 }, live: { ...backup, lists: 6, mentions: 6 } };
+    const text = render({ ...result, rows });
+    expect(text).toMatch(/^│ lists +│ 6 +│ 5 +│ 4 +│$/m);
+    expect(text).toMatch(/^│ mentions +│ 6 +│ 7 +│ 7 +│$/m);
+    expect(text).toContain("\nand 1 other table, with no row less than before\n");
+    expect(text).not.toMatch(/tags|mutes/);
+  });
+
+  it("says that nothing live was compared", () => {
+    const { live: _, ...rows } = result.rows;
+    expect(
+      render({ ...result, rows })
+        .split("\n")
+        .at(-1),
+    ).toBe("this backup restores, as far as it shows without the live database");
+  });
+
   it("does not praise a backup that failed", () => {
     const text = render({ ...result, failures: ["a", "b"], newestRow: undefined, seconds: { total: 1 } });
     expect(text).not.toContain("this backup restores");
@@ -319,23 +490,138 @@ describe("a drill's result", () => {
   });
 });
 
+/** A stack whose cluster is a small API server of ours. @param answer undefined: there is no such thing */
+async function stackOn(answer: (request: string) => { code: number; body: object } | undefined) {
+  const asked: string[] = [];
+  const server = http.createServer((request, response) => {
+    const what = `${request.method} ${new URL(request.url ?? "/", "http://cluster").pathname}`;
+    asked.push(what);
+    const { code, body } = answer(what) ?? { code: 404, body: { kind: "Status", message: "not found" } };
+    response.writeHead(code, { "content-type": "application/json" }).end(JSON.stringify(body));
+  });
+  server.on("upgrade", (_request, socket) => socket.end("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  const cluster = clusterAt(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  return { cluster, asked, ask: `kubectl --kubeconfig ${cluster.kubeconfig} --context home` };
+}
+
+function clusterAt(address: string): { context: string; kubeconfig: string } {
+  const kubeconfig = path.join(temporaryFolder(), "config");
+  fs.writeFileSync(
+    kubeconfig,
+    JSON.stringify({
+      clusters: [{ name: "c", cluster: { server: address, "insecure-skip-tls-verify": true } }],
+      users: [{ name: "u", user: {} }],
+      contexts: [{ name: "home", context: { cluster: "c", user: "u" } }],
+    }),
+  );
+  return { context: "home", kubeconfig };
+}
+
+const forbidden = (message: string) => ({ code: 403, body: { kind: "Status", message } });
+const quietly = { progress: () => undefined, signal: new AbortController().signal };
+
 describe("a cluster that does not answer", () => {
   it("is named, with what asks it: fetch failed says neither", async () => {
-    const kubeconfig = path.join(temporaryFolder(), "config");
-    fs.writeFileSync(
-      kubeconfig,
-      JSON.stringify({
-        clusters: [{ name: "c", cluster: { server: "http://127.0.0.1:1" } }],
-        users: [{ name: "u", user: {} }],
-        contexts: [{ name: "home", context: { cluster: "c", user: "u" } }],
-      }),
-    );
-    const settings = parseSettings(configurationOf("home", { cluster: { context: "home", kubeconfig } }));
-    const told = drill({ settings, secrets: {} }, { progress: () => undefined, signal: new AbortController().signal });
+    const cluster = clusterAt("http://127.0.0.1:1");
+    const told = drill({ settings: parseSettings(configurationOf("home", { cluster })), secrets: {} }, quietly);
     await expect(told).rejects.toThrow(
       new RegExp(
-        `^the cluster of context 'home' does not answer \\((?!fetch failed).+\\): kubectl --kubeconfig ${kubeconfig} --context home get namespaces, then the same again; npx homestead doctor home says more$`,
+        `^the cluster of context 'home' does not answer \\((?!fetch failed).*get namespaces/homestead-drill: (?!fetch failed).+\\): kubectl --kubeconfig ${cluster.kubeconfig} --context home get namespaces, then the same again; npx homestead doctor home says more$`,
       ),
+    );
+  });
+
+  it("is named with the right that its user lacks, and with what shows it", async () => {
+    const { cluster, ask } = await stackOn(() => forbidden('namespaces "homestead-drill" is forbidden'));
+    const told = drill({ settings: parseSettings(configurationOf("home", { cluster })), secrets: {} }, quietly);
+    await expect(told).rejects.toThrow(
+      new UserError(
+        `the user of context 'home' may not get namespaces/homestead-drill (the cluster answers 403, namespaces "homestead-drill" is forbidden): a drill needs what an update may; ${ask} auth can-i get namespaces/homestead-drill shows it`,
+      ),
+    );
+  });
+
+  it("ends a drill midway with one line: what was found before is not lost", async () => {
+    const store = await fakeStore();
+    const base = "pg/home-g1/base/";
+    const list = new URLSearchParams({ "list-type": "2", delimiter: "/", prefix: base }).toString();
+    store.put(
+      `/vault?${list}`,
+      `<ListBucketResult><CommonPrefixes><Prefix>${base}b/</Prefix></CommonPrefixes></ListBucketResult>`,
+    );
+    store.put(`${base}b/backup.info`, "status=DONE\nend_time=2026-11-22 23:43:26.824845+00:00\n");
+    const { cluster, ask } = await stackOn((request) =>
+      request.endsWith("/configmaps/mastodon-env") ? forbidden("no") : undefined,
+    );
+    const settings = parseSettings(configurationOf("home", { cluster, vault: { ...store.vault, bucket: "vault" } }));
+    const secrets = { vaultAccessKeyId: store.keys.accessKeyId, vaultSecretAccessKey: store.keys.secretAccessKey };
+    const result = await drill({ settings, secrets }, quietly);
+    expect(result.backup?.id).toBe("b");
+    expect(result.failures).toEqual([
+      `the user of context 'home' may not get configmaps/mastodon-env -n homestead (the cluster answers 403, no): a drill needs what an update may; ${ask} auth can-i get configmaps/mastodon-env -n homestead shows it`,
+    ]);
+  });
+
+  it("is named when it lets nobody into a pod, whose client has no words for it", async () => {
+    const { cluster } = await stackOn((request) =>
+      request.endsWith("/pods") ? { code: 200, body: { items: [{ metadata: { name: "newest-1" } }] } } : undefined,
+    );
+    const asked = new DrillCluster(kubeClient(cluster), quietly.signal).countRestored("newest");
+    await expect(asked).rejects.toThrow(
+      new Unanswered("create pods --subresource=exec -n homestead-drill", "403, Forbidden", 403),
+    );
+  });
+
+  it("is asked for each object by its kind, as kubectl auth can-i takes it", async () => {
+    const { cluster } = await stackOn((request) =>
+      request === "GET /apis/networking.k8s.io/v1"
+        ? { code: 200, body: { resources: [{ kind: "NetworkPolicy", name: "networkpolicies", namespaced: true }] } }
+        : forbidden("no"),
+    );
+    const policy = all()
+      .filter(({ kind }) => kind === "NetworkPolicy")
+      .slice(0, 1) as unknown as KubernetesObject[];
+    await expect(new DrillCluster(kubeClient(cluster), quietly.signal).create(policy)).rejects.toThrow(
+      new Unanswered("create networkpolicies.networking.k8s.io -n homestead-drill", "403, no", 403),
+    );
+  });
+});
+
+describe("a clean-up that fails", () => {
+  it("loses nothing of what was found, and says how to clean up", async () => {
+    const store = await fakeStore();
+    store.put(
+      "/vault?list-type=2&delimiter=%2F&prefix=pg%2Fhome-g1%2Fbase%2F",
+      "<ListBucketResult></ListBucketResult>",
+    );
+    let looks = 0;
+    const { cluster, ask } = await stackOn((request) =>
+      request === "GET /api/v1/namespaces/homestead-drill" && ++looks > 1 ? forbidden("no") : undefined,
+    );
+    const settings = parseSettings(configurationOf("home", { cluster, vault: { ...store.vault, bucket: "vault" } }));
+    const secrets = { vaultAccessKeyId: store.keys.accessKeyId, vaultSecretAccessKey: store.keys.secretAccessKey };
+    const { failures } = await drill({ settings, secrets }, quietly);
+    expect(failures).toEqual([
+      "the archive home-g1 in bucket 'vault' has no finished base backup",
+      `the drill's namespace, with its copies of the database, is not cleaned up: the user of context 'home' may not get namespaces/homestead-drill (the cluster answers 403, no): a drill needs what an update may; ${ask} auth can-i get namespaces/homestead-drill shows it. To delete it: ${ask} delete namespace homestead-drill`,
+    ]);
+  });
+
+  it("is said beside why the drill ended", async () => {
+    let looks = 0;
+    const { cluster, ask } = await stackOn((request) =>
+      request === "GET /api/v1/namespaces/homestead-drill" && ++looks > 1
+        ? { code: 500, body: { message: "etcd" } }
+        : undefined,
+    );
+    const controller = new AbortController();
+    controller.abort(new Error("interrupted"));
+    const settings = parseSettings(configurationOf("home", { cluster, vault: (await fakeStore()).vault }));
+    const told = drill({ settings, secrets: {} }, { ...quietly, signal: controller.signal });
+    await expect(told).rejects.toThrow(
+      `; the drill's namespace, with its copies of the database, is not cleaned up: the cluster of context 'home' answers 500, etcd, asked to get namespaces/homestead-drill. To delete it: ${ask} delete namespace homestead-drill`,
     );
   });
 });
@@ -452,5 +738,13 @@ describe("the identity", () => {
     expect(await says(2, "")).toEqual([
       "keys that nothing in the database is encrypted with were not tried: there is no lease to compare the identity with",
     ]);
+  });
+});
+
+describe("the command's help", () => {
+  it("says what the namespace reaches, which is more than nothing", () => {
+    expect(drillCommand().description()).toContain(
+      "Mastodon reaches nothing there but the restored database and an empty Valkey; the databases reach what the site's own do: DNS, the API server, and the vault's port at every public address and at those of network.privateEgress.",
+    );
   });
 });

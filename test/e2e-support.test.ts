@@ -11,7 +11,8 @@ import { differences, tracesIn } from "./e2e/support/cluster";
 import { childEnvironment, findEnvironment, imageOverrides } from "./e2e/support/environment";
 import type { Environment } from "./e2e/support/environment";
 import { Lab } from "./e2e/support/lab";
-import { allOf, cleanUp, eventually, fromNow, run, sleep, within } from "./e2e/support/processes";
+import { isFirst } from "./e2e/support/lock";
+import { allOf, cleanUp, eventually, fewAtATime, fromNow, run, sleep, within } from "./e2e/support/processes";
 import { diagnosis } from "./e2e/support/project";
 import type { Project } from "./e2e/support/project";
 import { fetchVia } from "./e2e/support/web";
@@ -74,6 +75,13 @@ describe("a report", () => {
     expect(parseTotal(`drill: ...\n${totalLine(sum(tallies))}\n`)).toEqual(sum(tallies));
     expect(parseTotal("Killed\n")).toBeUndefined();
   });
+});
+
+test("of two processes one comes to a scenario first", () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "e2e-claims-"));
+  expect([isFirst(folder, "try"), isFirst(folder, "try"), isFirst(folder, "doctor")]).toEqual([true, false, true]);
+  fs.rmSync(folder, { recursive: true });
+  expect(() => isFirst(folder, "try")).toThrow("ENOENT");
 });
 
 describe("a second try", () => {
@@ -163,6 +171,23 @@ describe("waiting", () => {
     await expect(allOf([Promise.reject(new Error("the quick one")), slow])).rejects.toThrow("the quick one");
     expect(ended).toBe(true);
     expect(await allOf([Promise.resolve(1), Promise.resolve(2)])).toEqual([1, 2]);
+  });
+
+  test("for a few of several at a time begins them in order, and ends with a failure when all that began have ended", async () => {
+    let running = 0;
+    let most = 0;
+    const begun: number[] = [];
+    const work = async (thing: number) => {
+      begun.push(thing);
+      most = Math.max(most, ++running);
+      await sleep(20);
+      running--;
+      if (thing === 2) throw new Error("the second");
+    };
+    await fewAtATime(3, [1, 3, 4, 5], work);
+    expect([most, begun]).toEqual([3, [1, 3, 4, 5]]);
+    await expect(fewAtATime(2, [1, 2, 3, 4], work)).rejects.toThrow("the second");
+    expect(running).toBe(0);
   });
 
   test("ends with the last reason", async () => {

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { chartJobs, policies, portOf } from "../components/isolation";
 import type { Policy } from "../components/isolation";
 import { operatorPolicies } from "../components/operators";
+import { holds, isWithin } from "../lib/address-ranges";
 import { at } from "../lib/plan";
 import { labels as ours } from "../lib/pods";
 import { plannedStack } from "./support/planned";
@@ -142,6 +143,53 @@ describe("policies", () => {
     );
   });
 
+  it("lets nobody out to what a network has beside RFC 1918, nor to IPv4 by way of IPv6", () => {
+    const both = policies({ ...args, network: { families: ["IPv4", "IPv6"], privateEgress: [] } });
+    const blocks = (both["mastodon"]?.egress as { to: { ipBlock?: { cidr: string; except: string[] } }[] }[])
+      .flatMap(({ to }) => to)
+      .flatMap(({ ipBlock }) => ipBlock ?? []);
+    expect(blocks.map(({ cidr }) => cidr)).toEqual(["0.0.0.0/0", "::/0"]);
+    const [ipv4 = [], ipv6 = []] = blocks.map(({ except }) => except);
+    const open = (except: readonly string[], ...addresses: string[]) => addresses.filter((one) => !holds(except, one));
+    // Azure's WireServer and Oracle's metadata server are at addresses that look public.
+    expect(
+      open(ipv4, "0.0.0.0", "168.63.129.16", "192.0.0.192", "198.19.0.1", "255.255.255.255", "100.100.100.200"),
+    ).toEqual([]);
+    const byIpv6 = [
+      "64:ff9b::a9fe:a9fe",
+      "64:ff9b:1::a00:1",
+      "2002:a00:1::1",
+      "2001::1",
+      "fec0::1",
+      "::",
+      "::1",
+      "fd00:ec2::254",
+    ];
+    expect(open(ipv6, ...byIpv6)).toEqual([]);
+    // The rest of the world is there, and what its documentation calls so.
+    expect(open(ipv4, "168.63.129.17", "192.0.1.1", "198.51.100.7", "203.0.113.1")).toHaveLength(4);
+    expect(open(ipv6, "2606:4700::1", "2001:4860::1", "2a00::1")).toHaveLength(3);
+  });
+
+  it("excepts only what Kubernetes takes: strictly inside of the block, and no IPv4 address as an IPv6 one", () => {
+    const everywhere = { ...args, network: { families: ["IPv4" as const, "IPv6" as const], privateEgress: [] } };
+    const spaces = [policies(everywhere), ...Object.values(operatorPolicies(everywhere))];
+    const blocks = spaces
+      .flatMap((space) => Object.values(space))
+      .flatMap(
+        ({ egress }) => (egress as { to: { ipBlock?: { cidr: string; except?: string[] } }[] }[] | undefined) ?? [],
+      )
+      .flatMap(({ to }) => to)
+      .flatMap(({ ipBlock }) => ipBlock ?? []);
+    expect(blocks.length).toBeGreaterThan(10);
+    for (const { cidr, except = [] } of blocks)
+      for (const range of except) {
+        expect([cidr, range, isWithin(range, cidr) && range !== cidr]).toEqual([cidr, range, true]);
+        // Go, and with it the API server, reads ::ffff:0:0/96 as 0.0.0.0/0.
+        expect(range).not.toMatch(/^::ffff:/);
+      }
+  });
+
   it("gives Mastodon the web's ports there, the bucket's and the mail server's: the API of a VPS is the internet, too", () => {
     const portsOf = (more: object) => {
       const rules = policies({ ...args, ...more })["mastodon"]?.egress as {
@@ -272,7 +320,7 @@ describe("the operators' policies", () => {
       );
       expect(api?.to).toEqual([
         { ipBlock: { cidr: "0.0.0.0/1" } },
-        { ipBlock: { cidr: "128.0.0.0/1", except: ["169.254.0.0/16"] } },
+        { ipBlock: { cidr: "128.0.0.0/1", except: ["168.63.129.16/32", "169.254.0.0/16", "192.0.0.192/32"] } },
       ]);
     }
   });

@@ -580,8 +580,28 @@ describe("a keeper that runs", () => {
     await until("it says so", () =>
       said.includes(`a snapshot did not reach the vault: ${key("dump")}: the store answers 403`),
     );
+    const [refused, tries] = [keeper.uploadedAt, puts(store.requests, "dump")];
+    await until("it has tried again", () => puts(store.requests, "dump") > tries);
+    expect(keeper.uploadedAt).toBe(refused);
     store.fate = () => undefined;
     await until("it is there", () => store.text(key("dump")) === "one");
+    await until("it says when", () => (keeper.uploadedAt ?? 0) > (refused ?? 0));
+    keeper.end();
+    gateEnds();
+    await run;
+  });
+
+  it("that was started anew while the vault refuses knows of no snapshot there", async () => {
+    const { keeper, store, said, dump, epoch, gateEnds } = await keeperOf(home);
+    dump("of the keeper before it");
+    epoch("1\n");
+    store.put("lease.json", formatLease(first));
+    store.fate = (request) => (request === `PUT ${key("dump")}` ? 403 : undefined);
+    const run = keeper.run();
+    await until("it says so", () =>
+      said.includes(`a snapshot did not reach the vault: ${key("dump")}: the store answers 403`),
+    );
+    expect(keeper.uploadedAt).toBeUndefined();
     keeper.end();
     gateEnds();
     await run;

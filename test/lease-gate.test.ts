@@ -9,6 +9,7 @@ import { formatMark, gateVerdict } from "../lib/lease/gate";
 import type { Mark } from "../lib/lease/gate";
 import { projectFolder } from "../lib/plan";
 import { temporaryFolder } from "./support/folders";
+import { leftOut } from "./support/left-out";
 
 const script = path.join(projectFolder, "components", "valkey-gate.sh");
 
@@ -178,7 +179,7 @@ async function openGate(...how: Parameters<typeof startGate>) {
 const blocked = async (ask: (line: string) => Promise<string>) =>
   Number(/blocked_clients:(\d+)/.exec(await ask("INFO clients"))?.[1]);
 
-describe.skipIf(!real)("the gate, with a real server", () => {
+describe.skipIf(leftOut(real ? undefined : "no valkey-server or redis-server"))("the gate, with a real server", () => {
   it("waits while there is no mark, a stale one or one of another boot, and opens on a fresh one", async () => {
     const gate = await startGate();
     await until("it says that it waits", () => gate.said() === "gate: unverified: Valkey waits\n");

@@ -17,9 +17,11 @@ import type { Answer } from "../lib/verify/client";
 import { Unreachable } from "../lib/verify/client";
 import { fakeStore } from "./support/fake-store";
 import { temporaryFolder } from "./support/folders";
+import { leftOut } from "./support/left-out";
 
 const server = onPath("valkey-server") ?? onPath("redis-server");
-if (server === undefined) console.warn("metrics.test.ts: no valkey-server or redis-server here, so none is asked");
+if (leftOut(server === undefined ? "a real server: no valkey-server or redis-server here" : undefined))
+  console.warn("metrics.test.ts: no valkey-server or redis-server here, so none is asked");
 const places = [process.env["PATH"], path.join(os.homedir(), ".cache", "lab", "bin")];
 const promtool = onPath("promtool", { PATH: places.join(path.delimiter) });
 
@@ -70,12 +72,15 @@ describe("the text format", () => {
     );
   });
 
-  it.skipIf(promtool === undefined)("is what Prometheus reads, without a complaint", () => {
-    const all = (Object.keys(metrics) as (keyof typeof metrics)[]).map((name) => ({ name, value: 1 }));
-    const { status, stderr } = spawnSync(promtool ?? "", ["check", "metrics"], { input: exposition(all) });
-    expect(String(stderr)).toBe("");
-    expect(status).toBe(0);
-  });
+  it.skipIf(leftOut(promtool === undefined ? "the text format: no promtool here" : undefined))(
+    "is what Prometheus reads, without a complaint",
+    () => {
+      const all = (Object.keys(metrics) as (keyof typeof metrics)[]).map((name) => ({ name, value: 1 }));
+      const { status, stderr } = spawnSync(promtool ?? "", ["check", "metrics"], { input: exposition(all) });
+      expect(String(stderr)).toBe("");
+      expect(status).toBe(0);
+    },
+  );
 });
 
 describe("the look at the disk", () => {
@@ -229,13 +234,18 @@ describe.skipIf(server === undefined)("a real server", () => {
       homestead_valkey_rdb_last_bgsave_ok: 1,
       homestead_valkey_max_memory_bytes: 384 * 1024 * 1024,
     });
+    expect(values["homestead_valkey_rdb_unsaved_changes"]).toBe(0);
+    expect(values["homestead_valkey_rdb_last_save_timestamp_seconds"]).toBeGreaterThanOrEqual(Math.floor(now));
     expect(values['homestead_queue_latency_seconds{queue="push"}']).toBeCloseTo(90, 1);
     expect(values['homestead_queue_latency_seconds{queue="pull"}']).toBeCloseTo(30, 1);
     // Without an append-only file there is nothing to wait for.
     expect(text).not.toContain("aof_delayed_fsync");
-    await send(["CONFIG SET appendonly yes"]);
+    await send(["CONFIG SET appendonly yes", "SET a 1", "SET a 2"]);
     const later = exposition(await valkeySamples({ port, password, queues: [] }));
-    expect(valuesOf(later)).toMatchObject({ homestead_valkey_aof_delayed_fsync_total: 0 });
+    expect(valuesOf(later)).toMatchObject({
+      homestead_valkey_aof_delayed_fsync_total: 0,
+      homestead_valkey_rdb_unsaved_changes: 2,
+    });
   });
 
   it("that takes another password is not up", async () => {
@@ -379,6 +389,21 @@ describe("the keeper's metrics", () => {
     expect(await values()).toMatchObject({ 'homestead_gate_state{state="unverified"}': 1 });
     mark("others\n");
     expect(await values()).toMatchObject({ 'homestead_gate_state{state="closed"}': 1 });
+  });
+
+  it("tell when the keeper started, and of no snapshot in the vault before it has taken one there", async () => {
+    const before = Date.now() / 1000;
+    const keeper: { uploadedAt?: number } = {};
+    const { values } = await metricsOf({ uploaded: () => keeper.uploadedAt });
+    const first = await values();
+    expect(first["homestead_keeper_started_timestamp_seconds"]).toBeGreaterThanOrEqual(before);
+    expect(first).not.toHaveProperty("homestead_snapshot_uploaded_timestamp_seconds");
+    keeper.uploadedAt = 1_700_000_000;
+    const later = await values();
+    expect(later["homestead_snapshot_uploaded_timestamp_seconds"]).toBe(1_700_000_000);
+    expect(later["homestead_keeper_started_timestamp_seconds"]).toBe(
+      first["homestead_keeper_started_timestamp_seconds"],
+    );
   });
 
   it("answer at /metrics and nowhere else, and while the disk hangs", async () => {

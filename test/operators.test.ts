@@ -9,6 +9,7 @@ import { containersOf } from "../policy/objects";
 import { charts, images } from "../versions";
 import type { ChartName, ChartReference, ImageName } from "../versions";
 import { copyProject, temporaryFolder } from "./support/folders";
+import { leftOut } from "./support/left-out";
 import { named, plannedStack } from "./support/planned";
 import { findChart, render } from "./support/rendered-chart";
 import type { Charts } from "./support/rendered-chart";
@@ -110,7 +111,10 @@ describe("the operators' charts, rendered", () => {
   const imagesOf = (plan: Plan, name: ChartName, skip: (why: string) => never) => {
     const chart = found.get(name) ?? findChart(name, folder);
     found.set(name, chart);
-    if (chart.kind === "missing") return skip(chart.why);
+    if (chart.kind === "missing") {
+      leftOut(chart.why);
+      return skip(chart.why);
+    }
     const release = plan.resources.find(({ type, inputs }) => type.endsWith(":Release") && inputs["name"] === name);
     const containers = render(chart, release?.inputs ?? {}, folder)
       .flatMap(containersOf)

@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { clusterSpec, objectStoreSpec } from "../components/postgres";
+import { parseSettings } from "../settings";
 import type { Beginning } from "../settings";
+import { configurationOf } from "./support/configuration";
 
 type Args = Parameters<typeof clusterSpec>[0];
 
@@ -87,6 +89,47 @@ describe("clusterSpec", () => {
     });
     // What it writes is another archive: none is ever written over.
     expect(restored.plugins[0]?.parameters.serverName).toBe("home-g2");
+  });
+
+  describe("of a site that was restored from home-g1", () => {
+    // CloudNativePG looks at every change of a Cluster whether what it began from is in the list, years later too.
+    const begun = { recovery: { source: "home-g1", database: "mastodon", owner: "mastodon" } };
+    const generations = { home: 2, vps: 1 };
+    const later = (changes: Record<string, unknown>) =>
+      clusterSpec({ ...parseSettings(configurationOf("home", { generations, ...changes })), begun });
+    it.each<[string, Record<string, unknown>]>([
+      ["stays as it is", {}],
+      ["is handed over to the other site", { activeSite: "vps", epoch: 2 }],
+      ["says that nobody else is active, by a new vault", { promotionToken: "dead" }],
+      ["takes over again", { epoch: 3, promotionToken: "lost" }],
+      ["was restored in a second try, by a word that is taken back", { generations: { home: 3, vps: 1 } }],
+      ["gets a new major version of Postgres, in place", { generations: { home: 3, vps: 1 } }],
+    ])("goes on naming that archive when it %s", (_what, changes) => {
+      const { bootstrap, externalClusters } = later(changes);
+      expect(bootstrap).toBe(begun);
+      expect(externalClusters.map(({ name }) => name)).toEqual(["home", "vps", "home-g1"]);
+      expect(externalClusters.at(-1)?.plugin).toEqual({
+        name: "barman-cloud.cloudnative-pg.io",
+        enabled: true,
+        isWALArchiver: false,
+        parameters: { barmanObjectName: "pg-home", serverName: "home-g1" },
+      });
+    });
+  });
+
+  it("keeps the beginning of a database that is there, whatever a new one would begin from today", () => {
+    // After a `destroy`, which keeps it, it is said to the Cluster again.
+    const initdb = { database: "mastodon", owner: "mastodon", dataChecksums: true };
+    const upgraded = spec({
+      generations: { home: 2, vps: 1 },
+      beginning: recovery("home-g1", "home"),
+      begun: { initdb },
+    });
+    expect(upgraded.bootstrap).toEqual({ initdb });
+    expect(upgraded.externalClusters.map(({ name }) => name)).toEqual(["home", "vps"]);
+    // The other site, which followed and may write by now.
+    const vps = spec({ site: "vps", otherSite: "home", begun: { recovery: { source: "home" } } });
+    expect(vps.externalClusters.map(({ name }) => name)).toEqual(["home", "vps"]);
   });
 
   it("recovers to a moment when one is given", () => {

@@ -1,7 +1,7 @@
 /**
  * Every command of every runbook exists as it is written: an owner reads them on a bad day. Options of `homestead` are
- * checked against the command itself; those of pulumi, kubectl and helm against a list here, and the list against the
- * programs where they are installed.
+ * checked against the command itself; those of pulumi, kubectl, helm and of what runs in pods against lists here, and the
+ * lists against the programs where they are installed.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import * as fs from "node:fs";
@@ -99,6 +99,55 @@ const anywhere: Record<string, readonly string[]> = {
   git: [],
 };
 
+/** A command that a runbook has a pod run. */
+interface Inner {
+  /** What it is run in: `deploy/mastodon-web`, or the container `postgres`. */
+  in: "deploy/mastodon-web" | "postgres";
+  flags?: readonly string[];
+  /** Options that are followed by a value, and what that has to look like. */
+  values?: Readonly<Record<string, RegExp>>;
+  /** How many words it takes beside them. */
+  words?: [least: number, most: number];
+  /** It refuses to do anything without one of these, or a word. */
+  oneOf?: readonly string[];
+}
+
+const text = /^[^-]/;
+const number = /^\d+$/;
+/** What `parallelize_with_progress` looks at (lib/mastodon/cli/progress_helper.rb). */
+const parallel = { "--concurrency": number, "-c": number };
+
+/**
+ * What the runbooks have pods run, by its first words. Mastodon's are as its sources have them: each `option` above the `def`
+ * in lib/mastodon/cli/accounts.rb at 258dce1 and lib/mastodon/cli/media.rb at fa05292 of github.com/mastodon/mastodon (after
+ * 4.2.0, the first release with these files), and the same at 032aa9e and 03a6d09. The sources of the 4.6.5 that versions.ts
+ * names cannot be had here.
+ */
+const inPods: Readonly<Record<string, Inner>> = {
+  "bin/tootctl accounts refresh": {
+    in: "deploy/mastodon-web",
+    flags: ["--all", "--verbose", "-v", "--dry-run"],
+    values: { "--domain": text, ...parallel },
+    words: [0, Infinity],
+    oneOf: ["--all", "--domain"],
+  },
+  "bin/tootctl media refresh": {
+    in: "deploy/mastodon-web",
+    flags: ["--verbose", "-v", "--dry-run", "--force"],
+    values: { "--account": text, "--domain": text, "--status": number, "--days": number, ...parallel },
+    oneOf: ["--account", "--domain", "--status", "--days"],
+  },
+  "bin/tootctl media remove-orphans": {
+    in: "deploy/mastodon-web",
+    flags: ["--dry-run", "--fix-permissions"],
+    values: { "--start-after": text, "--prefix": text },
+  },
+  // The one file that is ours in that folder (components/media-copy.sh).
+  "rm public/system/homestead/restored": { in: "deploy/mastodon-web" },
+  psql: { in: "postgres", values: { "-d": /^mastodon$/, "-c": text } },
+  du: { in: "postgres", flags: ["-s", "-h"], words: [1, Infinity] },
+};
+
 /** One command of a runbook, as the words a shell would see. */
 interface Line {
   file: string;
@@ -150,8 +199,13 @@ const commandsInText = (text: string): string[] =>
 const wordsOf = (command: string): string[] =>
   [...command.matchAll(/'([^']*)'|"([^"]*)"|[^\s'"]+(?:'[^']*')?/g)].map((m) => m[1] ?? m[2] ?? m[0]);
 
-/** What is wrong with a command; undefined if nothing is. */
-function faultOf({ words }: Line): string | undefined {
+/** What is wrong with a command, or with one whose output is a part of it; undefined if nothing is. */
+function faultOf(line: Line): string | undefined {
+  const within = line.words.flatMap((word) => [...word.matchAll(/\$\(([^()]*)\)/g)].map(([, command = ""]) => command));
+  return [line.words, ...within.map(wordsOf)].map(faultIn).find((fault) => fault !== undefined);
+}
+
+function faultIn(words: string[]): string | undefined {
   const [program = "", ...rest] = words;
   if (program === "npx") return rest[0] === "homestead" ? homesteadFault(rest.slice(1)) : `npx ${rest[0]} is not ours`;
   if (program === "npm") return npmFault(rest);
@@ -216,8 +270,52 @@ function knownFault(program: string, words: readonly string[]): string | undefin
 
 /** Files that are named, keys of the configuration, and what is asked of the cluster must exist. */
 function argumentFault(program: string, words: readonly string[]): string | undefined {
-  if (program === "kubectl") return namedFileFault(words) ?? kindFault(words) ?? fieldFault(words);
+  if (program === "kubectl") return namedFileFault(words) ?? kindFault(words) ?? fieldFault(words) ?? innerFault(words);
   return program === "pulumi" ? keyFault(words) : undefined;
+}
+
+/** What is wrong with what a pod is to run. */
+function innerFault(words: readonly string[]): string | undefined {
+  const own = plainWords(words);
+  if (own[0] !== "exec") return undefined;
+  const at = words.indexOf("--");
+  if (at < 0 || at + 1 === words.length) return "exec is told to run nothing: a command has to stand after --";
+  const run = words.slice(at + 1);
+  const name = [3, 2, 1].map((length) => run.slice(0, length).join(" ")).find((first) => first in inPods);
+  const known = inPods[name ?? ""];
+  if (name === undefined || known === undefined) return `nobody says that a pod can run '${run.join(" ")}'`;
+  const container = words[words.indexOf("-c") + 1];
+  const place = known.in === "postgres" ? words.includes("-c") && container === "postgres" : own[1] === known.in;
+  if (!place) return `${name} is run in ${known.in === "postgres" ? "the container postgres (-c)" : known.in}`;
+  return optionFault(name, known, run.slice(name.split(" ").length));
+}
+
+function optionFault(
+  name: string,
+  { flags = [], values = {}, words: [least, most] = [0, 0], oneOf }: Inner,
+  given: string[],
+) {
+  const plain: string[] = [];
+  const options: string[] = [];
+  for (let i = 0; i < given.length; i++) {
+    const word = given[i] ?? "";
+    // Letters in one: -sh.
+    const letters = /^-[a-z]{2,}$/.test(word) ? [...word.slice(1)].map((letter) => `-${letter}`) : [];
+    const [option = "", joined] = word.startsWith("--") ? word.split(/=(.*)/) : [word];
+    if (!word.startsWith("-")) plain.push(word);
+    else if (letters.length > 0 && letters.every((letter) => flags.includes(letter))) options.push(...letters);
+    else if (flags.includes(option)) options.push(option);
+    else if (values[option] === undefined) return `${name} has no option ${option}`;
+    else {
+      const value = joined ?? given[++i] ?? "";
+      if (!isPlaceholder(value) && !values[option].test(value)) return `${name} does not take '${value}' as ${option}`;
+      options.push(option);
+    }
+  }
+  if (plain.length > most) return `${name} takes no '${plain[most]}'`;
+  if (plain.length < least) return `${name} needs more than that`;
+  const chosen = oneOf === undefined || plain.length > 0 || options.some((option) => oneOf.includes(option));
+  return chosen ? undefined : `${name} does nothing without one of ${oneOf.join(", ")}`;
 }
 
 function namedFileFault(words: readonly string[]): string | undefined {
@@ -538,6 +636,48 @@ describe("the check of a runbook's commands", () => {
     ["read -x NAME", "read has no option -x (or the list lacks it)"],
     ["git clone --dept 1 <repository>", "git clone has no option --dept (or the list lacks it)"],
     ["rm -rf /", "nobody says that there is a program 'rm'"],
+    ["kubectl exec deploy/mastodon-web -- rm a/b", "nobody says that a pod can run 'rm a/b'"],
+    ["kubectl exec deploy/mastodon-web", "exec is told to run nothing: a command has to stand after --"],
+    [
+      "kubectl exec deploy/mastodon-web -- bin/tootctl account refresh --all",
+      "nobody says that a pod can run 'bin/tootctl account refresh --all'",
+    ],
+    [
+      "kubectl exec deploy/mastodon-web -- bin/tootctl accounts refresh",
+      "bin/tootctl accounts refresh does nothing without one of --all, --domain",
+    ],
+    [
+      "kubectl exec deploy/mastodon-web -- bin/tootctl accounts refresh --al",
+      "bin/tootctl accounts refresh has no option --al",
+    ],
+    [
+      "kubectl exec deploy/mastodon-web -- bin/tootctl media refresh --days seven",
+      "bin/tootctl media refresh does not take 'seven' as --days",
+    ],
+    [
+      "kubectl exec deploy/mastodon-web -- bin/tootctl media refresh --days",
+      "bin/tootctl media refresh does not take '' as --days",
+    ],
+    [
+      "kubectl exec deploy/mastodon-web -- bin/tootctl media remove-orphans --dryrun",
+      "bin/tootctl media remove-orphans has no option --dryrun",
+    ],
+    [
+      "kubectl exec deploy/mastodon-web -- bin/tootctl media remove-orphans all",
+      "bin/tootctl media remove-orphans takes no 'all'",
+    ],
+    [
+      "kubectl exec -c postgres x -- bin/tootctl media remove-orphans",
+      "bin/tootctl media remove-orphans is run in deploy/mastodon-web",
+    ],
+    ["kubectl exec x -- psql -d mastodon -c ANALYZE", "psql is run in the container postgres (-c)"],
+    ["kubectl exec -c postgres x -- psql -d mastdon -c ANALYZE", "psql does not take 'mastdon' as -d"],
+    ["kubectl exec -c postgres x -- du -sx a", "du has no option -sx"],
+    ["kubectl exec -c postgres x -- du -sh", "du needs more than that"],
+    [
+      'kubectl exec -c postgres "$(kubectl get pds -o name)" -- psql -d mastodon',
+      "nobody says that there is a kind 'pds'",
+    ],
   ])("finds what is wrong with: %s", (text, fault) => {
     expect(faultOf(parse(text))).toBe(fault);
   });
@@ -550,7 +690,10 @@ describe("the check of a runbook's commands", () => {
     "pulumi config set --path homestead:media.kind volume --stack home",
     "pulumi config rm homestead:restore --stack home",
     "kubectl --context home -n homestead get clusters.postgresql.cnpg.io,pods -l a=b",
-    "kubectl exec deploy/mastodon-web -- rm a/b",
+    "kubectl exec deploy/mastodon-web -- rm public/system/homestead/restored",
+    "kubectl exec deploy/mastodon-web -- bin/tootctl media refresh --days=7 --force",
+    "kubectl exec deploy/mastodon-web -- bin/tootctl accounts refresh <name> -c 2",
+    "kubectl exec -c postgres <pod> -- du -sh /a /b",
     'kubectl exec -c postgres "$(kubectl get pods -l cnpg.io/x=y -o name)" -- psql',
     "kubectl get storageclasses",
   ])("takes: %s", (text) => {
@@ -587,6 +730,24 @@ describe.each(Object.keys(simple).filter((program) => onPath(program) !== undefi
     });
   },
 );
+
+describe.each(["psql", "du"].filter((program) => onPath(program) !== undefined))(
+  "%s, which is installed",
+  (program) => {
+    it("has the options that a pod's has", () => {
+      const help = execFileSync(program, ["--help"], { encoding: "utf8", timeout: 60_000 });
+      const options = [...(inPods[program]?.flags ?? []), ...Object.keys(inPods[program]?.values ?? {})];
+      expect(options.filter((option) => !new RegExp(`(^|[\\s,])${option}\\b`, "m").test(help))).toEqual([]);
+    });
+  },
+);
+
+describe("the list of what pods run", () => {
+  it("has nothing that no runbook has them run", () => {
+    const all = files.map((file) => fs.readFileSync(path.join(folder, file), "utf8")).join("\n");
+    expect(Object.keys(inPods).filter((name) => !all.includes(`-- ${name}`))).toEqual([]);
+  });
+});
 
 describe.each(Object.keys(known).filter((program) => onPath(program) !== undefined))(
   "%s, which is installed",

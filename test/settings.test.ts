@@ -122,7 +122,7 @@ describe("parseSettings", () => {
     ["a database of 1024Mi", { sizes: { database: "1024Mi" } }],
     ["an IPv6 address", { ingress: { address: "2001:db8::1" } }],
     ["a host name as the address", { ingress: { address: "home.example.net" } }],
-    ["an IPv6 range", { network: { privateEgress: ["fd00::/8", "10.0.0.0/8"] } }],
+    ["an IPv6 range", { network: { privateEgress: ["fd12:3456:789a::/48", "10.0.0.0/8", "100.64.0.0/10"] } }],
     [
       "an image with digest and port",
       { blog: { kind: "image", image: `r.example:5000/a/b:1@sha256:${"0".repeat(64)}`, port: 80 } },
@@ -157,7 +157,10 @@ describe("parseSettings", () => {
       { ingress: { address: "203.0.113.1", labels: { "example.net/Edge_1": "", b: "v3.1" } } },
     ],
     ["an issuer of one's own", { certificates: { kind: "issuer", name: "mine", issuerKind: "Issuer" } }],
-    ["a moment to restore to", { restore: { to: "2026-11-22T10:00:00+01:00" } }],
+    [
+      "a moment to restore to",
+      { generations: { home: 2, vps: 1 }, restore: { to: "2026-11-22T10:00:00+01:00", from: "home-g1" } },
+    ],
     ["an old cluster that is off", { restore: { oldCluster: "8f1c7a52-0d7e-4f0b-9d51-3c8e7c4f2a10" } }],
   ])("accepts %s", (_what, changes) => {
     expect(() => parseSettings(configurationOf("home", changes))).not.toThrow();
@@ -249,6 +252,7 @@ describe("how a database begins", () => {
 });
 
 describe("a moment to restore to", () => {
+  const generations = { home: 2, vps: 1 };
   it.each([
     ["2026-11-22 10:00:00Z", "2026-11-22T10:00:00Z"],
     ["2026-11-22 10:00:00.5+01:00", "2026-11-22T10:00:00.5+01:00"],
@@ -257,12 +261,12 @@ describe("a moment to restore to", () => {
     ["2026-11-22 10:00:00.5 +0100 CET", "2026-11-22T10:00:00.5+01:00"],
     ["2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z"],
   ])("that is written %s is handed on as CloudNativePG reads it", (to, handedOn) => {
-    expect(parseSettings(configurationOf("home", { restore: { to } })).restore.to).toBe(handedOn);
+    expect(parseSettings(configurationOf("home", { generations, restore: { to } })).restore.to).toBe(handedOn);
   });
 
   // The CLI reads each of them as a timestamp, and one without a zone as UTC.
   const inFile = (written: string, read: string, key = "homestead:restore") => ({
-    ...configurationOf("home", { restore: { to: read } }),
+    ...configurationOf("home", { generations, restore: { to: read } }),
     stackFiles: { home: { "kubernetes:strictMode": "true", [key]: { to: written } } },
   });
 
@@ -766,6 +770,28 @@ rule(
   '"169.254.169.254/32"',
   "a range without loopback and link-local addresses: the clouds' metadata servers are there",
 );
+for (const [range, server] of [
+  ["fd00::/8", "fd00:ec2::254"],
+  ["fc00::/7", "fd00:ec2::254"],
+  ["fd20:ce::/32", "fd20:ce::254"],
+  ["168.0.0.0/8", "168.63.129.16"],
+  ["192.0.0.0/24", "192.0.0.192"],
+] as const)
+  rule(
+    `a range with a metadata server (${range})`,
+    { network: { privateEgress: [range] } },
+    "network.privateEgress[0]",
+    `"${range}"`,
+    `a range without ${server}, a cloud's metadata server, such as 192.168.1.0/24 or fd12:3456:789a::/48`,
+  );
+for (const range of ["169.254.0.0/17", "fe80::/9", "::/0", "0.0.0.0/32"])
+  rule(
+    `a range with a machine's own addresses (${range})`,
+    { network: { privateEgress: [range] } },
+    "network.privateEgress[0]",
+    `"${range}"`,
+    "a range without loopback and link-local addresses: the clouds' metadata servers are there",
+  );
 rule(
   "the cluster's own namespace",
   { namespace: "kube-system" },
@@ -886,6 +912,19 @@ rule(
   '"home-g1"',
   "an archive other than home-g1, which this database writes: raise generations.home first",
 );
+for (const [what, key, value] of [
+  ["a moment to restore to, and no archive before this one", "to", "2026-11-22T10:00:00Z"],
+  ["an archive to restore from, and no generation that would", "from", "vps-g1"],
+] as const) {
+  rule(
+    what,
+    { restore: { [key]: value } },
+    `restore.${key}`,
+    `"${value}"`,
+    "nothing while generations.home is 1: the founder's first database begins from nothing, and a restore makes the next one",
+    `set generations.home to 2 in Pulumi.yaml (docs/runbooks/lost-disk.md); to restore nothing: ${remove(`restore.${key}`)}`,
+  );
+}
 rule(
   "an archive interval of an hour and a second",
   { archiveInterval: 3601 },

@@ -565,8 +565,8 @@ interface FakeSite {
   };
   /** Nothing: no replicas. */
   valkey?: { epoch: number; mark: string };
-  /** Name of an earlier generation's database beside it. */
-  former?: string;
+  /** An earlier generation's database beside it. */
+  former?: { name: string; asleep: boolean };
   /** The search server's image. */
   search?: string;
   /** The CronJob that copies media, and the Jobs that are there. */
@@ -591,9 +591,10 @@ async function fakeApi(site: SiteName, { database, valkey, former, search, copie
   });
   const keeper = { name: "keeper", image: images.node, env: [{ name: "EPOCH", value: String(valkey?.epoch ?? 1) }] };
   const queue = workload("valkey", images.valkey, replicas, [keeper]);
-  const cluster = (name: string, generation: number) => ({
-    metadata: { name },
+  const cluster = (name: string, generation: number, asleep = false) => ({
+    metadata: { name, ...(asleep ? { annotations: { "cnpg.io/hibernation": "on" } } : {}) },
     spec: {
+      imageName: images.postgres,
       plugins: [{ parameters: { serverName: `${site}-g${generation}` } }],
       replica: { self: site, primary: database?.primary },
     },
@@ -601,7 +602,7 @@ async function fakeApi(site: SiteName, { database, valkey, former, search, copie
   });
   const databases = [
     ...(database === undefined ? [] : [cluster(clusterName(1), 1)]),
-    ...(former === undefined ? [] : [cluster(former, 0)]),
+    ...(former === undefined ? [] : [cluster(former.name, 0, former.asleep)]),
   ];
   const groups = ["/api/v1", "/apis/apps/v1", "/apis/batch/v1", "/apis/postgresql.cnpg.io/v1"];
   const [core, apps, jobs, postgres] = groups.map((group) => `${group}/namespaces/homestead`);
@@ -1011,10 +1012,30 @@ describe("two sites", () => {
   });
 
   it("keep a database of an earlier generation, and say so", async () => {
-    await world({ home, vps: { ...vps, former: "postgres-g0" } });
+    await world({ home, vps: { ...vps, former: { name: "postgres-g0", asleep: true } } });
     expect(lineOf(siteOf(await statusOf(["vps"]), "vps"), "postgres-g0")).toMatchObject({
       verdict: "ok",
       says: "of an earlier generation: kept, asleep",
+    });
+  });
+
+  it("warn of a database of an earlier generation that runs: nothing is put to sleep before an update", async () => {
+    await world({ home: { ...home, former: { name: "postgres-g0", asleep: false } }, vps });
+    const own = siteOf(await statusOf(["home"]), "home");
+    expect(own.verdict).toBe("warning");
+    expect(lineOf(own, "postgres-g0")).toMatchObject({
+      verdict: "warning",
+      says: "of an earlier generation, and RUNS: do not delete it; pulumi up --stack home puts it to sleep when that of generation 1 is there, or says why it cannot",
+    });
+  });
+
+  it("show the database that federates as one that runs where only the number was raised", async () => {
+    await world({ home, vps }, { changes: { generations: { home: 2, vps: 1 } } });
+    const own = siteOf(await statusOf(["home"]), "home");
+    expect(lineOf(own, "postgres-g2")).toMatchObject({ verdict: "fault", says: "is not there: pulumi up" });
+    expect(lineOf(own, "postgres-g1")).toMatchObject({
+      verdict: "warning",
+      says: "of an earlier generation, and RUNS: do not delete it; pulumi up --stack home puts it to sleep when that of generation 2 is there, or says why it cannot",
     });
   });
 

@@ -86,6 +86,27 @@ describe("the base backup before an upgrade", () => {
     expect(decided(next, next)).toEqual({ name: anew.replace("before", "with"), upgrade: "past" });
   });
 
+  it("is made anew once, while the version runs: the next update finds that one, and waits for no other", () => {
+    const failed = backup("postgres-g1-before-mastodon-v4.6.3-20261122t200000", next, 3, { phase: "failed" });
+    const made = (age: number, status: BackupObject["status"] = {}, of = next) =>
+      backup("postgres-g1-with-mastodon-v4.6.3-20261122t220302", of, age, status);
+    const past = { name: made(1).metadata.name, upgrade: "past" };
+    expect(decided(next, next, failed, made(1))).toEqual(past);
+    expect(decided(next, next, failed, made(720))).toEqual(past);
+    expect(decided(next, next, failed, { ...made(1), status: { phase: "running" } })).toEqual(past);
+    // That of a try at another version, which the state knew, has failed; this one took its place in the state.
+    const other = backup("postgres-g1-before-mastodon-v4.6.4-20261122t200000", reference("v4.6.4"), 3, {
+      phase: "failed",
+    });
+    expect(decided(next, next, other, made(1))).toEqual(past);
+    // It may fail, too, or never end.
+    const again = { name: anew.replace("before", "with"), upgrade: "due" };
+    expect(decided(next, next, failed, made(1, { phase: "failed" }))).toEqual(again);
+    expect(decided(next, next, failed, { ...made(25), status: { phase: "running" } })).toEqual(again);
+    // No way back from a version leads to what that one has done itself.
+    expect(decided(next, old, made(1))).toEqual({ name: anew, upgrade: "due" });
+  });
+
   it("is of the database that it is to bring back, and made for an upgrade", () => {
     const others = [
       backup("postgres-g1-20261122230000", next, 0),

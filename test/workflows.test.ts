@@ -173,8 +173,8 @@ describe("workflows", () => {
 });
 
 describe("the checks", () => {
-  it("have every program without which a test is left out, and none of its services", () => {
-    const step = "Programs that tests run; without one of them they are left out";
+  it("have every program without which a test fails there, and is left out elsewhere, and none of its services", () => {
+    const step = "Programs that tests run; without one of them they fail here";
     const { calls, status, stderr } = runStep(named("checks.yml", "checks", step), {
       programs: { sudo: "cat > /dev/null", "aa-enabled": "exit 0" },
     });

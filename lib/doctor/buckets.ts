@@ -31,10 +31,13 @@ export interface BucketSeen {
   conditional: "kept" | "ignored" | { answer: string };
   /** As the store says; `hidden` if the keys may not ask. */
   versioning: "Enabled" | "Suspended" | "off" | "hidden";
-  /** What became of the old version when the keys tried to delete it for good; `none` if there was no old version. */
-  oldVersion: "kept" | "destroyed" | "none";
-  /** What the world gets that asks for the object at its public address. */
-  world: "reads" | { answer: string };
+  /**
+   * What became of the old version when the keys tried to delete it for good; `none` if there was no old version, and the
+   * answer of a store that neither did it nor refused it (503, or none at all).
+   */
+  oldVersion: "kept" | "destroyed" | "none" | { answer: string };
+  /** What the world gets that asks for the object at its public address, and whether that is a refusal. */
+  world: "reads" | { answer: string; refused: boolean };
   /** Whether a page of `origin` may read it by a script; undefined where none was named, or nobody reads it at all. */
   crossOrigin?: "allowed" | "refused";
 }
@@ -108,10 +111,25 @@ function conditionOf(answer: Answer): BucketSeen["conditional"] {
 
 const ofVersion = (version: string) => `versionId=${encodeURIComponent(version)}`;
 
+/**
+ * Whether a status is the store's no. What it says in a hurry (408, 429) or in trouble (5xx) is none: in a minute it may do
+ * what it was asked for.
+ */
+const isRefusal = (status: number): boolean => status >= 400 && status < 500 && status !== 408 && status !== 429;
+
 /** A store may say yes to a deletion that a lock prevents; what counts is what is there afterwards. */
-async function tryToDestroy(ask: Ask, key: string, version: string): Promise<"kept" | "destroyed"> {
-  if (!(await ask("DELETE", { key, query: ofVersion(version) })).response.ok) return "kept";
-  return (await ask("GET", { key, query: ofVersion(version) })).response.ok ? "kept" : "destroyed";
+async function tryToDestroy(ask: Ask, key: string, version: string): Promise<BucketSeen["oldVersion"]> {
+  try {
+    const deleted = await ask("DELETE", { key, query: ofVersion(version) });
+    // That it knows no such version is no word on those that it has.
+    if (isRefusal(deleted.response.status) && deleted.response.status !== 404) return "kept";
+    if (!deleted.response.ok) return { answer: answerOf(deleted) };
+    const found = await ask("GET", { key, query: ofVersion(version) });
+    if (found.response.ok) return "kept";
+    return isRefusal(found.response.status) ? "destroyed" : { answer: answerOf(found) };
+  } catch (error) {
+    return { answer: messageOf(error) };
+  }
 }
 
 /** Where old versions can be deleted, none of ours is left; where they cannot, the bucket's own rule ends them. */
@@ -152,13 +170,14 @@ async function asWorld(
     const headers = origin === undefined ? {} : { origin };
     const response = await fetch(url, { headers, signal: AbortSignal.timeout(patience.seconds * 1000) });
     const text = await response.text();
-    if (!response.ok) return { world: { answer: String(response.status) } };
-    if (text !== content) return { world: { answer: "something else" } };
+    const { status } = response;
+    if (!response.ok) return { world: { answer: String(status), refused: isRefusal(status) } };
+    if (text !== content) return { world: { answer: "something else", refused: false } };
     if (origin === undefined) return { world: "reads" };
     const allowed = response.headers.get("access-control-allow-origin");
     return { world: "reads", crossOrigin: allowed === "*" || allowed === origin ? "allowed" : "refused" };
   } catch (error) {
-    return { world: { answer: messageOf(error) } };
+    return { world: { answer: messageOf(error), refused: false } };
   }
 }
 
@@ -179,6 +198,8 @@ export interface BucketPurpose {
 }
 
 const runbook = "docs/runbooks/protected-backups.md";
+/** What neither worked nor was refused is not known to be safe. */
+const againLater = "ask again once the store answers: npx homestead doctor";
 
 /** The line on the rights that the stack needs. */
 export function rightsLine(
@@ -222,17 +243,34 @@ export function protectionLine(
   if (oldVersion === "destroyed") return lost(`the ${keys} keys deleted an old version`);
   if (versioning === "Suspended") return lost("the bucket's versioning is suspended, a put writes over what is there");
   if (oldVersion === "none") return lost("the bucket keeps no old versions");
+  if (oldVersion !== "kept")
+    return judged(
+      area,
+      "old versions",
+      "warning",
+      `not found out: the ${keys} keys tried to delete one, and the store gave ${oldVersion.answer}`,
+      againLater,
+    );
   return ok(area, "old versions", `kept: the ${keys} keys cannot delete one`);
 }
 
 /** The line on a vault that the world must not read. */
 export function privacyLine({ world }: BucketSeen): DoctorLine {
+  if (world === "reads")
+    return judged(
+      "vault",
+      "privacy",
+      "fault",
+      "everybody can read it, and with it the database",
+      "take the public access (policy, ACL) off the bucket, then make new secrets: what was in it is known",
+    );
+  if (world.refused) return ok("vault", "privacy", "nobody reads it without keys");
   return judged(
     "vault",
     "privacy",
-    world === "reads" ? "fault" : "ok",
-    world === "reads" ? "everybody can read it, and with it the database" : "nobody reads it without keys",
-    "take the public access (policy, ACL) off the bucket, then make new secrets: what was in it is known",
+    "warning",
+    `not found out: who asked without keys was given ${world.answer}, which is no refusal`,
+    againLater,
   );
 }
 

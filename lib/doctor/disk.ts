@@ -4,9 +4,10 @@
  */
 import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../../settings";
+import { unlessAborted, within } from "../attempt";
 import { bundle } from "../bundle";
 import { span } from "../drill/verdicts";
-import { statusOf, unlessMissing } from "../kube";
+import { ask, statusOf, Unanswered, unlessMissing } from "../kube";
 import { labels, resources, restrictedContainer, restrictedPod } from "../pods";
 import type { Measured } from "./fsync";
 import { probeBytes } from "./storage";
@@ -30,6 +31,13 @@ export const diskSeconds = {
   /** For the namespace to go away. */
   cleanUp: 60,
 } as const;
+
+/** How a cluster is asked: one that is restarted, or busy, answers the next time. */
+const patience = { seconds: 20, tries: 3, pause: 1 } as const;
+
+/** Whether the same question may be answered a moment later: no answer came, or it was that of a server in trouble. */
+const isPassing = (error: unknown): boolean =>
+  error instanceof Unanswered && (error.status === undefined || error.status === 429 || error.status >= 500);
 
 /** The label that binds a volume to one node. */
 const hostName = "kubernetes.io/hostname";
@@ -108,50 +116,67 @@ export function diskObjects({ use, storageClass }: Disk, image: string): k8s.Kub
   return [claim, pod];
 }
 
+/** The cluster did not answer: nothing was learned of a disk. */
+export class Unmeasured extends Error {}
+
 export class DiskProbe {
   private readonly core: k8s.CoreV1Api;
   private readonly objects: k8s.KubernetesObjectApi;
+  /** What is being made: what may yet be there is waited for before it is looked for. Undefined before anything is. */
+  private making: Promise<unknown> | undefined;
 
-  /** @param signal ends every wait at once, except that for the namespace to go away. */
+  /**
+   * @param signal ends every wait at once, except that for the namespace to go away
+   * @param limits seconds, for tests
+   */
   constructor(
     config: k8s.KubeConfig,
     private readonly settings: Pick<Settings, "site" | "images">,
     private readonly signal: AbortSignal,
+    private readonly limits: { seconds: number; tries: number; pause: number } = patience,
   ) {
     this.core = config.makeApiClient(k8s.CoreV1Api);
     this.objects = k8s.KubernetesObjectApi.makeApiClient(config);
   }
 
-  /** Deletes what an earlier doctor left, and makes the namespace. */
+  /**
+   * Deletes what an earlier doctor left, and makes the namespace.
+   * @throws Error that says why it could not; Unmeasured when that is the cluster's silence
+   */
   async begin(): Promise<void> {
-    await this.cleanUp();
-    await this.create(namespaceObjects(this.settings.site, bundle("lib/doctor/fsync-main.ts")));
+    // What an earlier one left has time: this one may be ended while it goes.
+    await this.unlessUnanswered(unlessAborted(this.signal, this.cleanUp()));
+    await this.unlessUnanswered(this.create(namespaceObjects(this.settings.site, bundle("lib/doctor/fsync-main.ts"))));
   }
 
   /**
    * @returns what was measured, and the node whose own disk it was; none where the volume is not bound to one
-   * @throws Error that says why a class could not be measured
+   * @throws Error that says why a class could not be measured; Unmeasured when that is the cluster's silence and not the disk
    */
   async measure(disk: Disk): Promise<{ result: Measured; node?: string }> {
     const { start, measure, grace } = diskSeconds;
-    await this.create(diskObjects(disk, this.settings.images.node));
+    const name = `pods/${disk.use} -n ${doctorNamespace}`;
+    await this.unlessUnanswered(this.create(diskObjects(disk, this.settings.images.node)));
     const began = Date.now();
     let running: number | undefined;
     for (;;) {
-      this.signal.throwIfAborted();
-      const pod = await this.core.readNamespacedPod({ name: disk.use, namespace: doctorNamespace });
+      const pod = await this.unlessUnanswered(
+        this.ask(`get ${name}`, () => this.core.readNamespacedPod({ name: disk.use, namespace: doctorNamespace })),
+      );
       const phase = pod.status?.phase;
       if (phase === "Succeeded") {
         const node = (await this.isNodesOwn(disk).catch(() => false)) ? pod.spec?.nodeName : undefined;
-        return { result: await this.result(disk), ...(node === undefined ? {} : { node }) };
+        return { result: await this.unlessUnanswered(this.result(disk)), ...(node === undefined ? {} : { node }) };
       }
       if (phase === "Failed") throw new Error(`the pod that measures it failed: ${endOf(pod)}`);
       if (phase === "Running") running ??= Date.now();
       if (running !== undefined && Date.now() - running > (measure + grace) * 1000)
         throw new Error(`an fsync did not come back within ${span(grace)}: the disk hangs`);
       if (running === undefined && Date.now() - began > start * 1000)
-        throw new Error(`no pod on a claim of it started within ${span(start)}: ${await this.stateOf(disk, pod)}`);
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+        throw new Error(
+          `no pod on a claim of it started within ${span(start)}: ${await this.unlessUnanswered(this.stateOf(disk, pod))}`,
+        );
+      await unlessAborted(this.signal, pause(1));
     }
   }
 
@@ -160,6 +185,9 @@ export class DiskProbe {
    * @throws Error when it is not a doctor's, or does not go
    */
   async cleanUp(): Promise<void> {
+    // Ended before anything was made.
+    if (this.signal.aborted && this.making === undefined) return;
+    await this.making?.catch(() => undefined);
     const found = await this.namespace();
     if (found === undefined) return;
     if (found.metadata?.labels?.[doctorLabel] === undefined)
@@ -167,49 +195,99 @@ export class DiskProbe {
         `the namespace ${doctorNamespace} is none of a doctor's (it lacks the label ${doctorLabel}): look into it and delete it`,
       );
     await this.releaseVolumes();
-    await this.core.deleteNamespace({ name: doctorNamespace }).catch((error: unknown) => {
-      if (statusOf(error) !== 404) throw error;
-    });
+    await this.patiently(`delete namespaces/${doctorNamespace}`, () =>
+      this.core.deleteNamespace({ name: doctorNamespace }),
+    ).catch(unlessMissing);
     const end = Date.now() + diskSeconds.cleanUp * 1000;
     while ((await this.namespace()) !== undefined) {
       if (Date.now() > end)
         throw new Error(`the namespace ${doctorNamespace} is still not gone after ${span(diskSeconds.cleanUp)}`);
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      await pause(1);
     }
   }
 
   private async create(objects: k8s.KubernetesObject[]): Promise<void> {
     for (const object of objects) {
-      this.signal.throwIfAborted();
-      await this.objects.create(object);
+      let asked = 0;
+      const make = () => {
+        asked++;
+        const made = this.objects.create(object);
+        this.making = within(this.limits.seconds, made);
+        this.making.catch(() => undefined);
+        return made;
+      };
+      await this.ask(`create ${object.kind} ${object.metadata?.name ?? ""}`, make).catch((error: unknown) => {
+        // One whose answer was lost had made it: the namespace is ours, and was empty.
+        if (asked === 1 || statusOf(error) !== 409) throw error;
+      });
     }
   }
 
   private async namespace(): Promise<k8s.V1Namespace | undefined> {
-    return this.core.readNamespace({ name: doctorNamespace }).catch(unlessMissing);
+    return this.patiently(`get namespaces/${doctorNamespace}`, () =>
+      this.core.readNamespace({ name: doctorNamespace }),
+    ).catch(unlessMissing);
+  }
+
+  /** What the cluster answers, in the end. @throws Unanswered */
+  private async patiently<T>(question: string, work: () => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await ask(question, work(), this.limits.seconds);
+      } catch (error) {
+        // Whoever has ended it does not wait for a second answer.
+        if (tries === this.limits.tries || this.signal.aborted || !isPassing(error)) throw error;
+      }
+      await pause(this.limits.pause);
+    }
+  }
+
+  /** The same, unless it is ended meanwhile. @throws what the signal was aborted with */
+  private ask<T>(question: string, work: () => Promise<T>): Promise<T> {
+    this.signal.throwIfAborted();
+    return unlessAborted(this.signal, this.patiently(question, work));
+  }
+
+  /** @throws Unmeasured */
+  private async unlessUnanswered<T>(work: Promise<T>): Promise<T> {
+    return work.catch((error: unknown) => {
+      throw error instanceof Unanswered && isPassing(error) ? new Unmeasured(error.message) : error;
+    });
   }
 
   /** A class that retains volumes would keep one for each doctor. */
   private async releaseVolumes(): Promise<void> {
-    const volumes = await this.core.listPersistentVolume();
+    const volumes = await this.patiently("list persistentvolumes", () => this.core.listPersistentVolume());
     for (const { metadata, spec } of volumes.items) {
       if (spec?.claimRef?.namespace !== doctorNamespace || spec.persistentVolumeReclaimPolicy === "Delete") continue;
-      await this.core.patchPersistentVolume(
-        { name: metadata?.name ?? "", body: { spec: { persistentVolumeReclaimPolicy: "Delete" } } },
-        k8s.setHeaderOptions("Content-Type", k8s.PatchStrategy.MergePatch),
+      const name = metadata?.name ?? "";
+      await this.patiently(`patch persistentvolumes/${name}`, () =>
+        this.core.patchPersistentVolume(
+          { name, body: { spec: { persistentVolumeReclaimPolicy: "Delete" } } },
+          k8s.setHeaderOptions("Content-Type", k8s.PatchStrategy.MergePatch),
+        ),
       );
     }
   }
 
   private async result({ use }: Disk): Promise<Measured> {
-    const log = await this.core.readNamespacedPodLog({ name: use, namespace: doctorNamespace });
+    const log = await this.ask(`get pods/${use} log -n ${doctorNamespace}`, () =>
+      this.core.readNamespacedPodLog({ name: use, namespace: doctorNamespace }),
+    );
     return JSON.parse(log.trimEnd().split("\n").at(-1) ?? "") as Measured;
+  }
+
+  private claim(name: string): Promise<k8s.V1PersistentVolumeClaim> {
+    return this.ask(`get persistentvolumeclaims/${name} -n ${doctorNamespace}`, () =>
+      this.core.readNamespacedPersistentVolumeClaim({ name, namespace: doctorNamespace }),
+    );
   }
 
   /** Whether a volume that was measured can be had on its own node only. */
   private async isNodesOwn({ use }: Disk): Promise<boolean> {
-    const claim = await this.core.readNamespacedPersistentVolumeClaim({ name: use, namespace: doctorNamespace });
-    const { spec } = await this.core.readPersistentVolume({ name: claim.spec?.volumeName ?? "" });
+    const claim = await this.claim(use);
+    const name = claim.spec?.volumeName ?? "";
+    const { spec } = await this.ask(`get persistentvolumes/${name}`, () => this.core.readPersistentVolume({ name }));
     const terms = spec?.nodeAffinity?.required?.nodeSelectorTerms ?? [];
     return terms.some(({ matchExpressions = [] }) => matchExpressions.some(({ key }) => key === hostName));
   }
@@ -218,7 +296,7 @@ export class DiskProbe {
   private async stateOf({ use }: Disk, pod: k8s.V1Pod): Promise<string> {
     const waiting = pod.status?.containerStatuses?.[0]?.state?.waiting;
     const unplaced = pod.status?.conditions?.find(({ type, status }) => type === "PodScheduled" && status === "False");
-    const claim = await this.core.readNamespacedPersistentVolumeClaim({ name: use, namespace: doctorNamespace });
+    const claim = await this.claim(use);
     if (claim.status?.phase !== "Bound" && waiting === undefined)
       return `its claim is ${claim.status?.phase ?? "Pending"}${unplaced?.message === undefined ? "" : ` (${unplaced.message})`}`;
     return [waiting?.reason ?? pod.status?.phase, waiting?.message ?? unplaced?.message]
@@ -227,6 +305,8 @@ export class DiskProbe {
       .slice(0, 300);
   }
 }
+
+const pause = (seconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
 /** The last thing that a pod which failed said. */
 function endOf({ status }: k8s.V1Pod): string {

@@ -4,6 +4,7 @@
  */
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { pressureSamples } from "../lease/metrics/disk";
 
 export interface Fsyncs {
   count: number;
@@ -22,6 +23,8 @@ export interface Measured extends Fsyncs {
   size: number;
   /** Whether it is a share: an NFS one is known by its number, whatever its provisioner is called. */
   fileSystem: "nfs" | "other";
+  /** Whether the node's kernel keeps an account of what waits for its disks, as the keeper would find it. */
+  pressure: "kept" | "none";
 }
 
 /** NFS_SUPER_MAGIC (linux/magic.h, statfs(2)). */
@@ -62,7 +65,8 @@ export function measure(folder: string, seconds: number): Measured {
     } while (performance.now() < end);
     const { bavail, blocks, bsize, type } = fs.statfsSync(folder);
     const fileSystem = type === nfsNumber ? "nfs" : "other";
-    return { ...summaryOf(took), free: bavail * bsize, size: blocks * bsize, fileSystem };
+    const pressure = pressureSamples().length > 0 ? "kept" : "none";
+    return { ...summaryOf(took), free: bavail * bsize, size: blocks * bsize, fileSystem, pressure };
   } finally {
     fs.closeSync(fd);
     fs.rmSync(file, { force: true });

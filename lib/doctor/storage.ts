@@ -113,9 +113,29 @@ export function profileLine(
   );
 }
 
+/** The line on a kernel that keeps no account of its disks; undefined where it does, or where nothing is watched. */
+export function pressureLine(
+  { use }: Disk,
+  { monitoring }: Pick<Settings, "monitoring">,
+  { pressure }: Measured,
+): DoctorLine | undefined {
+  if (use !== "databases" || monitoring.kind === "off" || pressure !== "none") return undefined;
+  return judged(
+    "storage",
+    "I/O pressure",
+    "warning",
+    "the kernel of the node where the databases' class was measured keeps no account of it (PSI), so the alert IoPressure never fires",
+    "psi=1 on that kernel's command line; the alert SlowDisk needs none (docs/runbooks/alerts.md#iopressure)",
+  );
+}
+
 /** The line on a disk that could not be measured. */
 export const unmeasuredLine = (disk: Disk, reason: string): DoctorLine =>
   judged("storage", nameOf(disk), "fault", reason, "docs/runbooks/slow-disk.md, or leave it out with --no-disk");
+
+/** The line on a disk of which nothing was learned, since the cluster did not answer. */
+export const unaskedLine = (disk: Disk, reason: string, mend: string): DoctorLine =>
+  judged("storage", nameOf(disk), "warning", `not measured, since the cluster did not answer: ${reason}`, mend);
 
 const nameOf = ({ use, storageClass }: { use: DiskUse; storageClass?: string | undefined }) =>
   `${use}: ${storageClass ?? "the default class"}`;

@@ -1,9 +1,11 @@
 /** A drill's hands in the cluster: it makes, waits for, asks and deletes what is in the throwaway namespace. */
+import * as http from "node:http";
 import * as k8s from "@kubernetes/client-node";
-import { apiServerSlices, statusOf } from "../kube";
+import { reason } from "../attempt";
+import { apiServerSlices, ask, Unanswered, unlessMissing } from "../kube";
 import { execInPod } from "../pod-exec";
 import { UserError } from "../user-error";
-import { comparedTables, span } from "./verdicts";
+import { notCompared, span } from "./verdicts";
 import type { RowCounts } from "./verdicts";
 import { drillLabel, drillNamespace } from "./manifests";
 
@@ -18,11 +20,23 @@ interface CnpgCluster {
 
 const namespace = drillNamespace;
 
-/** Rows of the compared tables, all in one snapshot; tables that are not there are left out. */
-const countQuery = `SELECT coalesce(json_object_agg(t, (xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM public.%I', t), false, true, '')))[1]::text::bigint), '{}')
-  FROM unnest(ARRAY[${comparedTables()
+/** Rows of all tables but those that are not compared, all in one snapshot. */
+export const countQuery = `SELECT coalesce(json_object_agg(relname, (xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM public.%I', relname), false, true, '')))[1]::text::bigint), '{}')
+  FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+  AND relname <> ALL (ARRAY[${Object.keys(notCompared)
     .map((table) => `'${table}'`)
-    .join(",")}]) t WHERE to_regclass('public.' || t) IS NOT NULL`;
+    .join(",")}])`;
+
+/** Of a whole database, on a slow disk. */
+const countSeconds = 600;
+
+/** As `kubectl auth can-i` takes it: `create clusters.postgresql.cnpg.io -n homestead-drill`. */
+function creationOf({ apiVersion = "", kind = "", metadata }: k8s.KubernetesObject): string {
+  const group = apiVersion.includes("/") ? `.${apiVersion.split("/")[0] ?? ""}` : "";
+  const kinds = kind.toLowerCase().replace(/y$/, "ie");
+  const where = metadata?.namespace === undefined ? "" : ` -n ${metadata.namespace}`;
+  return `create ${kinds}s${group}${where}`;
+}
 
 export class DrillCluster {
   private readonly core: k8s.CoreV1Api;
@@ -44,14 +58,15 @@ export class DrillCluster {
   async create(objects: k8s.KubernetesObject[]): Promise<void> {
     for (const object of objects) {
       this.signal.throwIfAborted();
-      await this.objects.create(object);
+      await ask(creationOf(object), this.objects.create(object));
     }
   }
 
   /** Addresses of the API server, as pods see it before and after their node has translated the Service's. */
   async apiServer(): Promise<{ addresses: string[]; port: number }[]> {
-    const service = await this.core.readNamespacedService({ name: "kubernetes", namespace: "default" });
-    const slices = await apiServerSlices(this.config);
+    const own = this.core.readNamespacedService({ name: "kubernetes", namespace: "default" });
+    const service = await ask("get services/kubernetes -n default", own);
+    const slices = await ask("list endpointslices.discovery.k8s.io -n default", apiServerSlices(this.config));
     return [
       { addresses: service.spec?.clusterIPs ?? [], port: service.spec?.ports?.[0]?.port ?? 443 },
       ...slices.map((slice) => ({
@@ -63,24 +78,19 @@ export class DrillCluster {
 
   /** Environment of Mastodon's pods on the site. @throws UserError when the site has none */
   async siteEnvironment(site: string, inNamespace: string): Promise<Record<string, string>> {
-    try {
-      return (await this.core.readNamespacedConfigMap({ name: "mastodon-env", namespace: inNamespace })).data ?? {};
-    } catch (error) {
-      if (statusOf(error) !== 404) throw error;
+    const read = this.core.readNamespacedConfigMap({ name: "mastodon-env", namespace: inNamespace });
+    const found = await ask(`get configmaps/mastodon-env -n ${inNamespace}`, read).catch(unlessMissing);
+    if (found === undefined)
       throw new UserError(`${site} runs no Mastodon (there is no ConfigMap mastodon-env): pulumi up --stack ${site}`);
-    }
+    return found.data ?? {};
   }
 
   /** Waits until a restored database answers. */
   async databaseReady(name: string, seconds: number): Promise<void> {
     await this.until(seconds, `the restore of the database '${name}'`, async () => {
-      const object: unknown = await this.custom.getNamespacedCustomObject({
-        group: "postgresql.cnpg.io",
-        version: "v1",
-        plural: "clusters",
-        namespace,
-        name,
-      });
+      const of = { group: "postgresql.cnpg.io", version: "v1", plural: "clusters", namespace, name };
+      const question = `get clusters.postgresql.cnpg.io/${name} -n ${namespace}`;
+      const object: unknown = await ask(question, this.custom.getNamespacedCustomObject(of));
       const { status } = object as CnpgCluster;
       if (status?.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True")) return "done";
       const failed = await this.failedPods(`cnpg.io/cluster=${name}`);
@@ -94,7 +104,8 @@ export class DrillCluster {
   async report(seconds: number): Promise<string> {
     const selector = "batch.kubernetes.io/job-name=report";
     await this.until(seconds, "Mastodon's report", async () => {
-      const { status } = await this.batch.readNamespacedJob({ name: "report", namespace });
+      const job = this.batch.readNamespacedJob({ name: "report", namespace });
+      const { status } = await ask(`get jobs.batch/report -n ${namespace}`, job);
       if ((status?.succeeded ?? 0) > 0) return "done";
       if (status?.conditions?.some(({ type, status: is }) => type === "Failed" && is === "True")) {
         const [pod] = await this.failedPods(selector);
@@ -102,15 +113,15 @@ export class DrillCluster {
       }
       return this.podState(selector);
     });
-    const pods = await this.core.listNamespacedPod({ namespace, labelSelector: selector });
-    const pod = pods.items.find(({ status }) => status?.phase === "Succeeded");
-    return this.core.readNamespacedPodLog({ name: pod?.metadata?.name ?? "", namespace });
+    const pod = (await this.pods(selector)).find(({ status }) => status?.phase === "Succeeded");
+    return this.logOf(pod?.metadata?.name ?? "");
   }
 
   /** Waits until the web process is healthy. */
   async webReady(seconds: number): Promise<void> {
     await this.until(seconds, "Mastodon's health check on the restored database", async () => {
-      const pod = await this.core.readNamespacedPod({ name: "web", namespace });
+      const read = this.core.readNamespacedPod({ name: "web", namespace });
+      const pod = await ask(`get pods/web -n ${namespace}`, read);
       if (pod.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True")) return "done";
       if (pod.status?.phase === "Failed")
         throw new DrillFailure(`Mastodon's web process ends on the restored database: ${await this.lastWords("web")}`);
@@ -142,70 +153,70 @@ export class DrillCluster {
   /** @param cluster undefined: the one that runs; those of earlier generations sleep */
   private async sql(inNamespace: string, cluster: string | undefined, statements: string): Promise<string> {
     const labelSelector = `cnpg.io/cluster${cluster === undefined ? "" : `=${cluster}`},cnpg.io/instanceRole=primary`;
-    const [pod] = (await this.core.listNamespacedPod({ namespace: inNamespace, labelSelector })).items;
-    if (!pod?.metadata?.name)
-      throw new DrillFailure(`the database${cluster === undefined ? "" : ` '${cluster}'`} has no primary`);
-    return execInPod(this.config, {
-      namespace: inNamespace,
-      pod: pod.metadata.name,
-      container: "postgres",
-      command: ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "mastodon"],
-      input: `${statements};\n`,
-      seconds: 300,
-    });
+    const which = cluster === undefined ? "the database" : `the restored database '${cluster}'`;
+    const [pod] = await this.pods(labelSelector, inNamespace);
+    if (!pod?.metadata?.name) throw new DrillFailure(`${which} has no primary`);
+    try {
+      return await execInPod(this.config, {
+        namespace: inNamespace,
+        pod: pod.metadata.name,
+        container: "postgres",
+        command: ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "mastodon"],
+        input: `${statements};\n`,
+        seconds: countSeconds,
+      });
+    } catch (error) {
+      const [, refused] = /Unexpected server response: (40[13])$/.exec(reason(error)) ?? [];
+      if (refused === undefined) throw new DrillFailure(`${which} cannot be asked: ${reason(error)}`);
+      const says = `${refused}, ${http.STATUS_CODES[refused] ?? ""}`;
+      throw new Unanswered(`create pods --subresource=exec -n ${inNamespace}`, says, Number(refused));
+    }
   }
 
   /** Deletes the namespace if it is there, and waits until it is gone. @returns whether there was one */
   async cleanUp(seconds = 300): Promise<boolean> {
-    try {
-      const found = await this.core.readNamespace({ name: namespace });
-      if (found.metadata?.labels?.[drillLabel] === undefined)
-        throw new UserError(
-          `the namespace ${namespace} is none of a drill's (it lacks the label ${drillLabel}): look into it and delete it`,
-        );
-    } catch (error) {
-      if (statusOf(error) === 404) return false;
-      throw error;
-    }
+    const found = await this.namespace();
+    if (found === undefined) return false;
+    if (found.metadata?.labels?.[drillLabel] === undefined)
+      throw new UserError(
+        `the namespace ${namespace} is none of a drill's (it lacks the label ${drillLabel}): look into it and delete it`,
+      );
     await this.releaseVolumes();
-    await this.core.deleteNamespace({ name: namespace }).catch((error: unknown) => {
-      if (statusOf(error) !== 404) throw error;
-    });
+    const deletion = this.core.deleteNamespace({ name: namespace });
+    await ask(`delete namespaces/${namespace}`, deletion).catch(unlessMissing);
     const end = Date.now() + seconds * 1000;
-    for (;;) {
-      try {
-        await this.core.readNamespace({ name: namespace });
-      } catch (error) {
-        if (statusOf(error) === 404) return true;
-        throw error;
-      }
-      if (Date.now() > end)
-        throw new UserError(
-          `the namespace ${namespace} is still not gone after ${span(seconds)}: kubectl describe namespace ${namespace}`,
-        );
+    while ((await this.namespace()) !== undefined) {
+      if (Date.now() > end) throw new UserError(`the namespace ${namespace} is still not gone after ${span(seconds)}`);
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
+    return true;
+  }
+
+  private namespace(): Promise<k8s.V1Namespace | undefined> {
+    return ask(`get namespaces/${namespace}`, this.core.readNamespace({ name: namespace })).catch(unlessMissing);
   }
 
   /** A class that retains volumes would keep a copy of the database for each drill. */
   private async releaseVolumes(): Promise<void> {
-    const volumes = await this.core.listPersistentVolume();
+    const volumes = await ask("list persistentvolumes", this.core.listPersistentVolume());
     for (const { metadata, spec } of volumes.items) {
       if (spec?.claimRef?.namespace !== namespace || spec.persistentVolumeReclaimPolicy === "Delete") continue;
-      await this.core.patchPersistentVolume(
-        { name: metadata?.name ?? "", body: { spec: { persistentVolumeReclaimPolicy: "Delete" } } },
+      const name = metadata?.name ?? "";
+      const change = this.core.patchPersistentVolume(
+        { name, body: { spec: { persistentVolumeReclaimPolicy: "Delete" } } },
         k8s.setHeaderOptions("Content-Type", k8s.PatchStrategy.MergePatch),
       );
+      await ask(`patch persistentvolumes/${name}`, change);
     }
   }
 
   private async failedPods(labelSelector: string): Promise<string[]> {
-    const { items } = await this.core.listNamespacedPod({ namespace, labelSelector });
-    return items.filter(({ status }) => status?.phase === "Failed").map(({ metadata }) => metadata?.name ?? "");
+    const found = await this.pods(labelSelector);
+    return found.filter(({ status }) => status?.phase === "Failed").map(({ metadata }) => metadata?.name ?? "");
   }
 
   private async podState(labelSelector: string): Promise<string> {
-    const [pod] = (await this.core.listNamespacedPod({ namespace, labelSelector })).items;
+    const [pod] = await this.pods(labelSelector);
     const waiting = pod?.status?.containerStatuses?.[0]?.state?.waiting;
     return waiting?.reason ?? pod?.status?.phase ?? "no pod";
   }
@@ -214,11 +225,22 @@ export class DrillCluster {
   private async lastWords(name: string | undefined): Promise<string> {
     if (name === undefined) return "its pod is gone";
     try {
-      const log = await this.core.readNamespacedPodLog({ name, namespace, tailLines: 20 });
+      const log = await this.logOf(name, 20);
       return log.trimEnd().split("\n").at(-1)?.slice(0, 500) ?? "";
     } catch (error) {
-      return error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
+      return reason(error);
     }
+  }
+
+  private async pods(labelSelector: string, inNamespace: string = namespace): Promise<k8s.V1Pod[]> {
+    const list = this.core.listNamespacedPod({ namespace: inNamespace, labelSelector });
+    return (await ask(`list pods -n ${inNamespace}`, list)).items;
+  }
+
+  private logOf(name: string, tailLines?: number): Promise<string> {
+    const lines = tailLines === undefined ? {} : { tailLines };
+    const read = this.core.readNamespacedPodLog({ name, namespace, ...lines });
+    return ask(`get pods --subresource=log -n ${namespace}`, read);
   }
 
   /** Looks every two seconds. @param look says "done", or what there is instead */
@@ -226,12 +248,18 @@ export class DrillCluster {
     const end = Date.now() + seconds * 1000;
     for (;;) {
       this.signal.throwIfAborted();
-      const state = await look();
+      const state = await look().catch(unlessRefused);
       if (state === "done") return;
       if (Date.now() > end) throw new DrillFailure(`${what}: not within ${span(seconds)}; last seen: ${state}`);
       await new Promise((resolve) => setTimeout(resolve, 2000));
     }
   }
+}
+
+/** For a wait: a question that got no answer is put again, and one that was refused is not. */
+function unlessRefused(error: unknown): string {
+  if (!(error instanceof Unanswered) || (error.status !== undefined && error.status < 500)) throw error;
+  return error.message;
 }
 
 const parseCounts = (text: string): RowCounts => JSON.parse(text.trim()) as RowCounts;

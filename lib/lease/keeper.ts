@@ -48,7 +48,10 @@ export class Keeper {
    * longer than the grace. Undefined before the lease was first ours.
    */
   private aloneUntil: number | undefined;
-  /** When the vault last had the newest snapshot, in seconds since 1970. */
+  /**
+   * When the vault last had the newest snapshot that Valkey wrote, in seconds since 1970; undefined: not since the start.
+   * Whether Valkey writes any is not seen here.
+   */
   uploadedAt: number | undefined;
   private ending = false;
 

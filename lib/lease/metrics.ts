@@ -30,7 +30,7 @@ const intervals = { disk: 10, webfinger: 120, media: 300 } as const;
 
 export interface MetricsOptions extends Pick<KeeperOptions, "claim" | "vault" | "keys" | "data" | "gate" | "uptime"> {
   valkey: ValkeyAccess;
-  /** When the vault last had Valkey's newest snapshot, in seconds since 1970. */
+  /** When the vault last had Valkey's newest snapshot, in seconds since 1970; undefined: not since the keeper's start. */
   uploaded: () => number | undefined;
   disk?: DiskProbe;
   webfinger?: WebfingerProbe;
@@ -39,6 +39,7 @@ export interface MetricsOptions extends Pick<KeeperOptions, "claim" | "vault" | 
 
 export class Metrics {
   private readonly disk: DiskProbe;
+  private readonly started = Date.now() / 1000;
   private copied: number | undefined;
 
   constructor(private readonly options: MetricsOptions) {
@@ -81,6 +82,7 @@ export class Metrics {
     const ours = oursIn(mark);
     return [
       { name: "homestead_keeper_info", labels: { site: claim.site, epoch: String(claim.epoch) }, value: 1 },
+      { name: "homestead_keeper_started_timestamp_seconds", value: this.started },
       ...(["open", "closed", "unverified"] as const).map((state) => ({
         name: "homestead_gate_state" as const,
         labels: { state },

@@ -130,8 +130,7 @@ async function up(site: SiteName, state: StateUse, engine: (text: string) => voi
     said += text;
     engine(text);
   };
-  // Its types were checked when the program was committed; a failover does not wait for that again.
-  const envVars = { PULUMI_NODEJS_TRANSPILE_ONLY: "true", PULUMI_SKIP_UPDATE_CHECK: "true" };
+  const envVars = { PULUMI_SKIP_UPDATE_CHECK: "true" };
   try {
     const stack = await LocalWorkspace.selectStack({ stackName: site, workDir: projectFolder }, { envVars });
     const look = state === "refreshed" ? { refresh: true, runProgram: true } : {};

@@ -5,6 +5,7 @@
  * `N passed, N failed, N skipped`, and the exit code is 0 if and only if nothing failed.
  */
 import * as fs from "node:fs";
+import * as os from "node:os";
 import * as path from "node:path";
 import { parseArgs } from "node:util";
 import { Cluster } from "./support/cluster";
@@ -12,7 +13,7 @@ import { beside, findEnvironment } from "./support/environment";
 import type { Environment } from "./support/environment";
 import { prepareImages } from "./support/images";
 import { Lab } from "./support/lab";
-import { exclusive } from "./support/lock";
+import { exclusive, isFirst } from "./support/lock";
 import { atExit, cleanUp, fromNow, run, within } from "./support/processes";
 import { forgivable, oneLine, parseTotal, Report, scenarioLine, sum, totalLine } from "./support/report";
 import type { Tally } from "./support/report";
@@ -55,6 +56,13 @@ const started = Date.now();
 const minutesLeft = (): number =>
   Number(process.env["E2E_MINUTES"] ?? "Infinity") - Math.round((Date.now() - started) / 60_000);
 
+/** Where two ways write down which of the scenarios for either they have begun; nowhere where there is one way. */
+let claims = process.env["E2E_CLAIMS"];
+
+/** Whether a scenario is ours to run, now that we have come to it. */
+const isOurs = ({ name, place }: Scenario): boolean =>
+  place !== "either" || claims === undefined || isFirst(claims, name);
+
 /** @param secondTries `none`: somebody has named the scenarios, and wants to see each outcome. */
 async function inOrder(
   chosen: readonly Scenario[],
@@ -64,6 +72,7 @@ async function inOrder(
 ): Promise<Tally> {
   const tallies: Tally[] = [];
   for (const scenario of chosen) {
+    if (!isOurs(scenario)) continue;
     const { name, minutes, secondTry } = scenario;
     if (minutes <= minutesLeft()) {
       const first = await runScenario(scenario, environment, extent);
@@ -92,6 +101,7 @@ async function besides(chosen: readonly Scenario[], environment: Environment, ex
         ...process.env,
         E2E_PLACE: "beside",
         E2E_BUCKETS: "e2e-beside",
+        E2E_CLAIMS: claims,
         E2E_MINUTES: String(minutesLeft()),
         // Prepared already. The lab cannot be asked for them: the first cluster is being emptied.
         E2E_IMAGES: Object.entries(environment.images)
@@ -150,8 +160,12 @@ async function main(): Promise<Tally> {
     await prepareImages(environment);
     const extent = values.full ? "full" : whole ? "brief" : "once";
     // Beside the others only where there are others: somebody who names scenarios gets them one after the other.
-    const second = whole ? chosen.filter(({ place }) => place === "beside") : [];
-    const first = chosen.filter((scenario) => !second.includes(scenario));
+    const second = whole ? chosen.filter(({ place }) => place !== undefined) : [];
+    const first = chosen.filter(({ place }) => !whole || place !== "beside");
+    if (whole) {
+      const folder = (claims = fs.mkdtempSync(path.join(os.tmpdir(), "homestead-e2e-claims-")));
+      atExit(() => fs.rmSync(folder, { recursive: true, force: true }));
+    }
     const of = (when: NonNullable<Scenario["sites"]>) =>
       inOrder(
         first.filter(({ sites = "one" }) => sites === when),

@@ -8,6 +8,7 @@ interface Definition {
 /** Moments are seconds since 1970. What is not known is left out, not zero. */
 export const metrics = {
   homestead_keeper_info: { type: "gauge", help: "1; its labels say whose keeper this is." },
+  homestead_keeper_started_timestamp_seconds: { type: "gauge", help: "When the keeper started." },
   homestead_gate_state: { type: "gauge", help: "1 for what the gate does now, 0 for what it does not." },
   homestead_lease_mark_age_seconds: { type: "gauge", help: "Seconds since the lease was last seen to be this site's." },
   homestead_lease_grace_seconds: { type: "gauge", help: "Age at which the gate pauses writes." },
@@ -38,6 +39,7 @@ export const metrics = {
   homestead_valkey_max_memory_bytes: { type: "gauge", help: "Memory from which on Valkey refuses writes." },
   homestead_valkey_rdb_last_bgsave_ok: { type: "gauge", help: "Whether the last snapshot was written." },
   homestead_valkey_rdb_last_save_timestamp_seconds: { type: "gauge", help: "When a snapshot was last written." },
+  homestead_valkey_rdb_unsaved_changes: { type: "gauge", help: "Changes that no snapshot has yet." },
   homestead_valkey_aof_delayed_fsync_total: {
     type: "counter",
     help: "Writes that waited for the append-only file's fsync; there only where such a file is kept.",

@@ -54,6 +54,7 @@ function infoSamples(info: Record<string, string>): Sample[] {
     homestead_valkey_used_memory_bytes: "used_memory",
     homestead_valkey_max_memory_bytes: "maxmemory",
     homestead_valkey_rdb_last_save_timestamp_seconds: "rdb_last_save_time",
+    homestead_valkey_rdb_unsaved_changes: "rdb_changes_since_last_save",
     homestead_valkey_aof_delayed_fsync_total: "aof_delayed_fsync",
   } as const;
   const status = info["rdb_last_bgsave_status"];

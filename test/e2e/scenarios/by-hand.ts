@@ -55,7 +55,6 @@ async function followRunbook({ environment, logs, extent }: Context, pair: Pair,
   const env = {
     ...project.env,
     PULUMI_SKIP_CONFIRMATIONS: "true",
-    PULUMI_NODEJS_TRANSPILE_ONLY: "true",
     // A whole run has no time to look first at what each update would do.
     ...(extent === "brief" ? { PULUMI_OPTION_SKIP_PREVIEW: "true" } : {}),
   };

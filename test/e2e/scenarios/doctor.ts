@@ -12,7 +12,7 @@ import { buckets, prepare } from "../support/stack";
 export const doctor: Scenario = {
   name: "doctor",
   what: "homestead doctor finds no fault before the first update, measures the disk, and names what is wrong",
-  place: "beside",
+  place: "either",
   minutes: 2,
   limit: 15,
   async run(context) {

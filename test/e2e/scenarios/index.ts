@@ -23,21 +23,23 @@ import { volumeMedia } from "./volume-media";
 import type { Scenario } from "../support/scenario";
 
 export const scenarios: readonly Scenario[] = [
-  doctor,
-  tryIt,
-  tryAstray,
-  // These three share a site.
+  // These four share a site.
   oneSite,
   search,
+  upgrade,
   restore,
   postgresUpgrade,
+  // And these two another one.
   volumeMedia,
-  // These five share another one.
   slowDisk,
+  // These three that of slow-disk's second half.
   isolation,
   drill,
-  upgrade,
   faults,
+  // On whichever cluster is free first, the longer one before the shorter.
+  tryIt,
+  tryAstray,
+  doctor,
   // And these seven a pair of sites, each as the one before leaves it. What a run has no time for is at the end.
   switchThereAndBack,
   byHand,

@@ -14,6 +14,7 @@ import { atExit } from "../support/processes";
 import type { Project, Site } from "../support/project";
 import { succeeded } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
+import { plannedSteps } from "./switch";
 import { followStillWorks, plannedSwitch } from "./two-sites";
 
 export const interrupted: Scenario = {
@@ -31,8 +32,9 @@ export const interrupted: Scenario = {
     let kills: string[] = [];
     await plannedSwitch(context, pair, peer, async (to) => {
       await takenBack(context, pair, to);
-      const steps = await stepsAhead(pair, to);
-      kills = extent === "full" ? steps : drawSome(random, steps, 3);
+      // Those that `switch` has seen the command take, in a whole run.
+      const steps = extent === "brief" ? plannedSteps : await stepsAhead(pair, to);
+      kills = extent === "full" ? [...steps] : drawSome(random, steps, 3);
       console.log(`      killed after: ${kills.join(", ")} (E2E_SEED=${seed})`);
       const laptop = anotherLaptop(pair.project);
       // Neither the first nor the last one that is killed: the files that stay are the project's own.

@@ -16,6 +16,7 @@ import { succeeded } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import { sharedSite } from "../support/shared";
 import type { SharedSite } from "../support/shared";
+import { labels, resources, restrictedContainer, restrictedPod } from "../../../lib/pods";
 import { images } from "../../../versions";
 
 const namespace = "homestead";
@@ -26,7 +27,7 @@ const metadata = "169.254.169.254";
 
 export const isolation: Scenario = {
   name: "isolation",
-  what: "every pod is admitted under Pod Security restricted, every lasting one reaches what it needs and nothing else, and no secret lies about",
+  what: "every pod is admitted under Pod Security restricted, each reaches what it needs and nothing else, and no secret lies about",
   minutes: 1,
   limit: 20,
   async run(context) {
@@ -198,7 +199,7 @@ function speaks(host: string, servername: string, version: "TLSv1.1" | "TLSv1.2"
 // ---------------------------------------------------------------- connections
 
 /** Parts of the site that a connection is tried to. */
-const parts = ["postgres", "valkey", "valkey-cache", "web", "streaming", "blog"];
+const parts = ["postgres", "valkey", "valkey-cache", "web", "streaming", "blog", "search"];
 
 /** By the name of the pod's part: what it cannot do without, and what it has no business with. */
 function table(extra: readonly string[]): Record<string, Reach> {
@@ -207,7 +208,7 @@ function table(extra: readonly string[]): Record<string, Reach> {
   const data = ["postgres", "valkey", "valkey-cache"];
   const api = ["API server", "other cluster's API server"];
   const world = ["vault", "internet"];
-  const mastodon = { needs: ["dns", ...world, ...data], never: [...never, ...api, "streaming", "blog"] };
+  const mastodon = { needs: ["dns", ...world, ...data, "search"], never: [...never, ...api, "streaming", "blog"] };
   return {
     web: mastodon,
     sidekiq: { ...mastodon, never: [...mastodon.never, "web"] },
@@ -225,6 +226,66 @@ function table(extra: readonly string[]): Record<string, Reach> {
   };
 }
 
+/**
+ * Of the pods that end, and of parts that this site does not have: their policies go by labels, and so do those of what stands
+ * in for them.
+ */
+function standInTable(extra: readonly string[]): Record<string, Reach & { labels: Record<string, string> }> {
+  const but = (...names: string[]) => parts.filter((part) => !names.includes(part));
+  const never = ["private address", ...extra, "API server", "other cluster's API server"];
+  const world = ["vault", "internet"];
+  const data = ["postgres", "valkey", "valkey-cache", "search"];
+  // Schema, account, feeds and index: Mastodon's code, and none of the internet.
+  const task = { needs: ["dns", ...data], never: [...but(...data), ...never, ...world] };
+  return {
+    "chart-job": { ...task, labels: { "batch.kubernetes.io/job-name": "mastodon-db-migrate" } },
+    "mastodon-owner": { ...task, labels: labels("mastodon-owner") },
+    "mastodon-feeds": { ...task, labels: labels("mastodon-feeds") },
+    "mastodon-search-index": { ...task, labels: labels("mastodon-search-index") },
+    search: { needs: [], never: ["dns", ...but("search"), ...never, ...world], labels: labels("search") },
+    // The vault is somewhere on the internet.
+    "media-copy": { needs: ["dns", "vault"], never: [...parts, ...never], labels: labels("media-copy") },
+    // As the world does it asks the web, and the media bucket, which here is in the same server as the vault.
+    verification: { needs: ["dns", ...world], never: [...parts, ...never], labels: labels("verification") },
+    "mastodon-assets": { needs: [], never: ["dns", ...parts, ...never, ...world], labels: labels("mastodon-assets") },
+  };
+}
+
+/** The port of search, at which every pod that stands in for another listens. */
+const searchPort = 9200;
+
+/** Pods that do nothing, with the labels of those that are not there to look from. @returns how to delete them */
+async function standIns(cluster: Cluster, image: string): Promise<() => Promise<void>> {
+  const idle = `require("node:net").createServer().listen(${searchPort})`;
+  const pods = Object.entries(standInTable([])).map(([name, { labels }]) => ({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: `e2e-${name}`, namespace, labels },
+    spec: {
+      automountServiceAccountToken: false,
+      terminationGracePeriodSeconds: 0,
+      securityContext: restrictedPod(1000),
+      containers: [
+        {
+          name: "idle",
+          image,
+          imagePullPolicy: "IfNotPresent",
+          command: ["node", "-e", idle],
+          resources: resources("1m", "32Mi", "128Mi"),
+          securityContext: restrictedContainer,
+        },
+      ],
+    },
+  }));
+  const names = pods.map(({ metadata }) => `pod/${metadata.name}`);
+  const end = atExit(() =>
+    cluster.kubectl(["delete", "-n", namespace, ...names, "--ignore-not-found", "--wait=false"]),
+  );
+  await cluster.apply(JSON.stringify({ apiVersion: "v1", kind: "List", items: pods }));
+  await cluster.kubectl(["wait", "-n", namespace, ...names, "--for=condition=Ready", "--timeout=90s"]);
+  return end;
+}
+
 /** Of Mastodon's pods: `web`, `streaming` or `sidekiq`; of the others, their name. */
 function partOf({ metadata: { labels = {} } }: KubeObject): string {
   if (labels["cnpg.io/cluster"] !== undefined) return "postgres";
@@ -237,6 +298,10 @@ async function connections(context: Context, site: SharedSite): Promise<Sight[]>
   const { cluster } = site;
   const image = environment.images["node"] ?? images.node;
   const node = Node.of(environment, "home");
+  // Those that are not there to look from are made meanwhile.
+  const pods = lasting(await cluster.pods(namespace));
+  const made = standIns(cluster, image);
+  made.catch(() => undefined);
   if (node === undefined) {
     report.skip(
       "no pod reaches the metadata address; Mastodon reaches the internet",
@@ -244,8 +309,10 @@ async function connections(context: Context, site: SharedSite): Promise<Sight[]>
     );
   } else await node.answersAt([metadata, internet], logs);
 
-  // Nobody looks from the pods of Jobs, which end, nor from search and the copy of media, which this site does not have.
-  const pods = lasting(await cluster.pods(namespace));
+  const endStandIns = await report.step(
+    "pods with the labels of Jobs, search, media copy and verification",
+    () => made,
+  );
   const all = await targets(context, cluster, pods, node !== undefined);
   const inside = new Set(parts);
   const there = (name: string) => name === "dns" || all.some((target) => target.name === name);
@@ -270,9 +337,9 @@ async function connections(context: Context, site: SharedSite): Promise<Sight[]>
     );
   }
   await report.check("this cluster enforces policies: a pod that is walled in reaches nothing else", () => {
-    const enforced = names.filter((name) => !unenforced.includes(name));
-    assert.ok(enforced.includes("private address"), "policies are not enforced");
-    assert.deepEqual(breaches(walled, { needs: [], never: enforced }), []);
+    const never = names.filter((name) => !unenforced.includes(name));
+    assert.ok(never.includes("private address"), "policies are not enforced");
+    assert.deepEqual(breaches(walled, { needs: [], never }), []);
   });
 
   const rules = table([...(node === undefined ? [] : ["metadata"])]);
@@ -282,15 +349,34 @@ async function connections(context: Context, site: SharedSite): Promise<Sight[]>
     const missing = Object.keys(rules).filter((part) => !pods.some((pod) => partOf(pod) === part));
     assert.deepEqual(missing, []);
   });
-  const looks = await report.step("a look around from every container", () =>
-    Promise.all(pods.map(async (pod) => ({ pod, seen: await lookAround(cluster, image, pod, all) }))),
+  const others = standInTable([...(node === undefined ? [] : ["metadata"])]);
+  const [looks, sightsOfOthers] = await report.step("a look around from every container", () =>
+    Promise.all([
+      Promise.all(pods.map(async (pod) => ({ pod, seen: await lookAround(cluster, image, pod, all) }))),
+      Promise.all(
+        Object.entries(others).map(async ([name, reach]) => {
+          const printed = await cluster.exec(namespace, `e2e-${name}`, ["node", "-e", probeProgram(all)], {
+            seconds: 60,
+          });
+          return { name, reach, sight: parseSight(printed) };
+        }),
+      ),
+    ]),
   );
+  const enforced = ({ needs, never }: Reach): Reach => ({
+    needs: needs.filter(there),
+    never: never.filter((name) => there(name) && !unenforced.includes(name)),
+  });
+  for (const { name, reach, sight } of sightsOfOthers) {
+    const { needs, never } = enforced(reach);
+    await report.check(
+      `what has the labels of ${name}: reaches ${needs.join(", ") || "nothing"}; not ${never.join(", ")}`,
+      () => assert.deepEqual(breaches(sight, { needs, never }), []),
+    );
+  }
+  await endStandIns();
   for (const { pod, seen } of looks) {
-    const { needs, never } = rules[partOf(pod)] ?? { needs: [], never: [] };
-    const reach = {
-      needs: needs.filter(there),
-      never: never.filter((name) => there(name) && !unenforced.includes(name)),
-    };
+    const reach = enforced(rules[partOf(pod)] ?? { needs: [], never: [] });
     const claim = `${pod.metadata.name}: reaches ${reach.needs.join(", ") || "nothing"}; not ${reach.never.join(", ")}`;
     await report.check(claim, () => {
       const [sight] = seen;
@@ -383,6 +469,7 @@ async function targets(
   const blog = pods.find((pod) => partOf(pod) === "blog");
   const [container] = (blog?.spec?.["containers"] ?? []) as { ports?: { containerPort: number }[] }[];
   const api = (await cluster.get("service", "kubernetes", "default"))?.spec?.["clusterIP"];
+  const search = (await cluster.get("pod", "e2e-search", namespace))?.status?.["podIP"];
   const vault = new URL(environment.s3.endpoint);
   const vaultPort = Number(vault.port || (vault.protocol === "https:" ? 443 : 80));
   const target = (name: string, host: string, port: number): Target => ({ name, host, port });
@@ -393,6 +480,7 @@ async function targets(
     target("web", address("web"), 3000),
     target("streaming", address("streaming"), 4000),
     target("blog", address("blog"), container?.ports?.[0]?.containerPort ?? 8080),
+    target("search", String(search), searchPort),
     target("API server", String(api), 443),
     target("vault", vault.hostname, vaultPort),
     // The other site's Traefik: an address in the house that is nobody's business.

@@ -6,7 +6,7 @@ import * as crypto from "node:crypto";
 import { differences } from "../support/cluster";
 import type { Cluster } from "../support/cluster";
 import { Peer } from "../support/peer";
-import { eventually, sleep } from "../support/processes";
+import { allOf, eventually, sleep } from "../support/processes";
 import { diagnosis, succeeded } from "../support/project";
 import type { Project } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
@@ -15,6 +15,7 @@ import type { SiteClient } from "../support/site";
 import { authorityOf, baseBackupIn, buckets, clientOf, namesOf } from "../support/stack";
 import type { Secrets } from "../support/stack";
 import type { ObjectServer } from "../support/vault";
+import { snapshotKey } from "../../../lib/lease/snapshots";
 
 const namespace = "homestead";
 /** Seconds: `archiveInterval` as it is by default, and what a segment's way into the vault may take on top. */
@@ -53,6 +54,9 @@ export const restore: Scenario = {
     const key = await publicKeyOf(client);
     await report.step("a base backup is in the vault", () => baseBackupIn(s3, "home-g1"));
 
+    const queued = await report.step("a key in Valkey, and the snapshot that has it in the vault", () =>
+      keptKey(server),
+    );
     const { acknowledged, wipedAt } = await report.step("posts, and the cluster goes in the middle of them", () =>
       wipeWhilePosting(server, client),
     );
@@ -78,12 +82,15 @@ export const restore: Scenario = {
       assert.match(outcome.output, /verification-command.*\b(created|updated|replaced)\b/),
     );
     await nothingIsLost(server, acknowledged, wipedAt);
-    await isTheSameServer(server, client, key);
-    await archiveIsUntouched(server, archive, "home-g1", "home-g2");
-    await report.check("the next preview shows no change", async () => {
-      succeeded(await project.preview("home", ["--expect-no-changes"]), "preview --expect-no-changes");
-    });
+    await allOf([
+      goesOnWithSnapshot(server, queued),
+      isTheSameServer(server, client, key),
+      archiveIsUntouched(server, archive, "home-g1", "home-g2"),
+      previewShowsNothing(server, "the next preview shows no change"),
+    ]);
+      await staysChangeable(server, "postgres-g2", "home-g1");
     await toAnEarlierMoment(server, client);
+    await beginsWithNothing(server, queued);
     await givenUp(server);
     await peer.stop();
   },
@@ -200,6 +207,12 @@ async function newPostArrives({ context: { report }, peer }: Server, client: Sit
   });
 }
 
+async function previewShowsNothing({ context: { report }, project }: Server, claim: string): Promise<void> {
+  await report.check(claim, async () => {
+    succeeded(await project.preview("home", ["--expect-no-changes"]), "preview --expect-no-changes");
+  });
+}
+
 async function archiveIsUntouched(
   { context: { report }, s3 }: Server,
   before: Map<string, string>,
@@ -210,6 +223,107 @@ async function archiveIsUntouched(
     assert.deepEqual(await objectsOf(s3, `pg/${old}/`), before);
     await baseBackupIn(s3, own);
   });
+}
+
+// ---------------------------------------------------------------- Valkey
+
+/** A key of ours in Valkey, and the object in the vault that is to bring it back. */
+interface Kept {
+  name: string;
+  value: string;
+  snapshot: string;
+}
+
+/** One command in the Valkey that has the queues. */
+async function valkey(cluster: Cluster, command: string[]): Promise<string> {
+  const script =
+    'REDISCLI_AUTH=$(sed -n "s/^requirepass //p" /etc/valkey/secret/password.conf); export REDISCLI_AUTH; exec valkey-cli "$@"';
+  const words = ["sh", "-c", script, "valkey", ...command];
+  return (await cluster.exec(namespace, "valkey-0", words, { container: "valkey" })).trim();
+}
+
+/** Leaves a snapshot as the keeper does, which takes one to the vault each 300 s: what is queued until then would be lost. */
+async function keptKey({ cluster, s3 }: Server): Promise<Kept> {
+  const { epoch } = await leaseIn(s3);
+  const kept = {
+    name: "e2e:before-the-fire",
+    value: crypto.randomUUID(),
+    snapshot: snapshotKey("home", Number(epoch), "dump"),
+  };
+  assert.equal(await valkey(cluster, ["SET", kept.name, kept.value]), "OK");
+  assert.equal(await valkey(cluster, ["SAVE"]), "OK");
+  const read = "process.stdout.write(require('node:fs').readFileSync('/data/dump.rdb').toString('base64'))";
+  const text = await cluster.exec(namespace, "valkey-0", ["node", "-e", read], { container: "keeper" });
+  await s3.request("PUT", `${buckets.vault}/${kept.snapshot}`, Buffer.from(text, "base64"));
+  return kept;
+}
+
+const hasKey = async (cluster: Cluster, { name, value }: Kept) =>
+  assert.equal(await valkey(cluster, ["GET", name]), value);
+
+async function goesOnWithSnapshot({ context: { report }, cluster }: Server, kept: Kept): Promise<void> {
+  await report.check(
+    "the keeper went on with Valkey's last snapshot in the vault, and Valkey has what was in it",
+    async () => {
+      const said = await cluster.kubectl(["logs", "-n", namespace, "valkey-0", "-c", "keeper"]);
+      // On a cluster that ends its pods in peace it is the last one, and not the one before it.
+      const either = kept.snapshot.replace("dump", "(dump|final)").replaceAll(".", "\\.");
+      assert.match(
+        said,
+        new RegExp(`epoch \\d+ goes on with ${either}, \\d+ s old: this is all that is left of Valkey's volume`),
+      );
+      await hasKey(cluster, kept);
+    },
+  );
+}
+
+async function beginsWithNothing({ context: { report }, cluster }: Server, kept: Kept): Promise<void> {
+  await report.control(
+    "beside a database of an earlier moment Valkey has what was in its snapshot",
+    () => hasKey(cluster, kept),
+    /Expected values to be strictly equal/,
+  );
+}
+
+// ---------------------------------------------------------------- later updates
+
+/**
+ * CloudNativePG looks at each change of a Cluster whether what it began from is in its list. The update that hands the
+ * server over is only asked about: its preview says what the Cluster would be, and the API server what it says to that.
+ */
+async function staysChangeable(server: Server, database: string, source: string): Promise<void> {
+  const { context, project, cluster } = server;
+  const { report } = context;
+  const handedOver = () =>
+    project.changed(
+      ["Pulumi.yaml"],
+      () => {
+        project.setShared("activeSite", "vps");
+        project.setShared("epoch", 2);
+      },
+      async () => {
+        const { stdout } = succeeded(await project.preview("home", ["--json"]), "preview of the demotion");
+        const { steps } = JSON.parse(stdout) as {
+          steps: { op: string; urn: string; newState?: { inputs?: object } }[];
+        };
+        const step = steps.find(({ urn }) => urn.endsWith("::postgres-cluster"));
+        assert.equal(step?.op, "update");
+        return step.newState?.inputs as { spec: { externalClusters: { name: string }[] } };
+      },
+    );
+  const dryRun = (spec: object) =>
+    cluster.kubectl([
+      ...["patch", "clusters.postgresql.cnpg.io", database, "-n", namespace],
+      ...["--type=merge", "--dry-run=server", "-p", JSON.stringify({ spec })],
+    ]);
+  const { spec } = await report.step("the preview of handing the server over", handedOver);
+  await report.check("CloudNativePG takes the restored database as it would step down", () => dryRun(spec));
+  const externalClusters = spec.externalClusters.filter(({ name }) => name !== source);
+  await report.control(
+    `it takes one whose list lacks ${source}`,
+    () => dryRun({ ...spec, externalClusters }),
+    new RegExp(`External cluster ${source} not found`),
+  );
 }
 
 // ---------------------------------------------------------------- an earlier moment
@@ -251,7 +365,11 @@ async function toAnEarlierMoment(server: Server, client: SiteClient): Promise<vo
     succeeded(outcome, "pulumi up"),
   );
   await report.check("the deleted post is there, and one from after that moment is not", probe);
-  await archiveIsUntouched(server, archive, "home-g2", "home-g3");
+  project.set("home", "restore", undefined);
+  const looks = [
+    archiveIsUntouched(server, archive, "home-g2", "home-g3"),
+    previewShowsNothing(server, "taking restore.to away again changes nothing"),
+  ];
   await report.check("no certificate was ordered: the ones that were put back are in use", async () => {
     assert.ok(certificates.size > 0, "there was none before");
     assert.deepEqual(await certificatesOf(cluster), certificates);
@@ -261,10 +379,7 @@ async function toAnEarlierMoment(server: Server, client: SiteClient): Promise<vo
       [],
     );
   });
-  project.set("home", "restore", undefined);
-  await report.check("taking restore.to away again changes nothing", async () => {
-    succeeded(await project.preview("home", ["--expect-no-changes"]), "preview --expect-no-changes");
-  });
+  await allOf(looks);
   await newPostArrives(server, await clientOf(cluster, namesOf(environment.zone), server.secrets));
 }
 

@@ -40,25 +40,27 @@ export const switchThereAndBack: Scenario = {
     const { activeSite } = await pair.lease();
     const jobs = await context.report.step("deliveries that are put off", () => pair.leaveJobsBehind(activeSite));
     const silences: string[] = [];
-    for (let trip = 0; trip < { brief: 1, once: 2, full: 10 }[context.extent]; trip++) {
-      const audit = await byCommand(context, pair, peer);
+    const trips = { brief: 1, once: 2, full: 10 }[context.extent];
+    for (let trip = 1; trip <= trips; trip++) {
+      const audit = await byCommand(context, pair, peer, () => [
+        ...(trip === 1 ? [retriesCameAlong(context, pair, otherThan(activeSite), jobs)] : []),
+        ...(trip === trips ? [standbyBacksItselfUp(context, pair)] : []),
+      ]);
       silences.push(audit.silence().toFixed(1));
-      if (trip > 0) continue;
-      await retriesCameAlong(context, pair, otherThan(activeSite), jobs);
-      await theAuditSees(context, pair, peer, audit);
+      if (trip === 1) await theAuditSees(context, pair, peer, audit);
     }
-    await standbyBacksItselfUp(context, pair);
     await followStillWorks(context, pair, peer);
     console.log(`      seconds without an acknowledged post: ${silences.join(", ")}`);
     handOn(pair);
   },
 };
 
-async function byCommand(context: Context, pair: Pair, peer: Peer): Promise<Audit> {
+async function byCommand(context: Context, pair: Pair, peer: Peer, besides: () => Promise<unknown>[]): Promise<Audit> {
   let output = "";
-  const audit = await plannedSwitch(context, pair, peer, async (to) => {
+  const how = async (to: Site) => {
     ({ output } = succeeded(await pair.switchTo(to), `homestead switch ${to}`));
-  });
+  };
+  const audit = await plannedSwitch(context, pair, peer, how, besides);
   await context.report.check("the command shows each step with its time, and ends with the git command", () => {
     const done = [...output.matchAll(/^done {2}(\S+) \(\d+ s\)$/gm)].map(([, step]) => step);
     assert.deepEqual(done, plannedSteps);

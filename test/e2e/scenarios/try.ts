@@ -17,7 +17,7 @@ import { SiteClient, tokenFromRails } from "../support/site";
 export const tryIt: Scenario = {
   name: "try",
   what: "./try takes a cluster to a running server with everything embedded, and --destroy takes it away again",
-  place: "beside",
+  place: "either",
   minutes: 5,
   limit: 25,
   async run(context) {

@@ -6,7 +6,7 @@ import type { Acknowledged, Audit } from "../support/audit";
 import { otherThan } from "../support/pair";
 import type { Pair } from "../support/pair";
 import type { Peer } from "../support/peer";
-import { eventually, sleep } from "../support/processes";
+import { allOf, eventually, sleep } from "../support/processes";
 import type { Site } from "../support/project";
 import type { Context } from "../support/scenario";
 
@@ -18,12 +18,14 @@ export const upload = 10;
  * Hands the server over to the other site while somebody posts five times a second, and looks afterwards at everything
  * that a planned switch promises.
  * @param how makes the switch. @throws what `how` throws: after that nothing more can be said
+ * @param besides what else is looked at then, beside the rest
  */
 export async function plannedSwitch(
   context: Context,
   pair: Pair,
   peer: Peer,
   how: (to: Site) => Promise<void>,
+  besides: () => Promise<unknown>[] = () => [],
 ): Promise<Audit> {
   const { report } = context;
   const { activeSite: from, epoch } = await pair.lease();
@@ -44,10 +46,13 @@ export async function plannedSwitch(
   await report.check(`${from} is a standby: nothing of Mastodon runs there, and its database follows`, () =>
     mustBeStandby(pair, from),
   );
-  await nothingIsLost(context, pair, peer, to, audit);
-  await report.check("an update of each site would change nothing", () => pair.mustBeSettled());
+  // Deliveries that failed in the midst of it take their time, and so do previews.
+  await allOf<unknown>([nothingIsLost(context, pair, peer, to, audit), settled(context, pair), ...besides()]);
   return audit;
 }
+
+export const settled = ({ report }: Context, pair: Pair): Promise<unknown> =>
+  report.check("an update of each site would change nothing", () => pair.mustBeSettled());
 
 /** @throws unless a site's Mastodon and Valkey are at zero, and its database only reads */
 async function mustBeStandby(pair: Pair, site: Site): Promise<void> {

@@ -28,13 +28,15 @@ export class CountingProxy {
   ) {}
 
   /**
-   * Starts one at the address at which clusters reach this machine. It ends with the scenario.
+   * Starts one at the address at which clusters reach this machine.
    *
    * @param counted addresses that are counted; the others go through as well
+   * @param lasts `suite`: a site whose vault it is goes on to the next scenario
    */
   static async start(
     { hostAddress, s3 }: Pick<Environment, "hostAddress" | "s3">,
     counted = /./,
+    lasts: "scenario" | "suite" = "scenario",
   ): Promise<CountingProxy> {
     const behind = new URL(s3.endpoint);
     const agent = new http.Agent({ keepAlive: true });
@@ -55,7 +57,12 @@ export class CountingProxy {
       request.pipe(onward);
     });
     await new Promise<void>((resolve) => server.listen(0, hostAddress, resolve));
-    atExit(() => server.closeAllConnections());
+    if (lasts === "scenario") {
+      atExit(() => {
+        server.close();
+        server.closeAllConnections();
+      });
+    }
     const proxy = new CountingProxy(`http://${hostAddress}:${(server.address() as AddressInfo).port}`);
     return proxy;
   }

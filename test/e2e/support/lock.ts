@@ -1,4 +1,7 @@
-/** One suite at a time: scenarios empty clusters, buckets and DNS names, and two of them would empty each other's. */
+/**
+ * One suite at a time: scenarios empty clusters, buckets and DNS names, and two of them would empty each other's. And of
+ * its two processes, which one comes to a scenario first.
+ */
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { sleep } from "./processes";
@@ -10,6 +13,17 @@ function alive(pid: number): boolean {
     return true;
   } catch {
     return false;
+  }
+}
+
+/** Whether nobody has asked for the name in this folder before, in whatever process. */
+export function isFirst(folder: string, name: string): boolean {
+  try {
+    fs.mkdirSync(path.join(folder, name));
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
   }
 }
 

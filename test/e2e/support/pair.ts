@@ -202,8 +202,8 @@ export class Pair {
   // ------------------------------------------------------------ what is done to it
 
   /** `homestead switch`, asking the tests' DNS server at the end. Never throws for its exit code. */
-  async switchTo(site: Site, words: readonly string[] = []): Promise<PulumiOutcome> {
-    const outcome = await this.project.homestead(this.switchArguments(site, words), { seconds: 1800 });
+  async switchTo(site: Site, words: readonly string[] = [], project = this.project): Promise<PulumiOutcome> {
+    const outcome = await project.homestead(this.switchArguments(site, words), { seconds: 1800 });
     await this.rememberToken();
     return outcome;
   }
@@ -334,9 +334,9 @@ async function newPair(context: Context, founder: Site): Promise<Pair> {
   // The least there may be: what a takeover of a lost site waits for.
   project.setShared("leaseGrace", 30);
   const pair = new Pair(context, project, secrets, s3);
-  const up = (site: Site, env: NodeJS.ProcessEnv = {}) =>
+  const up = (site: Site) =>
     report.step(`pulumi up on ${site}, from nothing`, async () => {
-      succeeded(await project.up(site, { seconds: 1800, env }), `pulumi up on ${site}`);
+      succeeded(await project.up(site, { seconds: 1800 }), `pulumi up on ${site}`);
       await pair.learnAuthority(site);
     });
   let ended = false;
@@ -345,9 +345,7 @@ async function newPair(context: Context, founder: Site): Promise<Pair> {
   const beginning = async () => {
     while (!ended && !(await hasBaseBackup(s3, pair.archive(founder)))) await sleep(2000);
   };
-  // The other update checks the types, which are the same.
-  const following = { PULUMI_NODEJS_TRANSPILE_ONLY: "true" };
-  const standby = Promise.race([active, beginning()]).then(() => up(otherThan(founder), following));
+  const standby = Promise.race([active, beginning()]).then(() => up(otherThan(founder)));
   await allOf([active, standby]);
   return pair;
 }

@@ -235,6 +235,19 @@ export async function allOf<T>(works: readonly Promise<T>[]): Promise<T[]> {
   return Promise.all(works);
 }
 
+/** Does something with each of some things, a few at a time, in their order. @throws a failure, once all that was begun has ended */
+export async function fewAtATime<T>(
+  count: number,
+  things: readonly T[],
+  work: (thing: T) => Promise<unknown>,
+): Promise<void> {
+  const left = things.values();
+  const hand = async () => {
+    for (const thing of left) await work(thing);
+  };
+  await allOf(Array.from({ length: count }, hand));
+}
+
 /** Waits for work, but no longer than the given seconds. The work itself is not ended. */
 export async function within<T>(seconds: number, what: string, work: () => Promise<T> | T): Promise<T> {
   let timer: NodeJS.Timeout | undefined;

@@ -37,19 +37,18 @@ export class Project {
   /** What the DNS command of the stacks was called with, a line a call. */
   readonly dnsLog: string;
   private runs = 0;
-  /** The program's types were checked by an update that succeeded; the next runs can do without. */
-  private checked: "yes" | "no" = "no";
 
   private constructor(
     private readonly environment: Environment,
     readonly root: string,
     /** Folder for the output of every command. */
     public logs: string,
+    passphrase = crypto.randomBytes(12).toString("hex"),
   ) {
     this.folder = path.join(root, "project");
     this.state = path.join(root, "state");
     this.dnsLog = path.join(root, "dns.log");
-    this.passphrase = crypto.randomBytes(12).toString("hex");
+    this.passphrase = passphrase;
   }
 
   /**
@@ -70,6 +69,25 @@ export class Project {
     fs.symlinkSync(path.join(checkout, "node_modules"), path.join(project.folder, "node_modules"));
     fs.mkdirSync(project.state, { recursive: true });
     return project;
+  }
+
+  /**
+   * Runs with the same project once more, files and state: for what is to be refused, beside others. The clusters are the
+   * same; of what is written into files and state there, nothing comes back.
+   * @param name of the folder for its logs.
+   */
+  async twin<T>(name: string, work: (twin: Project) => Promise<T>): Promise<T> {
+    const root = fs.mkdtempSync(`${this.root}-twin-`);
+    const twin = new Project(this.environment, root, path.join(this.logs, name), this.passphrase);
+    const remove = atExit(() => fs.rmSync(root, { recursive: true, force: true }));
+    try {
+      // The folder of packages is a link, and stays one.
+      fs.cpSync(this.folder, twin.folder, { recursive: true });
+      fs.cpSync(this.state, twin.state, { recursive: true });
+      return await work(twin);
+    } finally {
+      await remove();
+    }
   }
 
   /** Environment of every command run in the copy. */
@@ -210,11 +228,7 @@ export class Project {
     );
     const outcome = await run(this.environment.pulumi, [...args, "--non-interactive", "--color", "never"], {
       cwd: this.folder,
-      env: {
-        ...this.env,
-        ...(this.checked === "yes" ? { PULUMI_NODEJS_TRANSPILE_ONLY: "true" } : {}),
-        ...options.env,
-      },
+      env: { ...this.env, ...options.env },
       seconds: options.seconds ?? 900,
       log,
       ...(options.input === undefined ? {} : { input: options.input }),
@@ -228,9 +242,7 @@ export class Project {
   }
 
   async up(site: Site | "dev", options?: PulumiOptions): Promise<PulumiOutcome> {
-    const outcome = await this.pulumi(["up", "--stack", site, "--yes", "--skip-preview"], options);
-    if (outcome.code === 0) this.checked = "yes";
-    return outcome;
+    return this.pulumi(["up", "--stack", site, "--yes", "--skip-preview"], options);
   }
 
   preview(site: Site | "dev", args: string[] = [], options?: PulumiOptions): Promise<PulumiOutcome> {

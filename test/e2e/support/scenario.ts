@@ -25,9 +25,9 @@ export interface Scenario {
   included?: "always" | "by name";
   /**
    * `beside`: needs one cluster, and nothing of the other; in a whole run it is on the second one while others are on
-   * the first.
+   * the first. `either`: on the one that is free first.
    */
-  place?: "beside";
+  place?: "beside" | "either";
   /** `both`: has both clusters to itself, after all others. @default "one" */
   sites?: "one" | "both";
   /**

@@ -77,22 +77,30 @@ export function discardSharedSite(): void {
 
 // ---------------------------------------------------------------- from scenario to scenario
 
-let handedOn: Kept | undefined;
+/** Where a site has its databases: what is asked of one that is handed on. `nfs`: all that it has is on the slow disk. */
+type Databases = "local" | "nfs";
+
+let handedOn: (Kept & { databases: Databases }) | undefined;
 
 /**
  * Leaves a site, with whatever settings, to the next scenario that can do with any. Not called by one that failed: what
  * it leaves, nobody knows.
  */
-export async function handOnSite(site: SharedSite): Promise<void> {
-  handedOn = await keptOf(site);
+export async function handOnSite(site: SharedSite, databases: Databases = "local"): Promise<void> {
+  handedOn = { ...(await keptOf(site)), databases };
 }
 
-/** The site that the scenario before handed on, if it is well; else a new one. Whoever takes it hands it on or uses it up. */
-export async function takeSite(context: Context): Promise<SharedSite> {
-  const { environment, report } = context;
+/** The site that the scenario before handed on, if it is such a one and well. Whoever takes it hands it on or uses it up. */
+export async function takeHandedOn(context: Context, databases: Databases): Promise<SharedSite | undefined> {
   const before = handedOn;
   handedOn = undefined;
-  const found = await ifWell(context, before);
+  return before?.databases === databases ? ifWell(context, before) : undefined;
+}
+
+/** {@link takeHandedOn} with local databases; else a new one. */
+export async function takeSite(context: Context): Promise<SharedSite> {
+  const { environment, report } = context;
+  const found = await takeHandedOn(context, "local");
   if (found !== undefined) return found;
   const cluster = new Cluster(environment.home, environment);
   const made = await outlivingTheScenario(() => prepare(context, [environment.home]));
