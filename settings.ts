@@ -813,7 +813,7 @@ function mendFor(stack: string, key: string, value: unknown, issue: z.core.$ZodI
   return expected === "string" && value !== undefined ? command.replace("--path ", "--path --type string ") : command;
 }
 
-/** Rules about the stack files themselves: shared values, strict mode, one cluster named by two stacks. */
+/** Rules about the stack files themselves: shared values, strict mode, one cluster named by two stacks, or two vaults. */
 function fileFaults(raw: RawConfiguration, fault: Report): void {
   const files = Object.fromEntries(stackNames.map((stack) => [stack, ownFile(raw, stack)]));
   for (const site of siteNames) {
@@ -850,6 +850,21 @@ function fileFaults(raw: RawConfiguration, fault: Report): void {
     }
     if (mine.uid !== undefined && mine.uid === theirs.uid)
       fault("cluster.uid", mine.uid, `this cluster's own UID: '${other}' has this one`);
+  }
+  const bucket = (name: string) => (files[name]?.["homestead:vault"] as { bucket?: string } | undefined)?.bucket;
+  const named = bucket(raw.stack);
+  for (const other of siteNames) {
+    const theirs = bucket(other);
+    // Whoever has not got the keys to a vault yet is an example, and no site.
+    const isSite = files[other]?.["homestead:vaultAccessKeyId"] !== undefined;
+    if (raw.stack === "dev" || !isSite || named === undefined || theirs === undefined || named === theirs) continue;
+    // Their endpoints may differ: one store can be reached by several ways.
+    fault(
+      "vault.bucket",
+      named,
+      `the bucket that '${other}' names, ${JSON.stringify(theirs)}: it holds the lease, and with two of them both sites federate`,
+      `get the newest files (git pull), or name the same one in both (after a move the new one: docs/runbooks/new-bucket.md): ${setCommand(raw.stack, "vault.bucket")}`,
+    );
   }
 }
 

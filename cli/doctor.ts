@@ -2,9 +2,9 @@ import Table from "cli-table3";
 import { Argument, Command, Option } from "commander";
 import { doctor } from "../lib/doctor";
 import type { DoctorReport } from "../lib/doctor/lines";
+import { stoppable } from "../lib/interrupt";
 import { stackNames } from "../settings";
 import type { StackName } from "../settings";
-import { interruptible } from "./drill";
 
 interface Options {
   /** False with --no-disk. */
@@ -28,7 +28,7 @@ export function doctorCommand(): Command {
     .addOption(new Option("--resolver <address...>", "DNS servers to find the zone's own server by"))
     .addOption(new Option("--json", "print the result as JSON"))
     .action(async (site: StackName, options: Options) => {
-      const report = await interruptible((signal) =>
+      const report = await stoppable((signal) =>
         doctor(site, {
           disks: options.disk ? "measure" : "skip",
           ...(options.resolver === undefined ? {} : { resolvers: options.resolver }),

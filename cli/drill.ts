@@ -4,6 +4,7 @@ import { drill } from "../lib/drill";
 import type { DrillResult } from "../lib/drill";
 import { inOrder, neverEmpty, span } from "../lib/drill/verdicts";
 import type { RowCounts } from "../lib/drill/verdicts";
+import { stoppable } from "../lib/interrupt";
 import { loadSite } from "../lib/site-secrets";
 import { stackNames } from "../settings";
 
@@ -27,7 +28,7 @@ export function drillCommand(): Command {
     .addOption(new Option("--timeout <minutes>", "how long the restore may take").argParser(minutes).default(60))
     .addOption(new Option("--json", "print the result as JSON"))
     .action(async (site: string, options: DrillOptions) => {
-      const result = await interruptible(async (signal) =>
+      const result = await stoppable(async (signal) =>
         drill(await loadSite(site), {
           signal,
           restoreSeconds: options.timeout * 60,
@@ -38,33 +39,6 @@ export function drillCommand(): Command {
       for (const line of result.failures) console.error(`drill failed: ${line}`);
       if (result.failures.length > 0) process.exitCode = 1;
     });
-}
-
-/**
- * Milliseconds within which two signals are one: npx hands a Ctrl-C on that the terminal has sent to all of us, and
- * timeout(1) signals its child and the child's group.
- */
-const sameSignal = 1000;
-
-/** Ctrl-C ends the work, which then cleans up; a second one ends the program. */
-export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const controller = new AbortController();
-  let first = 0;
-  const stop = () => {
-    if (controller.signal.aborted) {
-      if (performance.now() - first > sameSignal) process.exit(130);
-      return;
-    }
-    first = performance.now();
-    console.error("interrupted; once more ends it without cleaning up");
-    controller.abort(new Error("interrupted"));
-  };
-  process.on("SIGINT", stop).on("SIGTERM", stop);
-  try {
-    return await work(controller.signal);
-  } finally {
-    process.off("SIGINT", stop).off("SIGTERM", stop);
-  }
 }
 
 function minutes(value: string): number {

@@ -10,6 +10,8 @@ const own = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.u
 const [major] = process.versions.node.split(".").map(Number);
 
 if (major < 24 && existsSync(own)) {
+  // A terminal sends it to both, and it is the other one's to answer: who is told twice must still be there to be told.
+  process.on("SIGINT", () => undefined);
   // What it starts runs on it, too: the Pulumi CLI takes the Node.js of the PATH.
   const env = { ...process.env, PATH: `${dirname(own)}${delimiter}${process.env.PATH ?? ""}` };
   const { status } = spawnSync(own, process.argv.slice(1), { stdio: "inherit", env });

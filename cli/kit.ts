@@ -4,7 +4,16 @@ import * as path from "node:path";
 import { createInterface } from "node:readline/promises";
 import { Writable } from "node:stream";
 import { Command } from "commander";
-import { commandsOf, newerThanKit, refuseExisting, staysNewer, writeKitFile, writeKitFolder } from "../lib/kit/folder";
+import {
+  changedSince,
+  commandsOf,
+  newerThanKit,
+  refuseExisting,
+  staysNewer,
+  textOf,
+  writeKitFile,
+  writeKitFolder,
+} from "../lib/kit/folder";
 import { gatherKit } from "../lib/kit/gather";
 import { lockOf, openKit, sealKit } from "../lib/kit/kit";
 import type { Key, Lock } from "../lib/kit/kit";
@@ -74,7 +83,8 @@ async function open(file: string, { into, identity }: { into?: string; identity?
   const folder = into ?? file.replace(/(\.age)?$/, (end) => (end === "" ? ".opened" : ""));
   refuseExisting(folder);
   const kit = await openKit(file, content, await keyFor(file, content, identity));
-  const newer = newerThanKit(kit, projectFile());
+  const clone = textOf(path.join(projectFolder, "Pulumi.yaml"));
+  const newer = newerThanKit(kit, clone, await changedSince(kit, projectFolder));
   writeKitFolder(kit, folder, newer);
   const [, prepare, go] = commandsOf(kit, path.resolve(folder), newer);
   say(`${folder}: the kit of ${kit.madeAt}. It is secret: delete it when you are done. README.txt says what is in it.`);
@@ -82,15 +92,6 @@ async function open(file: string, { into, identity }: { into?: string; identity?
     process.stderr.write(`warning: ${warning}\n`);
   }
   say(`If the active site is gone, in this clone:\n  ${prepare}\n  ${go}`);
-}
-
-/** This clone's `Pulumi.yaml`, where it can be read. */
-function projectFile(): string | undefined {
-  try {
-    return fs.readFileSync(path.join(projectFolder, "Pulumi.yaml"), "utf8");
-  } catch {
-    return undefined;
-  }
 }
 
 async function keyFor(file: string, content: Uint8Array, identity: string | undefined): Promise<Key> {

@@ -4,7 +4,10 @@ import { Argument, Command, Option } from "commander";
 import { loadTarget } from "./verify";
 import { projectFolder } from "../lib/plan";
 import { messageOf, within } from "../lib/attempt";
+import { archivesIn } from "../lib/archive";
 import { keysOf } from "../lib/bucket-keys";
+import { git } from "../lib/git";
+import { stoppable } from "../lib/interrupt";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { asTheLeaseSays } from "../lib/lease/rules";
 import { readLease } from "../lib/lease/store";
@@ -19,6 +22,7 @@ import { oldSite, preflight } from "../lib/switch/preflight";
 import type { Findings } from "../lib/switch/preflight";
 import {
   decidedAnew,
+  goneOn,
   isDemoting,
   isFollowing,
   isTaken,
@@ -30,7 +34,7 @@ import {
   tokenLeft,
   writesAgain,
 } from "../lib/switch/resume";
-import { runSwitch } from "../lib/switch/run";
+import { runSwitch, withoutOld } from "../lib/switch/run";
 import { described, filesAt, standingOf, stepsOf } from "../lib/switch/steps";
 import { ranBy } from "../lib/switch/versions";
 import { realWorld } from "../lib/switch/world";
@@ -70,9 +74,12 @@ export function switchCommand(): Command {
     .addOption(new Option("--verbose", "show what the Pulumi engine says"))
     .addOption(new Option("--resolver <address...>", "DNS servers to ask at the end"))
     .action(async (site: SiteName, options: Options) => {
-      await switchTo(site, options);
-      // A connection to a dead API server would keep us for minutes.
-      setTimeout(() => process.exit(), 200).unref();
+      try {
+        await switchTo(site, options);
+      } finally {
+        // A connection to a dead API server would keep us for minutes, and so would what was waited for when it was interrupted.
+        setTimeout(() => process.exit(), 200).unref();
+      }
     });
 }
 
@@ -95,7 +102,6 @@ export async function switchTo(target: SiteName, options: Options): Promise<void
       : await goOn(open, target, wanted, there, lease, options);
   if (journal === undefined || options.dryRun === true) return;
 
-  keepInterruptsAway();
   const world = realWorld({
     target: journal.target,
     from: journal.from,
@@ -106,10 +112,12 @@ export async function switchTo(target: SiteName, options: Options): Promise<void
     resolvers: options.resolver ?? [],
     engine: (text) => (options.verbose === true ? process.stdout.write(text) : undefined),
   });
-  // Before anything is changed: a vault that takes no journal would not take the lease either.
-  await store.write(journal);
-  const ended = await runSwitch(journal, world);
-  console.log(closing(ended, there));
+  const ended = await stoppable(async (signal) => {
+    // Before anything is changed: a vault that takes no journal would not take the lease either.
+    await store.write(journal);
+    return runSwitch(journal, world, signal);
+  }, "\ninterrupted: an update that runs comes to its end, and nothing is begun after it; once more ends it at once");
+  console.log(await closing(ended, there));
 }
 
 const otherThan = (site: SiteName): SiteName => (site === "home" ? "vps" : "home");
@@ -121,8 +129,12 @@ async function theLease({ settings, secrets }: Site): Promise<Lease> {
     );
   });
   if (stored === undefined) {
+    const { vault, founder } = settings;
+    const archives = await archivesIn(vault, keysOf({ secrets }).vault).catch(() => []);
     throw new UserError(
-      `the vault '${settings.vault.bucket}' has no site lease: nothing has run yet (pulumi up --stack ${settings.founder}), or this is another vault`,
+      archives.length === 0
+        ? `the vault '${vault.bucket}' has no site lease: nothing has run yet (pulumi up --stack ${founder}), or this is another vault`
+        : `the vault '${vault.bucket}' has archives and no site lease, and without it nobody can tell which site is active. If the server has moved to another bucket (docs/runbooks/new-bucket.md), these files are from before: get the newest (git pull), or a kit that was made since. If lease.json is lost: docs/runbooks/lost-bucket.md`,
     );
   }
   return stored.lease;
@@ -203,7 +215,7 @@ async function begin(
   const findings = await preflight({ kind, from, target: there, old, lease, ran: await ranOn(from, kind) });
   for (const warning of findings.warnings) console.log(`warning: ${warning}`);
   if (findings.faults.length > 0) {
-    const lost = kind === "planned" ? without(from, target) : "";
+    const lost = kind === "planned" ? withoutOld(from, target) : "";
     throw new UserError(`${findings.faults.join("\n")}\nNothing was changed.${lost}`);
   }
   // A site that is handed over, or given up, may still be taking over itself.
@@ -215,10 +227,6 @@ async function begin(
   if (options.dryRun !== true && kind !== "planned") await confirmed(from, options);
   return journal;
 }
-
-/** The way on where a planned switch is refused. */
-const without = (from: SiteName, target: SiteName): string =>
-  `\nIf ${from} is gone, or this cannot be mended: npx homestead switch ${target} --lost`;
 
 function journalOf(
   target: SiteName,
@@ -270,19 +278,20 @@ async function goOn(
     return begin(target, open.target, wanted, there, lease, options, tokenLeft(open));
   }
   if (how === "reopen") {
-    const dropped = open.token === undefined ? "" : `, and its token dropped: ${open.from} begins to write again`;
+    const dropped = open.token === undefined ? "" : `; its token is dropped when ${open.from} begins to write again`;
     console.log(`${said} is taken back${dropped}`);
     const back = takenBack(open, { generation });
     show(back);
     return back;
   }
-  console.log(`going on with the switch to ${target} that was begun at ${open.startedAt}: next is ${step}`);
+  const going: Journal = { ...goneOn(open), generation };
+  const next = how === "go on" ? (stepAhead(going, lease) ?? "verify") : step;
+  console.log(`going on with the switch to ${target} that was begun at ${open.startedAt}: next is ${next}`);
   if (how === "decide anew") {
     const stale = open.token === undefined ? "" : ", and the token of its demotion dropped";
     if (writes) console.log(`${open.from} writes again, or still: it is handed over from the start${stale}`);
     return decideAnew({ ...open, generation }, wanted, lease, options);
   }
-  const going: Journal = { ...open, generation };
   const journal = isTaken(open, lease) ? await taken(going, there, lease) : going;
   show(journal);
   return journal;
@@ -300,7 +309,7 @@ async function taken(open: Journal, { settings, secrets }: Site, lease: Lease): 
 async function decideAnew(open: Journal, wanted: Kind, lease: Lease, options: Options): Promise<Journal> {
   const { from, target } = open;
   const back =
-    wanted === "planned" ? `\nTo have ${from} serve on: npx homestead switch ${from}${without(from, target)}` : "";
+    wanted === "planned" ? `\nTo have ${from} serve on: npx homestead switch ${from}${withoutOld(from, target)}` : "";
   console.log(`looking at the vault and both sites anew${wanted === open.kind ? "" : `, as ${wanted}`} ...`);
   const load = (site: SiteName) => beforeTaking(open, site);
   const old = await theOld(from, wanted, load);
@@ -353,28 +362,28 @@ export async function confirmed(
   if (yes === true) return;
   if (input.isTTY !== true) throw new UserError("nobody is there to ask: add --yes");
   const lines = createInterface({ input, output });
-  const typed = await lines.question(`Type the name of the site that is given up (${from}): `);
+  // Ctrl-C and Ctrl-D close it, and no answer comes any more.
+  const closed = new Promise<string>((resolve) => lines.once("close", () => resolve("")));
+  const typed = await Promise.race([lines.question(`Type the name of the site that is given up (${from}): `), closed]);
   lines.close();
   if (typed.trim() !== from) throw new UserError("Nothing was changed.");
 }
 
-/** An update that is interrupted ends by itself, and the step is taken again by the next run. */
-function keepInterruptsAway(): void {
-  process.on("SIGINT", () => {
-    console.log("\ninterrupted: the engine ends what it is doing; the same command goes on afterwards");
-  });
-}
-
-function closing({ target, from, kind, epoch, steps }: Journal, { settings }: Site): string {
-  if (steps.some(({ name }) => name === "reopen")) return `${from} is active as before.`;
+async function closing({ target, from, kind, epoch, steps }: Journal, { settings }: Site): Promise<string> {
+  const files = ["Pulumi.yaml", ...siteNames.map((site) => `Pulumi.${site}.yaml`)];
+  const kept = (active: string) => [
+    "Keep what was changed:",
+    `  git -C ${projectFolder} add ${files.join(" ")} && git -C ${projectFolder} commit -m "${active}"`,
+  ];
+  if (steps.some(({ name }) => name === "reopen")) {
+    // A number that was raised for a database which began anew stays so.
+    const changed = await git(projectFolder, "diff", "--name-only", "HEAD", "--", ...files);
+    const active = `${from} is the active site (epoch ${epoch - 1})`;
+    return [`${from} is active as before.`, ...(changed === "" ? [] : kept(active))].join("\n");
+  }
   const lines = [`${target} is the active site (epoch ${epoch}).`, ...leftToOwner(settings)];
   if (kind !== "planned") {
     lines.push(`${from} federates nothing when it comes back. To go back there: npx homestead switch ${from}`);
   }
-  const files = ["Pulumi.yaml", ...siteNames.map((site) => `Pulumi.${site}.yaml`)].join(" ");
-  lines.push(
-    "Keep what was changed:",
-    `  git -C ${projectFolder} add ${files} && git -C ${projectFolder} commit -m "${target} is the active site (epoch ${epoch})"`,
-  );
-  return lines.join("\n");
+  return [...lines, ...kept(`${target} is the active site (epoch ${epoch})`)].join("\n");
 }

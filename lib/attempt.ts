@@ -1,10 +1,15 @@
 /** Asking what may be dead: nothing is waited for without end, and what goes wrong is a few words. */
 
-/** @throws Error when the work takes longer, or whatever it throws */
+/** There was no answer in time. */
+export class Late extends Error {
+  override name = "Late";
+}
+
+/** @throws Late when the work takes longer, or whatever it throws */
 export async function within<T>(seconds: number, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${seconds} s`)), seconds * 1000);
+    timer = setTimeout(() => reject(new Late(`no answer within ${seconds} s`)), seconds * 1000);
   });
   try {
     return await Promise.race([work, late]);

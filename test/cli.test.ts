@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { describe, expect, it } from "vitest";
@@ -68,6 +69,30 @@ describe("homestead", () => {
       stderr:
         "neither pulumi nor npx is on PATH: install the Pulumi CLI (https://www.pulumi.com/docs/install/) or Node.js\n",
     });
+  });
+
+  it("on a Node.js that is too old waits for the one that it starts, which answers a Ctrl-C", async () => {
+    const folder = copyProject({
+      "cli/homestead.ts": () => `
+        export async function main() {
+          process.on("SIGINT", () => setTimeout(() => (console.log("told"), process.exit(3)), 500));
+          setInterval(() => undefined, 1000);
+          console.log("ready");
+        }`,
+    });
+    const old = 'data:text/javascript,Object.defineProperty(process, "versions", { value: { node: "22.19.0" } })';
+    const child = spawn(process.execPath, ["--import", old, path.join(folder, "cli", "homestead.mjs")], {
+      detached: true,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    let output = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      output += text;
+      // As a terminal does.
+      if (text.includes("ready")) process.kill(-(child.pid ?? 0), "SIGINT");
+    });
+    const ended = await new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal)));
+    expect([ended, output]).toEqual([3, "ready\ntold\n"]);
   });
 
   it("shows a bug's trace only when asked to", async () => {

@@ -3,10 +3,9 @@ import * as fs from "node:fs";
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
 import * as path from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { KubernetesObject } from "@kubernetes/client-node";
-import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
-import { drillCommand, interruptible, render } from "../cli/drill";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { drillCommand, render } from "../cli/drill";
 import { endOf, listing, newestOf, newestSegment } from "../lib/archive";
 import { outsideOf, portOf } from "../components/isolation";
 import { filesPrefix } from "../components/media-copy";
@@ -747,45 +746,5 @@ describe("the command's help", () => {
     expect(drillCommand().description()).toContain(
       "Mastodon reaches nothing there but the restored database and an empty Valkey; the databases reach what the site's own do: DNS, the API server, and the vault's port at every public address and at those of network.privateEgress.",
     );
-  });
-});
-
-describe("Ctrl-C", () => {
-  // Other files' modules listen to it as well, and test files share a process.
-  beforeEach(() => void process.removeAllListeners("SIGINT"));
-
-  /** Work that cleans up for a while once it is interrupted. */
-  const work = (clean: () => void) =>
-    interruptible(async (signal) => {
-      await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
-      await sleep(20);
-      clean();
-    });
-
-  it("lets the work clean up, also where it comes twice at once: npx hands on what the terminal has sent already", async () => {
-    const exit = vi.spyOn(process, "exit").mockImplementation(() => undefined as never);
-    const said = vi.spyOn(console, "error").mockImplementation(() => undefined);
-    const clean = vi.fn();
-    const working = work(clean);
-    process.emit("SIGINT");
-    process.emit("SIGINT");
-    await working;
-    expect(clean).toHaveBeenCalledOnce();
-    expect(exit).not.toHaveBeenCalled();
-    expect(said.mock.calls).toEqual([["interrupted; once more ends it without cleaning up"]]);
-    vi.restoreAllMocks();
-  });
-
-  it("ends the program when it comes again later", async () => {
-    const exit = vi.spyOn(process, "exit").mockImplementation(() => undefined as never);
-    vi.spyOn(console, "error").mockImplementation(() => undefined);
-    const now = vi.spyOn(performance, "now").mockReturnValue(0);
-    const working = work(() => undefined);
-    process.emit("SIGINT");
-    now.mockReturnValue(5000);
-    process.emit("SIGINT");
-    await working;
-    expect(exit).toHaveBeenCalledWith(130);
-    vi.restoreAllMocks();
   });
 });

@@ -4,7 +4,16 @@ import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
 import { Decrypter, generateIdentity, identityToRecipient } from "age-encryption";
 import { describe, expect, inject, onTestFinished, test, vi } from "vitest";
-import { commandsOf, filesIn, newerThanKit, usageOf, writeKitFile, writeKitFolder } from "../lib/kit/folder";
+import {
+  changedSince,
+  commandsOf,
+  filesIn,
+  newerThanKit,
+  staysNewer,
+  usageOf,
+  writeKitFile,
+  writeKitFolder,
+} from "../lib/kit/folder";
 import { gatherKit } from "../lib/kit/gather";
 import { openKit, sealKit } from "../lib/kit/kit";
 import type { Kit } from "../lib/kit/kit";
@@ -259,6 +268,30 @@ describe("what goes into a kit", () => {
   ])("a warning where that file has %s", async (_, text) => {
     const environment = { ...noKeys, AWS_PROFILE: "me", AWS_SHARED_CREDENTIALS_FILE: profiles(text) };
     expect((await gather({ environment })).warnings).toContain(needsKeys);
+  });
+
+  const temporary =
+    "s3: the keys are temporary (a session token comes with them), and when they have run out, in hours, the kit opens nothing: export keys that last, of a user that may do nothing else, without AWS_SESSION_TOKEN, and make the kit again";
+  const ofTime = (warnings: readonly string[]) => warnings.filter((warning) => warning.includes("temporary"));
+
+  test("a warning of keys that will not last, and the keys", async () => {
+    const kit = await gather({ environment: { AWS_SESSION_TOKEN: "token" } });
+    expect(kit.environment).toMatchObject({ AWS_ACCESS_KEY_ID: "state-id", AWS_SESSION_TOKEN: "token" });
+    expect(ofTime(kit.warnings)).toEqual([temporary]);
+    expect(ofTime((await gather()).warnings)).toEqual([]);
+    expect(ofTime((await gather({ environment: { AWS_SESSION_TOKEN: "" } })).warnings)).toEqual([]);
+    // Of no use to another backend.
+    const elsewhere = { PULUMI_BACKEND_URL: "azblob://state", AZURE_STORAGE_KEY: "x", AWS_SESSION_TOKEN: "token" };
+    expect(ofTime((await gather({ environment: elsewhere })).warnings)).toEqual([]);
+  });
+
+  test("the same of a file's, where it is the file that opens the state", async () => {
+    const lasting = profiles(section("default"));
+    const sessions = profiles(`${section("default")}aws_session_token = token\n`);
+    const warned = async (environment: NodeJS.ProcessEnv) => ofTime((await gather({ environment })).warnings);
+    expect(await warned({ ...noKeys, AWS_SHARED_CREDENTIALS_FILE: sessions })).toEqual([temporary]);
+    expect(await warned({ ...noKeys, AWS_SHARED_CREDENTIALS_FILE: lasting, AWS_SESSION_TOKEN: "token" })).toEqual([]);
+    expect(await warned({ AWS_SHARED_CREDENTIALS_FILE: sessions })).toEqual([]);
   });
 
   test("the passphrase from its file, where it is in one", async () => {
@@ -558,6 +591,93 @@ describe("an opened kit", () => {
       "The clone that the kit was opened in is newer than the kit, epoch 2 (the kit has 1): its stack files stay as they are, and by them home is active.",
     );
     expect(filesIn(kit, "/k")["README.txt"]).toContain("cp '/k'/Pulumi*.yaml .");
+  });
+
+  describe("in a clone that was worked on since", () => {
+    /** A clone, and a kit of what it was before `since`. */
+    async function later(since: (folder: string, commit: () => void) => void, made: { current?: boolean } = {}) {
+      const folder = copyProject();
+      const git = (...args: string[]) =>
+        execFileSync("git", ["-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", ...args], { stdio: "pipe" });
+      git("init", "--initial-branch=main");
+      const commit = () => {
+        git("add", "Pulumi.yaml", "Pulumi.home.yaml", "Pulumi.vps.yaml");
+        git("commit", "--allow-empty", "-m", "x");
+      };
+      commit();
+      const { git: of, ...kit } = await gather({ folder });
+      since(folder, commit);
+      return { folder, kit: { ...kit, git: { ...of, ...made } } };
+    }
+    const change = (folder: string, name: string) => fs.appendFileSync(path.join(folder, name), "# changed\n");
+
+    test("what was changed there is not copied over, and that is said", async () => {
+      const { folder, kit } = await later((clone, commit) => {
+        change(clone, "Pulumi.vps.yaml");
+        commit();
+        change(clone, "Pulumi.home.yaml");
+      });
+      const changed = await changedSince(kit, folder);
+      expect(changed).toEqual(["Pulumi.home.yaml", "Pulumi.vps.yaml"]);
+      const newer = newerThanKit(kit, kit.stackFiles["Pulumi.yaml"], changed);
+      expect(newer).toEqual({
+        words: "later changes of Pulumi.home.yaml and Pulumi.vps.yaml",
+        activeSite: "home",
+        changed,
+      });
+      expect(commandsOf(kit, "/k", newer)[1]).toBe(". '/k/env'");
+      expect(filesIn(kit, "/k", newer)["README.txt"]).toContain(
+        "\nThe clone that the kit was opened in is newer than the kit, later changes of Pulumi.home.yaml and Pulumi.vps.yaml: its stack files stay as they are, and by them home is active. When the kit was made its files were not all committed and pushed: compare the kit's Pulumi.home.yaml and Pulumi.vps.yaml with the clone's before you go on (diff).\n",
+      );
+    });
+
+    test("a kit that knows of a later switch all the same says what of it is to be set", async () => {
+      const { folder, kit } = await later((clone, commit) => {
+        change(clone, "Pulumi.vps.yaml");
+        commit();
+      });
+      const switched = (kit.stackFiles["Pulumi.yaml"] ?? "").replace(/(homestead:epoch:[^]*?value: )1$/m, "$12");
+      const ahead = { ...kit, stackFiles: { ...kit.stackFiles, "Pulumi.yaml": switched } };
+      const newer = newerThanKit(ahead, kit.stackFiles["Pulumi.yaml"], await changedSince(ahead, folder));
+      expect(newer && staysNewer(newer)).toBe(
+        "Neither the clone that the kit was opened in nor the kit is the newer one: the clone has later changes of Pulumi.vps.yaml, and the kit epoch 2 (the clone has 1). No stack file is copied. Get the clone's newest files (git pull); where nobody has them, set activeSite to home and epoch to 2 in its Pulumi.yaml first. When the kit was made its files were not all committed and pushed: compare the kit's Pulumi.vps.yaml with the clone's before you go on (diff).",
+      );
+    });
+
+    test.each<[what: string, since: (folder: string, commit: () => void) => void]>([
+      ["other files were changed", (clone, commit) => (change(clone, "README.md"), commit())],
+      ["there was no commit", () => undefined],
+      [
+        "what the kit has was committed later",
+        (clone, commit) => {
+          change(clone, "Pulumi.vps.yaml");
+          commit();
+          fs.copyFileSync(path.join(project, "Pulumi.vps.yaml"), path.join(clone, "Pulumi.vps.yaml"));
+          commit();
+        },
+      ],
+    ])("is copied over it where %s", async (_, since) => {
+      const { folder, kit } = await later(since);
+      expect(await changedSince(kit, folder)).toEqual([]);
+    });
+
+    test("a kit whose commit nobody has pushed goes by its day", async () => {
+      const { folder, kit } = await later((clone, commit) => {
+        change(clone, "Pulumi.vps.yaml");
+        commit();
+      });
+      const unknown = { ...kit, git: { ...kit.git, commit: "0".repeat(40) } };
+      const at = async (madeAt: string) => changedSince({ ...unknown, madeAt }, folder);
+      expect(await at(new Date(Date.now() - 3600_000).toISOString())).toEqual(["Pulumi.vps.yaml"]);
+      expect(await at(new Date(Date.now() + 3600_000).toISOString())).toEqual([]);
+    });
+
+    test("nothing is compared where the kit's files are in the clone's history anyway, or where there is no git", async () => {
+      const pushed = await later((clone) => change(clone, "Pulumi.vps.yaml"), { current: true });
+      expect(await changedSince(pushed.kit, pushed.folder)).toEqual([]);
+      const { kit } = await later(() => undefined);
+      expect(await changedSince(kit, temporaryFolder())).toEqual([]);
+    });
   });
 
   test("is never written over what is there, nor left half-written", async () => {

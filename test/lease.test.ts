@@ -455,7 +455,7 @@ describe("the program, given the lease", () => {
         value: '"vault"',
         allowed:
           "a vault with its lease: it holds archives of a database, and there is no lease.json to say which site is active",
-        mend: `put lease.json back, or, ${anew("home")}`,
+        mend: `get the newest files (git pull), if the server has moved to another bucket (docs/runbooks/new-bucket.md); else put lease.json back, or, ${anew("home")}`,
       },
     ],
     [
@@ -467,7 +467,7 @@ describe("the program, given the lease", () => {
         value: '"vault"',
         allowed:
           "a vault with its lease: this cluster has a database, and there is no lease.json to say which site is active",
-        mend: `put lease.json back, or, ${anew("home")}`,
+        mend: `get the newest files (git pull), if the server has moved to another bucket (docs/runbooks/new-bucket.md); else put lease.json back, or, ${anew("home")}`,
       },
     ],
     [

@@ -76,7 +76,7 @@ const known: Record<string, Record<string, readonly string[]>> = {
     rollout: [],
   },
   helm: { uninstall: [] },
-  rclone: { sync: [], copy: [], lsf: [], size: [], delete: [] },
+  rclone: { sync: [], copy: [], moveto: [], lsf: [], size: [], delete: [] },
   git: { pull: [], clone: [] },
 };
 /** The same of programs without subcommands, and of what the shell does itself. */

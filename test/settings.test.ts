@@ -1228,6 +1228,42 @@ describe("the stack files", () => {
       },
     ]);
   });
+
+  describe("that name a vault", () => {
+    const file = (bucket: string, more: object = { "homestead:vaultAccessKeyId": { secure: "v1:x" } }) => ({
+      ...strict,
+      "homestead:vault": { endpoint: "https://s3.example.net", bucket },
+      ...more,
+    });
+
+    it.each(["home", "vps"] as const)("may not name two: each has a lease of its own (%s)", (stack) => {
+      const [own, others] = stack === "home" ? ["old", "new"] : ["new", "old"];
+      const other = stack === "home" ? "vps" : "home";
+      expect(withFiles({ home: file("old"), vps: file("new") }, stack)).toEqual([
+        {
+          key: "homestead:vault.bucket",
+          value: `"${own}"`,
+          allowed: `the bucket that '${other}' names, "${others}": it holds the lease, and with two of them both sites federate`,
+          mend: `get the newest files (git pull), or name the same one in both (after a move the new one: docs/runbooks/new-bucket.md): ${set("vault.bucket", stack)}`,
+        },
+      ]);
+    });
+
+    it("may name one by two ways, and nothing of it where another stack says it for all", () => {
+      const near = { ...file("one"), "homestead:vault": { endpoint: "http://10.0.0.1:9000", bucket: "one" } };
+      for (const vps of [near, { ...file("one"), "homestead:vault": undefined }]) {
+        expect(() =>
+          parseSettings({ ...configurationOf("home"), stackFiles: { home: file("one"), vps } }),
+        ).not.toThrow();
+      }
+    });
+
+    it("are not held against an example's, which has no keys to it, nor against a trial's", () => {
+      const stackFiles = { home: file("mine"), vps: file("ramble-vault", {}), dev: file("trial") };
+      for (const stack of ["home", "dev"] as const)
+        expect(() => parseSettings({ ...configurationOf(stack), stackFiles })).not.toThrow();
+    });
+  });
 });
 
 describe("all faults come out as one error", () => {

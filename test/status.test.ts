@@ -388,7 +388,7 @@ describe("the lease", () => {
     );
     expect(leaseLine(undefined)).toMatchObject({
       verdict: "fault",
-      says: "the vault has no lease: nothing has run yet",
+      says: "the vault has no lease: nothing has run yet, or the server has moved to another one (git pull)",
     });
   });
 

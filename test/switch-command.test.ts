@@ -4,6 +4,7 @@ import { describe, expect, test, vi } from "vitest";
 import { confirmed, switchTo } from "../cli/switch";
 import { firstLease, formatLease, leaseKey } from "../lib/lease/lease";
 import type { Lease, Takeover } from "../lib/lease/lease";
+import { projectFolder } from "../lib/plan";
 import type { PodCommand } from "../lib/pod-exec";
 import { journalKey } from "../lib/switch/journal";
 import type { Journal, Kind, StepName } from "../lib/switch/journal";
@@ -25,6 +26,7 @@ const played = vi.hoisted(() => ({
   preflight: (_question: Question, _real: (question: Question) => Promise<Findings>): unknown => undefined,
   exec: (_what: PodCommand): Promise<string> => Promise.reject(new Error("nobody is asked")),
   world: (_options: WorldOptions): unknown => undefined,
+  git: (_words: readonly string[]): string | undefined => "",
 }));
 
 vi.mock("../lib/pulumi-cli", async (original) => ({
@@ -33,6 +35,7 @@ vi.mock("../lib/pulumi-cli", async (original) => ({
     config = (stack: string) => Promise.resolve(stack).then(played.config);
   },
 }));
+vi.mock("../lib/git", () => ({ git: (_folder: string, ...words: string[]) => Promise.resolve(played.git(words)) }));
 vi.mock("../lib/pod-exec", () => ({ execInPod: (_config: unknown, what: PodCommand) => played.exec(what) }));
 vi.mock("../lib/switch/preflight", async (original) => {
   const real = await original<typeof import("../lib/switch/preflight")>();
@@ -89,8 +92,14 @@ interface Case {
   yes?: boolean;
   /** A stack that does not open. */
   closed?: SiteName;
-  /** The update that fails: `up vps`. */
+  /** The update, or the wait for a database, that fails: `up vps`, `steady home`. */
   breakAt?: string;
+  /** The update in which somebody presses Ctrl-C. */
+  interruptAt?: string;
+  /** What `git diff` says of the project's files. @default nothing */
+  changed?: string;
+  /** The vault has none. */
+  noLease?: boolean;
 }
 
 /** Runs the command. */
@@ -160,7 +169,8 @@ async function run(
     }).config;
   const { fingerprint } = parseSettings(configurationOf("home"));
   const stored: Lease = { ...firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint }, 600, "w"), ...lease };
-  store.put(leaseKey, formatLease(stored));
+  if (rest.noLease !== true) store.put(leaseKey, formatLease(stored));
+  played.git = () => rest.changed ?? "";
   if (journal !== undefined) store.put(journalKey, JSON.stringify(journal));
 
   const did: string[] = [];
@@ -190,10 +200,14 @@ async function run(
     },
     up: (name) => {
       did.push(`up ${name}`);
+      if (rest.interruptAt === did.at(-1)) process.emit("SIGINT");
       if (rest.breakAt === did.at(-1)) return Promise.reject(new Error("it does not answer"));
       return Promise.resolve({ demotionToken: "new" });
     },
-    steady: (name) => Promise.resolve(void did.push(`steady ${name}`)),
+    steady: (name) => {
+      did.push(`steady ${name}`);
+      return rest.breakAt === did.at(-1) ? Promise.reject(new Error("it is fenced")) : Promise.resolve();
+    },
     lagging: () => Promise.resolve(undefined),
     copyMedia: () => Promise.resolve(),
     queued: () => Promise.resolve(0),
@@ -206,7 +220,8 @@ async function run(
   });
   const lines: string[] = [];
   const spy = vi.spyOn(console, "log").mockImplementation((line: string) => void lines.push(line));
-  const listeners = process.listeners("SIGINT");
+  const errors: string[] = [];
+  const errorSpy = vi.spyOn(console, "error").mockImplementation((line: string) => void errors.push(line));
   let error: string | undefined;
   try {
     await switchTo(site, { yes: rest.yes ?? true, ...(kind === "planned" ? {} : { [kind]: true }) });
@@ -214,7 +229,7 @@ async function run(
     error = (caught as Error).message;
   } finally {
     spy.mockRestore();
-    for (const one of process.listeners("SIGINT")) if (!listeners.includes(one)) process.off("SIGINT", one);
+    errorSpy.mockRestore();
   }
   const written = store.text(journalKey);
   return {
@@ -229,6 +244,7 @@ async function run(
       generation: target.settings.generation,
     })),
     lines: lines.join("\n"),
+    errors,
     journal: written === undefined ? undefined : (JSON.parse(written) as Journal),
   };
 }
@@ -266,6 +282,33 @@ describe("a switch", () => {
       expect(did).toEqual([]);
     },
   );
+
+  test("where the vault has no lease, but archives, tells a clone from before a move that it is one", async () => {
+    for (const kind of ["planned", "lost", "dead"] as const) {
+      const { error, did, journal } = await run({ lease: atHome, databases: serving, noLease: true }, "vps", kind);
+      expect(error).toBe(
+        "the vault 'vault' has archives and no site lease, and without it nobody can tell which site is active. If the server has moved to another bucket (docs/runbooks/new-bucket.md), these files are from before: get the newest (git pull), or a kit that was made since. If lease.json is lost: docs/runbooks/lost-bucket.md",
+      );
+      expect([did, journal]).toEqual([[], undefined]);
+    }
+  });
+
+  test("that is interrupted takes no step after the one that it is at, and says how to go on", async () => {
+    process.removeAllListeners("SIGINT");
+    const { error, errors, did, journal } = await run(
+      { lease: atHome, databases: serving, interruptAt: "up home" },
+      "vps",
+    );
+    expect(errors).toEqual([
+      "\ninterrupted: an update that runs comes to its end, and nothing is begun after it; once more ends it at once",
+    ]);
+    expect(error).toBe(
+      "interrupted before drain\nNothing is lost; the same command goes on with this step. Back: npx homestead switch home",
+    );
+    expect(did).toEqual(whole.slice(0, 3));
+    expect(journal?.steps.filter(({ done }) => done !== undefined).map(({ name }) => name)).toEqual(["stop-web"]);
+    expect(process.listeners("SIGINT")).toEqual([]);
+  });
 
   test("to the site that is active, planned, has nothing to do", async () => {
     const { error, lines } = await run({ lease: atVps, databases: taken }, "vps");
@@ -341,9 +384,46 @@ describe("the new site dies on the way", () => {
     );
     expect(error).toBeUndefined();
     expect(did).toEqual(["files home 1 g1", "steady home", "up home"]);
-    expect(lines).toContain("is taken back, and its token dropped: home begins to write again");
+    expect(lines).toMatch(
+      /^the switch to vps \(epoch 2\) that stopped before promote is taken back; its token is dropped when home begins to write again$/m,
+    );
+    expect(lines.split("\n").at(-1)).toBe("home is active as before.");
     expect(journal?.token).toBeUndefined();
     expect(journal?.finished).toBe(true);
+  });
+
+  test.each(["planned", "lost", "dead"] as const)(
+    "and the demoted site cannot be opened again: %s, the switch goes on with its token, and loses nothing",
+    async (kind) => {
+      const shared = { activeSite: "vps", epoch: 2 } as const;
+      const given: Case = { lease: atHome, shared, databases: demoted, breakAt: "steady home" };
+      const back = await run({ ...given, journal: stopped("promote") }, "home");
+      expect(back.error).toBe(
+        "reopen failed: it is fenced\nNothing is lost; the same command goes on with this step.\nIf home is gone, or this cannot be mended: npx homestead switch vps --lost",
+      );
+      expect(back.journal).toMatchObject({ token, steps: [{ name: "reopen" }] });
+
+      const { journal } = back;
+      const on = await run({ lease: atHome, journal, databases: { vps: { primary: "home" } } }, "vps", kind);
+      expect([on.error, on.asked]).toEqual([undefined, []]);
+      expect(on.did).toEqual([`files vps 2 g1 token ${token}`, ...whole.slice(whole.indexOf("up vps"))]);
+      expect(on.lines).toContain(`going on with the switch to vps that was begun at ${at}: next is promote`);
+    },
+  );
+
+  test("what the files keep of a switch that was taken back is to be committed", async () => {
+    const generations = { home: 1, vps: 2 };
+    const { lines } = await run(
+      { lease: atHome, journal: stopped("drain"), generations, databases: serving, changed: "Pulumi.yaml" },
+      "home",
+    );
+    const add = `git -C ${projectFolder} add Pulumi.yaml Pulumi.home.yaml Pulumi.vps.yaml`;
+    const commit = `git -C ${projectFolder} commit -m "home is the active site (epoch 1)"`;
+    expect(lines.split("\n").slice(-3)).toEqual([
+      "home is active as before.",
+      "Keep what was changed:",
+      `  ${add} && ${commit}`,
+    ]);
   });
 
   test("in the middle of the demotion: the old site is opened again, once CloudNativePG allows it", async () => {
@@ -502,6 +582,12 @@ describe("who gives a site up", () => {
     return [end, (output.read() as Buffer | null)?.toString() ?? ""];
   }
   const question = "Type the name of the site that is given up (home): ";
+
+  test("and leaves, by Ctrl-C or Ctrl-D, has given nothing up", async () => {
+    const input = Object.assign(new PassThrough(), { isTTY: true });
+    input.end();
+    await expect(confirmed("home", {}, input, new PassThrough())).rejects.toThrow(/^Nothing was changed\.$/);
+  });
 
   test.each([
     ["its name", "home", "given up"],

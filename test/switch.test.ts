@@ -1,7 +1,9 @@
 import * as fs from "node:fs";
+import * as http from "node:http";
+import type { AddressInfo } from "node:net";
 import * as path from "node:path";
 import type { V1CronJob } from "@kubernetes/client-node";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { bytesOf, leftAt, segmentsBehind } from "../lib/archive";
 import { clockFault } from "../lib/switch/clocks";
 import { demotionOf, untilSteady } from "../lib/switch/demotion";
@@ -13,15 +15,24 @@ import type { Journal, Kind, StepName } from "../lib/switch/journal";
 import { generationFor, notThatKind, oldSite, preflight, stateOf } from "../lib/switch/preflight";
 import { afterFailure, runSwitch } from "../lib/switch/run";
 import type { World } from "../lib/switch/run";
-import { decidedAnew, isPast, onceTaken, resumption, stepAhead, takenBack, tokenInUse } from "../lib/switch/resume";
-import { filesAt, nextStep, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
+import {
+  decidedAnew,
+  goneOn,
+  isPast,
+  onceTaken,
+  resumption,
+  stepAhead,
+  takenBack,
+  tokenInUse,
+} from "../lib/switch/resume";
+import { described, filesAt, nextStep, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
 import { differences, mediaDifference, ranBy, sameImage, takeoverDifferences } from "../lib/switch/versions";
 import { realWorld, whyUpFailed } from "../lib/switch/world";
-import { firstLease } from "../lib/lease/lease";
+import { firstLease, formatLease, leaseKey } from "../lib/lease/lease";
 import { parseSettings } from "../settings";
 import { images } from "../versions";
 import { chartsInFolders, configurationOf } from "./support/configuration";
-import { fakeCluster } from "./support/fake-cluster";
+import { fakeCluster, kubeconfigFor } from "./support/fake-cluster";
 import type { Lists } from "./support/fake-cluster";
 import type { Site } from "../lib/site-secrets";
 import { fakeStore } from "./support/fake-store";
@@ -110,14 +121,39 @@ describe("the steps of a switch", () => {
   const toVps = (kind: Kind) => ({ target: "vps", kind }) as const;
   const toHome = { target: "home", kind: "planned" } as const;
 
-  test("a switch is taken back until the lease is taken, and its token dropped; from then on it is history", () => {
+  test("what is printed of it tells the generation of a database that begins", () => {
+    const line = (kind: Kind, database: "follows" | "missing", step: StepName) =>
+      described[step](
+        journalOf(kind, stepsOf(kind, database), {
+          generation: 3,
+          ...(database === "missing" ? { missing: true } : {}),
+        }),
+      );
+    expect(line("dead", "missing", "promote")).toBe(
+      "pulumi up on vps: takes the lease, its database begins from the vault (generation 3), Mastodon up, verified, DNS",
+    );
+    expect(line("lost", "missing", "promote")).toBe(
+      "pulumi up on vps: takes the lease, waits the old site's grace out, its database begins from the vault (generation 3), Mastodon up, verified, DNS",
+    );
+    const promoted = "pulumi up on vps: takes the lease, database promoted, Mastodon up, verified, DNS";
+    expect(line("dead", "follows", "promote")).toBe(promoted);
+    expect(line("planned", "missing", "promote")).toBe(promoted);
+    expect(line("planned", "missing", "follow")).toBe(
+      "pulumi up on vps: its database begins anew (generation 3), follows and catches up",
+    );
+  });
+
+  test("a switch is taken back until the lease is taken, and its token kept until then; from then on it is history", () => {
     for (const journal of [planned(), begun(planned(), "stop-web", "demote"), { ...planned(), token: "abc" }])
       expect(resumption(journal, before, toHome)).toBe("reopen");
-    expect(takenBack({ ...planned(), token: "abc" }, { generation: 3 })).toEqual({
-      ...planned(),
-      generation: 3,
-      steps: [{ name: "reopen" }],
-    });
+    const back = takenBack({ ...planned(), token: "abc" }, { generation: 3 });
+    expect(back).toEqual({ ...planned(), token: "abc", generation: 3, steps: [{ name: "reopen" }] });
+    // The old site may be gone before it is opened again: it goes on with the token, as long as that is not stale.
+    expect(resumption(back, before, toVps("planned"))).toBe("go on");
+    expect(resumption(back, before, toVps("lost"))).toBe("go on");
+    expect(resumption(back, before, toVps("planned"), true)).toBe("decide anew");
+    expect(goneOn(back)).toEqual({ ...back, steps: ["promote", "clear-token", "verify"].map((name) => ({ name })) });
+    expect(goneOn(planned())).toEqual(planned());
     for (const kind of ["planned", "lost", "dead"] as const)
       expect(resumption({ ...planned(), token: "abc" }, after, { target: "home", kind })).toBe("history");
   });
@@ -143,8 +179,41 @@ describe("the steps of a switch", () => {
     expect(decidedAnew(waiting, "lost", { database: "follows", generation: 1 }).kept).toBe("abc");
   });
 
+  const ifGone = "\nIf home is gone, or this cannot be mended: npx homestead switch vps --lost";
+
   test.each(["reopen", "clear-kept"] as const)("%s that fails does not name itself as the way back", (step) => {
-    expect(afterFailure(step, planned())).toBe("Nothing is lost; the same command goes on with this step.");
+    expect(afterFailure(step, planned())).toBe(`Nothing is lost; the same command goes on with this step.${ifGone}`);
+    expect(afterFailure(step, journalOf("lost", []))).toBe(`The same command goes on with this step.${ifGone}`);
+  });
+
+  test("a step that fails on the old site says how to go on without it, and no other one does", () => {
+    const again = "Nothing is lost; the same command goes on with this step. Back: npx homestead switch home";
+    const ways = stepsOf("planned", "missing").map((step) => [step, afterFailure(step, planned())]);
+    expect(ways).toEqual([
+      ["follow", again],
+      ["stop-web", `${again}${ifGone}`],
+      ["drain", `${again}${ifGone}`],
+      ["stop-workers", `${again}${ifGone}`],
+      ["demote", `${again}${ifGone}`],
+      ["promote", again],
+      ["clear-token", again],
+      ["verify", again],
+    ]);
+  });
+
+  test("the token of a site that is opened again is dropped when it can be told to write, and before it is", async () => {
+    const back = takenBack({ ...planned(), token: "abc" }, { generation: 1 });
+    const fails = fakeWorld({ breakAt: "steady home" });
+    await expect(runSwitch(back, fails.world)).rejects.toThrow("reopen failed: it is fenced");
+    expect([fails.saved.at(-1)?.token, fails.calls]).toEqual(["abc", ["files home 1 g1"]]);
+
+    const dies = fakeWorld({ breakAt: "up home" });
+    await expect(runSwitch(back, dies.world)).rejects.toThrow("reopen failed: the disk is full");
+    expect(dies.saved.map(({ token }) => token)).toEqual(["abc", undefined]);
+
+    const { world, saved } = fakeWorld();
+    expect(await runSwitch(back, world)).toMatchObject({ finished: true, token: undefined });
+    expect(saved.map(({ token }) => token)).toEqual(["abc", undefined, undefined, undefined]);
   });
 
   test("what was done before the demotion may be undone by now: everything is looked at anew", () => {
@@ -606,6 +675,78 @@ describe("a run", () => {
   });
 });
 
+describe("a run that is interrupted", () => {
+  const again = "Nothing is lost; the same command goes on with this step. Back: npx homestead switch home";
+
+  /** A run that is told to stop in the middle of something, which never comes to its end by itself if `hangs`. */
+  async function stoppedIn(journal: Journal, what: keyof World, hangs: "hangs" | "ends" = "hangs") {
+    const controller = new AbortController();
+    const { world, calls, saved } = fakeWorld({ queued: [7], behind: [900] });
+    const { [what]: real } = world as Record<keyof World, (...of: unknown[]) => unknown>;
+    const stopping = (...of: unknown[]) => {
+      const result = real(...of);
+      controller.abort();
+      return hangs === "hangs" ? new Promise(() => undefined) : result;
+    };
+    const error = await runSwitch(journal, { ...world, [what]: stopping }, controller.signal).then(
+      () => "to the end",
+      (caught: unknown) => (caught as Error).message,
+    );
+    return { error, calls, last: saved.at(-1) };
+  }
+
+  test.each<[StepName, keyof World, Journal]>([
+    ["stop-web", "steady", planned()],
+    ["drain", "queued", planned()],
+    ["drain", "pause", planned()],
+    ["stop-workers", "copyMedia", { ...planned(), steps: [{ name: "stop-workers" }, { name: "demote" }] }],
+    ["follow", "lagging", journalOf("planned", stepsOf("planned", "parted"))],
+    ["follow", "pause", journalOf("planned", stepsOf("planned", "parted"))],
+    ["verify", "verify", { ...planned(), steps: [{ name: "verify" }] }],
+  ])("in %s, at %s, waits for nothing more, and begins nothing", async (step, what, journal) => {
+    const { error, calls, last } = await stoppedIn(journal, what);
+    expect(error).toBe(`interrupted in ${step}\n${again}`);
+    expect(nextStep(last ?? journal)).toBe(step);
+    expect(calls.slice(calls.findIndex((call) => call.startsWith(what)) + 1)).not.toContain("files vps 2 g1");
+  });
+
+  test("of a lost site's successor goes on later, and may have lost something", async () => {
+    const { error, calls } = await stoppedIn(journalOf("lost", stepsOf("lost", "follows")), "pause");
+    expect([error, calls.includes("up vps")]).toEqual([
+      "interrupted in catch-up\nThe same command goes on with this step.",
+      false,
+    ]);
+  });
+
+  test("in an update lets it end, keeps what came of it, and takes no step after it", async () => {
+    const demote = { ...planned(), steps: [{ name: "demote" as const }, { name: "promote" as const }] };
+    const { error, calls, last } = await stoppedIn(demote, "up", "ends");
+    expect([error, calls]).toEqual([`interrupted before promote\n${again}`, ["files vps 2 g1", "up home"]]);
+    expect(last).toMatchObject({ token: "abc", steps: [{ done: expect.any(String) as string }, {}] });
+  });
+
+  test("in an update that the engine gave up for it says so, and not that the old site may be gone", async () => {
+    const controller = new AbortController();
+    const { world } = fakeWorld();
+    const cancelled: World = {
+      ...world,
+      up: () => {
+        controller.abort();
+        return Promise.reject(new Error("error: update canceled"));
+      },
+    };
+    await expect(runSwitch(planned(), cancelled, controller.signal)).rejects.toThrow(
+      new RegExp(`^interrupted in stop-web: error: update canceled\n${again}$`),
+    );
+  });
+
+  test("is not begun where it was interrupted already", async () => {
+    const { world, calls, saved } = fakeWorld();
+    await expect(runSwitch(planned(), world, AbortSignal.abort())).rejects.toThrow("interrupted before stop-web");
+    expect([calls, saved]).toEqual([[], []]);
+  });
+});
+
 describe("a target without its database, whose state may list what a new cluster has not got", () => {
   test.each([
     ["planned", ["follow"]],
@@ -799,7 +940,6 @@ describe("before a switch", () => {
     expect(stateOf(writing("home"), "home")).toBe("parted");
     expect(stateOf(writing("vps"), "home")).toBe("follows");
     expect(stateOf({ current: undefined }, "home")).toBe("missing");
-    expect(stateOf(undefined, "home")).toBe("missing");
   });
 
   test("a site whose database is ready may be given up with a word that says what a planned switch would save", () => {
@@ -821,6 +961,15 @@ describe("before a switch", () => {
     expect(notThatKind({ ...asked, reach: "silent" })).toEqual({});
   });
 
+  test("a site that nobody could ask is given up with a warning", () => {
+    const asked = { kind: "dead", from: "home", target: "vps", reach: "silent", unasked: "no context" } as const;
+    const warning = "nobody has asked home's cluster whether it still runs: no context";
+    expect(notThatKind(asked)).toEqual({ warning });
+    expect(notThatKind({ ...asked, kind: "lost" })).toEqual({ warning });
+    // A planned switch asks it for more, and says so there.
+    expect(notThatKind({ ...asked, kind: "planned" })).toEqual({});
+  });
+
   /** What is found about a `vps` whose cluster has nothing, or no more than these lists say. */
   async function lookedAt(kind: Kind, changes: Record<string, unknown>, lists: Lists = {}, old?: Site) {
     const store = await fakeStore();
@@ -836,6 +985,151 @@ describe("before a switch", () => {
     const lease = firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint: settings.fingerprint }, 600, "w");
     return preflight({ kind, from: "home", target: { settings, secrets: {} }, old, lease });
   }
+
+  const clusters = "/apis/postgresql.cnpg.io/v1/namespaces/homestead/clusters";
+
+  test("a cluster that does not say which databases it has is asked again: none is put to sleep for it", async () => {
+    let asked = 0;
+    // The checks ask first.
+    const others = { [clusters]: () => ((asked += 1) === 1 ? { items: [] } : { items: "no list" }) };
+    for (const kind of ["planned", "lost"] as const) {
+      asked = 0;
+      const { faults, generation } = await lookedAt(kind, {}, { others });
+      const says = faults.filter((line) => line.startsWith("vps's cluster does not say"));
+      expect([says, generation]).toEqual([
+        [
+          expect.stringMatching(
+            /^vps's cluster does not say which databases it has: kubectl --kubeconfig \S+ --context trial -n homestead get clusters\.postgresql\.cnpg\.io; then the same again$/,
+          ),
+        ],
+        1,
+      ]);
+    }
+  });
+
+  describe("a site that is said to be powered off", () => {
+    const isOff = async (cluster: object) => {
+      const settings = parseSettings(configurationOf("home", { cluster }));
+      const { faults, warnings } = await lookedAt("dead", {}, {}, { settings, secrets: {} });
+      return {
+        refused: faults.some((line) => line.startsWith("home is not powered off: its cluster answers; ")),
+        unasked: warnings.filter((line) => line.startsWith("nobody has asked home's cluster")),
+      };
+    };
+    const at = async (lists: Lists) => {
+      const { kubeconfig } = await fakeCluster(lists);
+      return { context: "trial", kubeconfig };
+    };
+
+    async function listening(server: http.Server) {
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      const end = () => void server.close();
+      onTestFinished(end);
+      return { kubeconfig: kubeconfigFor(`http://127.0.0.1:${(server.address() as AddressInfo).port}`), end };
+    }
+
+    test.each<[string, Lists]>([
+      ["knows nobody any more", { knows: "nobody" }],
+      ["lets nobody see its version", { forbidden: ["/version"] }],
+      ["says its version and no more", { others: { [clusters]: () => ({ items: "no list" }) } }],
+    ])("is not, where its cluster %s", async (_, lists) => {
+      expect(await isOff(await at(lists))).toEqual({ refused: true, unasked: [] });
+    });
+
+    test("is not, where what stands before its cluster says that it is away", async () => {
+      const away = http.createServer((_, response) => void response.writeHead(503).end("<html>"));
+      const { kubeconfig } = await listening(away);
+      expect(await isOff({ context: "trial", kubeconfig })).toEqual({ refused: true, unasked: [] });
+    });
+
+    test("is believed to be, where nobody answers", async () => {
+      const { kubeconfig, end } = await listening(http.createServer());
+      end();
+      expect(await isOff({ context: "trial", kubeconfig })).toEqual({ refused: false, unasked: [] });
+    });
+
+    test("is believed to be, with a warning, where this machine does not know its cluster", async () => {
+      const { kubeconfig } = await at({});
+      expect(await isOff({ context: "home", kubeconfig })).toEqual({
+        refused: false,
+        unasked: [
+          `nobody has asked home's cluster whether it still runs: kubeconfig ${kubeconfig} has no context 'home'; it has trial`,
+        ],
+      });
+    });
+
+    test("nor is anybody asked where the program is not here that gives this machine's credentials", async () => {
+      const { kubeconfig } = await at({});
+      const exec = { apiVersion: "client.authentication.k8s.io/v1", command: "no-such-program" };
+      const content = JSON.parse(fs.readFileSync(kubeconfig, "utf8")) as { users: object[] };
+      content.users = [{ name: "trial", user: { exec } }];
+      fs.writeFileSync(kubeconfig, JSON.stringify(content));
+      expect(await isOff({ context: "trial", kubeconfig })).toEqual({
+        refused: false,
+        unasked: ["nobody has asked home's cluster whether it still runs: spawn no-such-program ENOENT"],
+      });
+    });
+  });
+
+  describe("two stacks that name their vault by two addresses", () => {
+    /** @param there the vault as the old site's stack has it; `copied`: another one, with a copy of the lease */
+    async function compared(there: "the same" | "copied" | "without a lease" | "away", bucket = "vault") {
+      const [store, other] = [await fakeStore(), await fakeStore()];
+      const { kubeconfig } = await fakeCluster();
+      const at = (site: "home" | "vps", vault: object) =>
+        parseSettings(
+          configurationOf(site, { cluster: { context: "trial", kubeconfig }, charts: chartsInFolders(), vault }),
+        );
+      const settings = at("vps", { endpoint: store.vault.endpoint, bucket: "vault" });
+      const lease = firstLease({ site: "home", epoch: 1, cluster: "c", fingerprint: settings.fingerprint }, 600, "w");
+      const written = new Date(Date.now() - 86_400_000);
+      store.put(leaseKey, formatLease(lease), written);
+      if (there === "the same") other.put(leaseKey, formatLease(lease), written);
+      if (there === "copied") other.put(leaseKey, formatLease(lease));
+      if (there === "away") other.fate = () => 403;
+      const old = at("home", { endpoint: `${other.vault.endpoint}/`, bucket });
+      const names = `the stacks name two vaults (home: bucket ${bucket} at ${other.vault.endpoint}, vps: bucket vault at ${store.vault.endpoint})`;
+      const found = async (kind: Kind) => {
+        const asked = {
+          kind,
+          from: "home",
+          target: { settings, secrets: {} },
+          old: { settings: old, secrets: {} },
+          lease,
+        };
+        const { faults, warnings } = await preflight(asked as Parameters<typeof preflight>[0]);
+        const [fault, warning] = [faults, warnings].map((lines) =>
+          lines.filter((line) => line.startsWith("the stacks")),
+        );
+        return { fault, warning };
+      };
+      return { names, found };
+    }
+    const kinds = ["planned", "lost", "dead"] as const;
+
+    test("may do so, where both lead to one lease", async () => {
+      const { found } = await compared("the same");
+      for (const kind of kinds) expect(await found(kind)).toEqual({ fault: [], warning: [] });
+    });
+
+    test.each(["copied", "without a lease"] as const)("may not, where the other one's is %s", async (there) => {
+      const { names, found } = await compared(there);
+      const fault = `${names}, each with a lease of its own, and both sites would federate: name the newer one in both: docs/runbooks/new-bucket.md`;
+      for (const kind of kinds) expect(await found(kind)).toEqual({ fault: [fault], warning: [] });
+    });
+
+    test("may not name two buckets", async () => {
+      const { names, found } = await compared("the same", "vault-2");
+      expect((await found("lost")).fault).toEqual([expect.stringContaining(`${names}, each with a lease of its own`)]);
+    });
+
+    test("are compared by nobody where one is not reached from here: no reason to wait where the other site is lost", async () => {
+      const { names, found } = await compared("away");
+      const says = `${names}, and nobody knows whether they are one: the lease cannot be read: bucket 'vault' answers 403`;
+      expect(await found("planned")).toEqual({ fault: [says], warning: [] });
+      expect(await found("lost")).toEqual({ fault: [], warning: [says] });
+    });
+  });
 
   test("a standby that takes over is asked for nsupdate: it is to change the DNS", async () => {
     const dns = {

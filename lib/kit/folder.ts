@@ -4,6 +4,7 @@ import * as path from "node:path";
 import { parseDocument } from "yaml";
 import { siteNames } from "../../settings";
 import type { SiteName } from "../../settings";
+import { git } from "../git";
 import { oldestNode } from "../supported-node";
 import { UserError } from "../user-error";
 import type { Kit } from "./kit";
@@ -58,19 +59,58 @@ export interface NewerClone {
   activeSite: SiteName;
   /** Where the kit knows something later all the same: what that is, and what the clone's file is to say. */
   behind?: { words: string; set: string };
+  /** Files that were changed since; the kit's may have changes of their own, which nobody has pushed. */
+  changed?: readonly string[];
 }
 
 /**
- * What a clone's `Pulumi.yaml` has that was counted on since the kit was made: old files over it would name a site or a
- * database that is history. Undefined if it is not newer, or says nothing. Pure.
+ * The kit's stack files that were changed in a clone since the kit was made, and are not what the kit has: in commits, or not
+ * committed yet. Copied over, the kit's would take that back. None where the kit's files are in the clone's history anyway.
  */
-export function newerThanKit({ stackFiles, activeSite }: Kit, clone: string | undefined): NewerClone | undefined {
+export async function changedSince({ git: made, madeAt, stackFiles }: Kit, folder: string): Promise<string[]> {
+  if (made.current) return [];
+  // A commit that was never pushed is not there.
+  const known = made.commit !== undefined && (await git(folder, "cat-file", "-e", `${made.commit}^{commit}`)) === "";
+  const since = known ? [`${made.commit}..HEAD`] : [`--since=${madeAt}`];
+  const differing = Object.entries(stackFiles).filter(([name, text]) => textOf(path.join(folder, name)) !== text);
+  const asked = differing.map(async ([name]) => {
+    const commits = await git(folder, "log", "-1", "--format=%H", ...since, "--", name);
+    const uncommitted = await git(folder, "diff", "--name-only", "HEAD", "--", name);
+    return [commits, uncommitted].some((said) => said !== undefined && said !== "") ? [name] : [];
+  });
+  return (await Promise.all(asked)).flat();
+}
+
+/** A file's text; undefined where it cannot be read. */
+export function textOf(file: string): string | undefined {
+  try {
+    return fs.readFileSync(file, "utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * What a clone has that is newer than the kit: old files over it would name a site or a database that is history, or take
+ * back what was set since. Undefined if it is not newer, or says nothing. Pure.
+ *
+ * @param clone its `Pulumi.yaml`
+ * @param changed what {@link changedSince} says
+ */
+export function newerThanKit(
+  { stackFiles, activeSite }: Kit,
+  clone: string | undefined,
+  changed: readonly string[] = [],
+): NewerClone | undefined {
   const ours = countersIn(stackFiles["Pulumi.yaml"]);
   const theirs = countersIn(clone);
   const counters = Object.entries(theirs).map(([name, count]) => ({ name, count, old: ours[name] ?? count }));
   const [newest] = counters.filter(({ count, old }) => count > old);
-  if (newest === undefined) return undefined;
-  const words = `${newest.name} ${newest.count} (the kit has ${newest.old})`;
+  if (newest === undefined && changed.length === 0) return undefined;
+  const words = [
+    ...(newest === undefined ? [] : [`${newest.name} ${newest.count} (the kit has ${newest.old})`]),
+    ...(changed.length === 0 ? [] : [`later changes of ${changed.join(" and ")}`]),
+  ].join(" and ");
   const said: unknown = parseDocument(clone ?? "").getIn(["config", "homestead:activeSite", "value"]);
   const site = siteNames.find((name) => name === said);
   // The one who counted on is the one who knows.
@@ -83,6 +123,7 @@ export function newerThanKit({ stackFiles, activeSite }: Kit, clone: string | un
   return {
     words,
     activeSite: knows && site !== undefined ? site : activeSite,
+    ...(changed.length === 0 ? {} : { changed }),
     ...(later.length === 0
       ? {}
       : {
@@ -184,7 +225,13 @@ const oneSiteOnly =
 const needed = `Needed: git, Node.js ${oldestNode} or newer, the Pulumi CLI on PATH, the internet.`;
 
 /** Why the kit's stack files are not copied. */
-export const staysNewer = ({ words, activeSite, behind }: NewerClone): string =>
+export function staysNewer({ changed = [], ...newer }: NewerClone): string {
+  const says = whoIsNewer(newer);
+  if (changed.length === 0) return says;
+  return `${says} When the kit was made its files were not all committed and pushed: compare the kit's ${changed.join(" and ")} with the clone's before you go on (diff).`;
+}
+
+const whoIsNewer = ({ words, activeSite, behind }: NewerClone): string =>
   behind === undefined
     ? `The clone that the kit was opened in is newer than the kit, ${words}: its stack files stay as they are, and by them ${activeSite} is active.`
     : `Neither the clone that the kit was opened in nor the kit is the newer one: the clone has ${words}, and the kit ${behind.words}. No stack file is copied. Get the clone's newest files (git pull); where nobody has them, set ${behind.set} in its Pulumi.yaml first.`;

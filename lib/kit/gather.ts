@@ -1,10 +1,9 @@
 /** Puts a kit together from what this machine has: its environment, the stacks, the project's files, its kubeconfigs. */
-import { execFile } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { promisify } from "node:util";
 import { parse } from "yaml";
 import { keysOf } from "../bucket-keys";
+import { git } from "../git";
 import { kubeconfigName, kubeconfigPath } from "../kube";
 import type { PulumiCli } from "../pulumi-cli";
 import type { Site } from "../site-secrets";
@@ -39,13 +38,13 @@ export async function gatherKit(sources: Sources): Promise<Kit> {
   const stackFiles = filesOf(folder, sites);
   const variables = await environmentOf(sources, stackFiles);
   const kube = kubeconfigsOf(settings);
-  const git = await gitOf(folder, Object.keys(stackFiles));
+  const clone = await gitOf(folder, Object.keys(stackFiles));
   const kit: Omit<Kit, "use"> = {
     version: 1,
     madeAt: now.toISOString(),
     sites,
     activeSite: siteNames.find((name) => name === settings[0]?.activeSite) ?? "home",
-    git,
+    git: clone,
     environment: variables.environment,
     files: variables.files,
     stackFiles,
@@ -56,7 +55,7 @@ export async function gatherKit(sources: Sources): Promise<Kit> {
       ...siteNames.filter((name) => !sites.includes(name)).map((name) => `there is no stack ${name} yet`),
       ...variables.warnings,
       ...kube.warnings,
-      ...gitWarnings(git),
+      ...gitWarnings(clone),
       ...commandWarnings(settings, sources.names),
     ],
   };
@@ -150,13 +149,22 @@ async function environmentOf(
   }
 
   const files = filesNamed(folder, taken);
-  const profileComes = hasKeys(files["AWS_SHARED_CREDENTIALS_FILE"], taken);
+  const profileComes = inProfile(files["AWS_SHARED_CREDENTIALS_FILE"], taken, [
+    "aws_access_key_id",
+    "aws_secret_access_key",
+  ]);
   for (const { scheme, start, sets, otherwise } of toOpen) {
     if (sets.some((set) => set.every((name) => (taken[name] ?? "") !== ""))) continue;
     if (start === aws.start && profileComes) continue;
     const wanted = sets.map((set) => set.join(" and ")).join(", or ");
     warnings.push(
       `${scheme}: needs ${wanted} on another machine, not all of it set here; ${otherwise} is not in the kit: export what is missing and make the kit again`,
+    );
+  }
+  for (const { scheme, start } of toOpen) {
+    if (start !== aws.start || !isTemporary(taken, files)) continue;
+    warnings.push(
+      `${scheme}: the keys are temporary (a session token comes with them), and when they have run out, in hours, the kit opens nothing: export keys that last, of a user that may do nothing else, without AWS_SESSION_TOKEN, and make the kit again`,
     );
   }
   if (url.startsWith("file:")) {
@@ -208,13 +216,23 @@ function filesNamed(folder: string, variables: Readonly<Record<string, string>>)
   return Object.fromEntries(texts);
 }
 
-/** Whether a credentials file of the AWS SDK has keys for the profile that is asked for. */
-function hasKeys(text: string | undefined, variables: Readonly<Record<string, string>>): boolean {
+/** Whether a credentials file of the AWS SDK has all of these for the profile that is asked for. */
+function inProfile(
+  text: string | undefined,
+  variables: Readonly<Record<string, string>>,
+  keys: readonly string[],
+): boolean {
   const profile = profileVariables.map((name) => variables[name] ?? "").find((name) => name !== "") ?? "default";
   const section = text?.split(/^\s*\[/m).find((one) => one.startsWith(`${profile}]`)) ?? "";
-  return ["aws_access_key_id", "aws_secret_access_key"].every((key) =>
-    new RegExp(`^\\s*${key}\\s*=`, "m").test(section),
-  );
+  return keys.every((key) => new RegExp(`^\\s*${key}\\s*=`, "m").test(section));
+}
+
+/** Whether the keys of AWS that the kit has are a session's, as `aws sso login` and an assumed role give them. */
+function isTemporary(variables: Readonly<Record<string, string>>, files: Readonly<Record<string, string>>): boolean {
+  const [keys = []] = aws.sets;
+  // As in the SDK: the keys of the environment are taken before those of a file.
+  if (keys.every((name) => (variables[name] ?? "") !== "")) return (variables["AWS_SESSION_TOKEN"] ?? "") !== "";
+  return inProfile(files["AWS_SHARED_CREDENTIALS_FILE"], variables, ["aws_session_token"]);
 }
 
 /** The variable wins over the file, as in the CLI. Neither: the secrets are opened by something else. */
@@ -273,19 +291,12 @@ function kubeconfigsOf(settings: readonly Settings[]): { files: Kit["kubeconfigs
 // ---------------------------------------------------------------- the clone
 
 async function gitOf(folder: string, files: readonly string[]): Promise<Kit["git"]> {
-  const git = async (...args: string[]) => {
-    try {
-      return (await promisify(execFile)("git", ["-C", folder, ...args])).stdout.trim();
-    } catch {
-      return undefined;
-    }
-  };
-  const remotes = (await git("remote"))?.split("\n") ?? [];
+  const remotes = (await git(folder, "remote"))?.split("\n") ?? [];
   const name = remotes.includes("origin") ? "origin" : remotes[0];
-  const remote = name === undefined || name === "" ? undefined : await git("remote", "get-url", name);
-  const commit = await git("rev-parse", "HEAD");
-  const changed = await git("status", "--porcelain", "--", ...files);
-  const pushed = await git("branch", "-r", "--contains", "HEAD");
+  const remote = name === undefined || name === "" ? undefined : await git(folder, "remote", "get-url", name);
+  const commit = await git(folder, "rev-parse", "HEAD");
+  const changed = await git(folder, "status", "--porcelain", "--", ...files);
+  const pushed = await git(folder, "branch", "-r", "--contains", "HEAD");
   return {
     ...(remote === undefined ? {} : { remote }),
     ...(commit === undefined ? {} : { commit }),

@@ -191,7 +191,7 @@ function withoutLease(stack: Stack, { archives, database }: LeaseFacts): Verdict
       key: "vault.bucket",
       value: JSON.stringify(vault.bucket),
       allowed: `a vault with its lease: ${what}, and there is no lease.json to say which site is active`,
-      mend: `put lease.json back, or, ${anew}`,
+      mend: `get the newest files (git pull), if the server has moved to another bucket (docs/runbooks/new-bucket.md); else put lease.json back, or, ${anew}`,
     });
   }
   if (site !== founder || epoch !== 1) {

@@ -25,7 +25,10 @@ const came = {
 
 /** Who is active. */
 export function leaseLine(stored: StoredLease | undefined): StatusLine {
-  if (stored === undefined) return line("lease", "active site", "fault", "the vault has no lease: nothing has run yet");
+  if (stored === undefined) {
+    const says = "the vault has no lease: nothing has run yet, or the server has moved to another one (git pull)";
+    return line("lease", "active site", "fault", says);
+  }
   const { lease } = stored;
   const age = epochAge(stored);
   const says = `${lease.activeSite}, epoch ${lease.epoch}, ${came[lease.takeover]} ${span(age)} ago; grace ${span(lease.grace)}${lease.cluster === undefined ? "" : `; cluster ${lease.cluster}`}`;

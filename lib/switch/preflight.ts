@@ -14,7 +14,7 @@ import {
 } from "../archive";
 import type { Position } from "../archive";
 import { dnsRecords } from "../../components/dns";
-import { reason, within } from "../attempt";
+import { Late, reason, within } from "../attempt";
 import { keysOf } from "../bucket-keys";
 import { siteFaults } from "../checks";
 import { asksOverHttp } from "../doctor/issuer";
@@ -24,6 +24,7 @@ import { span } from "../drill/verdicts";
 import { bytes, quantity } from "../doctor/capacity";
 import { kubeClient, kubectl, statusOf } from "../kube";
 import type { Lease } from "../lease/lease";
+import { readLease } from "../lease/store";
 import { execInPod } from "../pod-exec";
 import { tagAlone } from "../pods";
 import type { Site } from "../site-secrets";
@@ -99,10 +100,10 @@ export async function preflight(question: Question): Promise<Findings> {
     siteFaults(settings, keysOf(target), { purpose: "switch", then: "active" }),
     // As the first step will ask it: a release that is yet to be made would be refused there.
     old !== undefined && kind === "planned" ? siteFaults(old.settings, keysOf(old), { purpose: "handover" }) : [],
-    old === undefined ? ("silent" as const) : reachable(old.settings),
+    old === undefined ? silent : reachable(old.settings),
     findDatabases(settings),
   ]);
-  const there = notThatKind({ kind, from, target: settings.site, reach });
+  const there = notThatKind({ kind, from, target: settings.site, ...reach });
   const faults = [
     ...(faultsThere.length > 0 ? [formatFaults(settings.site, faultsThere)] : []),
     ...(faultsHere.length > 0 ? [formatFaults(from, faultsHere)] : []),
@@ -128,19 +129,29 @@ export async function preflight(question: Question): Promise<Findings> {
       );
     }
   }
+  if (databases === undefined) {
+    const { cluster, namespace, site, generation } = settings;
+    const look = `${kubectl(cluster)} -n ${namespace} get clusters.postgresql.cnpg.io`;
+    // What the checks could not ask they have told themselves.
+    if (!faultsThere.some(({ key }) => key === "homestead:cluster.context"))
+      faults.push(`${site}'s cluster does not say which databases it has: ${look}; then the same again`);
+    // Any guess is wrong: one that is there and well would be put to sleep, and begun anew.
+    return { faults, warnings, database: "missing", generation };
+  }
   const source = archiveName(from, settings.generations[from] ?? 1);
   const state = stateOf(databases, settings.site);
   const archives = await archivesIn(settings.vault, keysOf(target).vault).catch((error: unknown) => {
     faults.push(`the vault does not say which archives there are: ${reason(error)}`);
     return [];
   });
-  const asked = state === "follows" ? standby(target, source, databases?.current, { kind }) : undefined;
+  const asked = state === "follows" ? standby(target, source, databases.current, { kind }) : undefined;
   const standing = asked?.catch((error: unknown): Standing => ({ finding: { fault: reason(error) } }));
   const parts: Promise<Finding>[] = [
     backup(target, source, state === "follows" ? "follows" : "begins"),
     ...(standing === undefined ? [] : [standing.then(({ finding }) => finding)]),
     ...(kind === "planned" && old !== undefined ? [archiving(old), volume(old), saving(old)] : []),
-    ...(state === "parted" ? [roomToBegin(target, databases?.current, kind === "planned" ? old : undefined)] : []),
+    ...(state === "parted" ? [roomToBegin(target, databases.current, kind === "planned" ? old : undefined)] : []),
+    ...(old === undefined ? [] : [oneVault(target, old)]),
     certificates(settings, kind, state),
     images(settings),
     clocks(target, kind === "planned" ? old : undefined),
@@ -168,10 +179,10 @@ export async function preflight(question: Question): Promise<Findings> {
 }
 
 /** What a site's cluster holds, as seen from the site that is active now. Pure. */
-export function stateOf(databases: Pick<Databases, "current"> | undefined, site: string): TargetDatabase {
-  if (databases?.current === undefined) return "missing";
+export function stateOf({ current }: Pick<Databases, "current">, site: string): TargetDatabase {
+  if (current === undefined) return "missing";
   // Its own name as primary: it wrote last, and nobody has demoted it.
-  return databases.current.spec.replica?.primary === site ? "parted" : "follows";
+  return current.spec.replica?.primary === site ? "parted" : "follows";
 }
 
 /** A database that begins anew needs an archive that nobody has written to, nor to a later one. Pure. */
@@ -184,7 +195,9 @@ export function generationFor(
   return Math.max(state === "parted" ? generation + 1 : generation, newestGeneration(site, archives) + 1);
 }
 
-type Reach = "silent" | "answers" | "serves";
+/** Whether a cluster answers; `unasked`: why nobody could ask it. */
+type Reach = { reach: "silent"; unasked?: string } | { reach: "answers" | "serves" };
+const silent = { reach: "silent" } as const;
 
 /**
  * A site that can still be asked is better handed over, which loses nothing. Where that cannot be done, since it does not
@@ -195,14 +208,18 @@ export function notThatKind({
   kind,
   from,
   target,
-  reach,
-}: Pick<Question, "kind" | "from"> & { target: string; reach: Reach }):
+  ...found
+}: Pick<Question, "kind" | "from"> & { target: string } & Reach):
   { refused: string } | { warning: string } | Record<string, never> {
+  const { reach } = found;
   const planned = `npx homestead switch ${target}`;
   if (kind === "dead" && reach !== "silent") {
     return {
       refused: `${from} is not powered off: its cluster answers; without --dead nothing is lost: ${planned} (or --lost, if it does not work any more)`,
     };
+  }
+  if (kind !== "planned" && "unasked" in found) {
+    return { warning: `nobody has asked ${from}'s cluster whether it still runs: ${found.unasked}` };
   }
   if (kind !== "lost" || reach !== "serves") return {};
   return {
@@ -210,15 +227,25 @@ export function notThatKind({
   };
 }
 
+/** How a request ends that nobody has answered, in the system's words and in undici's. */
+const nobody =
+  /^(E(CONN\w+|HOST\w+|NET\w+|TIMEDOUT|NOTFOUND|AI_AGAIN|PIPE)|UND_ERR_(CONNECT_TIMEOUT|SOCKET|HEADERS_TIMEOUT))$/;
+/** The same where somebody has, and not as an API server of this certificate does. */
+const somebody = /^(CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_TLS_|ERR_SSL_|EPROTO|HPE_)/;
+
 async function reachable({ cluster, namespace, site, generation, images: of }: Settings): Promise<Reach> {
   try {
-    const config = kubeClient(cluster);
-    await within(6, config.makeApiClient(k8s.VersionApi).getCode());
-    const found = await within(6, findDatabases({ cluster, namespace, site, generation, images: of }));
-    return readiness(found?.current) === undefined ? "serves" : "answers";
-  } catch {
-    return "silent";
+    await within(6, kubeClient(cluster).makeApiClient(k8s.VersionApi).getCode());
+  } catch (error) {
+    const { code = "" } = ((error as Error).cause ?? error) as { code?: unknown };
+    // Whoever refuses runs: with credentials that have run out, on a slow disk, behind a proxy.
+    if (statusOf(error) !== undefined || somebody.test(String(code))) return { reach: "answers" };
+    return error instanceof Late || nobody.test(String(code)) ? silent : { ...silent, unasked: reason(error) };
   }
+  const found = await within(6, findDatabases({ cluster, namespace, site, generation, images: of })).catch(
+    () => undefined,
+  );
+  return { reach: readiness(found?.current) === undefined ? "serves" : "answers" };
 }
 
 /**
@@ -235,6 +262,28 @@ function readiness(database: DatabaseObject | undefined): string | undefined {
   )?.conditions;
   const ready = conditions?.find(({ type }) => type === "Ready");
   return ready?.status === "True" ? undefined : (ready?.message ?? "it has not said so");
+}
+
+/**
+ * Whether both stacks have one vault: with two, each has a lease of its own, and both sites federate. The ways to it may
+ * differ, so what counts is the lease that is found there. A copy of it is younger: a bucket is moved with it.
+ */
+async function oneVault({ settings, ...target }: Site, { settings: before, ...old }: Site): Promise<Finding> {
+  const where = ({ endpoint, bucket }: Settings["vault"]) => `bucket ${bucket} at ${endpoint.replace(/\/$/, "")}`;
+  const [here, there] = [settings, before].map(({ vault }) => where(vault));
+  if (here === there) return {};
+  const named = `the stacks name two vaults (${before.site}: ${there}, ${settings.site}: ${here})`;
+  const mend = "name the newer one in both: docs/runbooks/new-bucket.md";
+  const two: Finding = { always: `${named}, each with a lease of its own, and both sites would federate: ${mend}` };
+  if (settings.vault.bucket !== before.vault.bucket) return two;
+  const [own, others] = await Promise.all([
+    readLease(settings.vault, keysOf(target).vault),
+    readLease(before.vault, keysOf(old).vault).catch((error: unknown) => {
+      throw new Error(`${named}, and nobody knows whether they are one: ${reason(error)}`);
+    }),
+  ]);
+  const one = own?.lease.writer === others?.lease.writer && Math.abs((own?.age ?? 0) - (others?.age ?? 0)) < 60;
+  return one ? {} : two;
 }
 
 async function backup(target: Site, archive: string, use: "follows" | "begins"): Promise<Finding> {

@@ -137,15 +137,19 @@ const stillKept = (open: Journal): Pick<Journal, "kept"> => {
 };
 
 /**
- * Of a switch that is taken back: the old site serves again. The token is stale as soon as it does. One that it took over
- * with itself has done its work then, and would stand in the way of the next release.
+ * Of a switch that is taken back: the old site serves again. Its token is kept until that is known to be possible (`reopen`
+ * drops it). One that it took over with itself has done its work then, and would stand in the way of the next release.
  */
 export function takenBack(open: Journal, { generation }: Generation): Journal {
-  const { token: _stale, kept: _old, ...rest } = open;
+  const { kept: _old, ...rest } = open;
   const still = stillKept(open);
   const steps: StepName[] = ["reopen", ...(still.kept === undefined ? [] : (["clear-kept"] as const))];
   return { ...rest, ...still, generation, steps: steps.map((name) => ({ name })) };
 }
+
+/** Of a switch that goes on with its token, though it was to be taken back: what comes after the demotion. */
+export const goneOn = (open: Journal): Journal =>
+  open.steps.some(({ name }) => name === "reopen") ? { ...open, steps: taking.map((name) => ({ name })) } : open;
 
 /** Whether the target's database begins anew for this switch, and has not caught up yet. */
 export const isFollowing = ({ steps }: Pick<Journal, "steps">): boolean =>

@@ -40,10 +40,53 @@ const catchUpSeconds = 3 * 3600;
 /** Seconds after which a lost site's successor that gets no further is not waited for: the server is away. */
 const stillSeconds = 600;
 
-/** Takes every step that is not done yet. @throws UserError when a step fails; the same command goes on with it */
-export async function runSwitch(journal: Journal, world: World): Promise<Journal> {
+/** Somebody said stop, and nothing is under way that has to come to its end. */
+class Stopped extends UserError {
+  override name = "Stopped";
+}
+
+/**
+ * The same world, in which nothing is begun and nothing is waited for once somebody said stop. An update is let end: half of
+ * one is what the next run would have to mend.
+ */
+function untilStopped(world: World, signal: AbortSignal): World {
+  const stopped = new Promise<never>((_, reject) => {
+    signal.addEventListener("abort", () => reject(new Stopped("")), { once: true });
+  });
+  // Nobody may be waiting when it comes.
+  stopped.catch(() => undefined);
+  const begin = async <T>(work: () => Promise<T>): Promise<T> => {
+    if (signal.aborted) throw new Stopped("");
+    return work();
+  };
+  const wait = <T>(work: () => Promise<T>): Promise<T> => Promise.race([begin(work), stopped]);
+  return {
+    ...world,
+    up: (...of) => begin(() => world.up(...of)),
+    lagging: (site) => wait(() => world.lagging(site)),
+    steady: (site) => wait(() => world.steady(site)),
+    copyMedia: (site) => wait(() => world.copyMedia(site)),
+    queued: (site) => wait(() => world.queued(site)),
+    verify: (site) => wait(() => world.verify(site)),
+    pause: (seconds) => wait(() => world.pause(seconds)),
+  };
+}
+
+/**
+ * Takes every step that is not done yet.
+ *
+ * @param signal says stop: what was begun ends, and no step after it is taken
+ * @throws UserError when a step fails, or is not taken; the same command goes on with it
+ */
+export async function runSwitch(
+  journal: Journal,
+  given: World,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<Journal> {
+  const world = untilStopped(given, signal);
   let current = journal;
   for (let step = nextStep(current); step !== undefined; step = nextStep(current)) {
+    if (signal.aborted) throw new UserError(`interrupted before ${step}\n${goesOn(step, current)}`);
     const began = world.now();
     current = await mark(current, step, "begun", world);
     world.say(`      ${step} ...`);
@@ -51,7 +94,10 @@ export async function runSwitch(journal: Journal, world: World): Promise<Journal
       current = { ...current, ...(await take(step, current, world)) };
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
-      throw new UserError(`${step} failed: ${why}\n${afterFailure(step, current)}`);
+      if (!signal.aborted) throw new UserError(`${step} failed: ${why}\n${afterFailure(step, current)}`);
+      // The engine is told to stop by the same Ctrl-C, and then says of the update that it was cancelled.
+      const said = error instanceof Stopped ? "" : `: ${why}`;
+      throw new UserError(`interrupted in ${step}${said}\n${goesOn(step, current)}`);
     }
     current = await mark(current, step, "done", world);
     world.say(`done  ${step} (${seconds(began, world.now())} s)`);
@@ -61,12 +107,27 @@ export async function runSwitch(journal: Journal, world: World): Promise<Journal
   return current;
 }
 
-/** What a failed step means. A site that is gone has taken something along already. Pure. */
-export function afterFailure(step: StepName, { kind, from }: Pick<Journal, "kind" | "from">): string {
+type Direction = Pick<Journal, "kind" | "from" | "target">;
+
+/** How a switch goes on that stopped in a step. A site that is gone has taken something along already. */
+function goesOn(step: StepName, { kind, from }: Direction): string {
   if (kind !== "planned") return "The same command goes on with this step.";
   const on = "Nothing is lost; the same command goes on with this step";
   return step === "reopen" || step === "clear-kept" ? `${on}.` : `${on}. Back: npx homestead switch ${from}`;
 }
+
+/** Which need the old site alive: `steady` and the updates of it. */
+const onOldSite: readonly StepName[] = ["stop-web", "drain", "stop-workers", "demote", "reopen", "clear-kept"];
+
+/** What a failed step means: the same command, and the way back, are of no use where they need a site that is gone. Pure. */
+export function afterFailure(step: StepName, journal: Direction): string {
+  const { from, target } = journal;
+  return `${goesOn(step, journal)}${onOldSite.includes(step) ? withoutOld(from, target) : ""}`;
+}
+
+/** The way on where the old site cannot do its part. */
+export const withoutOld = (from: SiteName, target: SiteName): string =>
+  `\nIf ${from} is gone, or this cannot be mended: npx homestead switch ${target} --lost`;
 
 async function mark(journal: Journal, step: StepName, what: "begun" | "done", world: World): Promise<Journal> {
   const at = world.now().toISOString();
@@ -91,11 +152,18 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
       await catchUp(journal, world);
       return {};
     case "stop-web":
-    case "reopen":
       // A switch that stopped before may have begun to demote it.
       await world.steady(from);
       await world.up(from);
       return {};
+    case "reopen":
+      await world.steady(from);
+      // Stale from here on. Not before: should the site die until then, its token still hands over all that it wrote.
+      if (journal.token !== undefined) {
+        await world.save({ ...journal, token: undefined, updatedAt: world.now().toISOString() });
+      }
+      await world.up(from);
+      return { token: undefined };
     case "clear-kept":
       await world.up(from);
       return {};

@@ -17,8 +17,12 @@ export const described: Record<StepName, (journal: Journal) => string> = {
   "stop-workers": ({ from }) => `pulumi up on ${from}: no jobs either; media on a volume are copied to the vault`,
   demote: ({ from }) => `pulumi up on ${from}: its database gives up writing, queues and feeds go to the vault`,
   "catch-up": ({ target, from }) => `wait until ${target}'s database has replayed all that ${from} archived`,
-  promote: ({ target, kind }) =>
-    `pulumi up on ${target}: takes the lease${kind === "lost" ? ", waits the old site's grace out" : ""}, database promoted, Mastodon up, verified, DNS`,
+  promote: ({ target, kind, generation, missing, steps }) => {
+    const before = steps.some(({ name }) => name === "follow" || name === "catch-up");
+    const begins = missing === true && !before;
+    const database = begins ? `its database begins from the vault (generation ${generation})` : "database promoted";
+    return `pulumi up on ${target}: takes the lease${kind === "lost" ? ", waits the old site's grace out" : ""}, ${database}, Mastodon up, verified, DNS`;
+  },
   "clear-token": ({ target }) => `pulumi up on ${target}: the promotion token is taken away`,
   verify: ({ target }) => `${target} is verified through public DNS; with dns of kind manual that is left to you`,
   reopen: ({ from }) => `pulumi up on ${from}: it serves again`,
