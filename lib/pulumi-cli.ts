@@ -68,7 +68,7 @@ export class PulumiCli {
   }
 
   async createStack(stack: string): Promise<void> {
-    await this.run(["stack", "init", stack, "--no-select"]);
+    await this.write(["stack", "init", stack, "--no-select"]);
   }
 
   /** A stack's configuration. In clear it needs the passphrase, or whatever else decrypts the stack. */
@@ -78,11 +78,11 @@ export class PulumiCli {
   }
 
   async setSecret(stack: string, key: string, value: string): Promise<void> {
-    await this.run(["config", "set", "--secret", key, "--stack", stack], value);
+    await this.write(["config", "set", "--secret", key, "--stack", stack], value);
   }
 
   async removeConfig(stack: string, key: string): Promise<void> {
-    await this.run(["config", "rm", key, "--stack", stack]);
+    await this.write(["config", "rm", key, "--stack", stack]);
   }
 
   /**
@@ -100,12 +100,22 @@ export class PulumiCli {
 
   /** Runs the CLI and gives its standard output. @throws UserError with the CLI's own words. */
   run(args: readonly string[], input = ""): Promise<string> {
+    return this.start(args, input, {});
+  }
+
+  /** In a group of its own, which a terminal's Ctrl-C does not reach: it takes a moment, and a file is whole after it. */
+  private async write(args: readonly string[], input = ""): Promise<void> {
+    await this.start(args, input, { detached: true });
+  }
+
+  private start(args: readonly string[], input: string, options: { detached?: true }): Promise<string> {
     const [command, ...first] = this.launch;
     return new Promise((resolve, reject) => {
       const child = spawn(command, [...first, ...args, "--non-interactive"], {
         cwd: this.folder,
         env: { ...this.environment, PULUMI_SKIP_UPDATE_CHECK: "true" },
         stdio: ["pipe", "pipe", "pipe"],
+        ...options,
       });
       let out = "";
       let err = "";
