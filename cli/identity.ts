@@ -70,7 +70,8 @@ export async function createIdentity(
 ): Promise<void> {
   const secrets = createSharedSecrets();
   const keys = Object.keys(secrets);
-  const existing = await pulumi.stacks();
+  const counts = await pulumi.resourceCounts();
+  const existing = [...counts.keys()];
   for (const stack of stacks) refuseUnknown(pulumi, existing, stack);
 
   const occupied: { stack: string; keys: string[] }[] = [];
@@ -81,6 +82,9 @@ export async function createIdentity(
     if (found.length > 0) occupied.push({ stack, keys: found });
   }
   if (occupied.length > 0) throw new UserError(refusal(occupied, stacks, keys));
+  // One is the stack itself, which an update that failed at once leaves behind.
+  const lived = stacks.find((stack) => (counts.get(stack) ?? 0) > 1);
+  if (lived !== undefined) throw new UserError(withoutFile(lived, counts.get(lived) ?? 0));
 
   // Ended between two of them, half an identity would stay behind, whose other half nobody has.
   await undisturbed(
@@ -134,6 +138,12 @@ const refusal = (occupied: { stack: string; keys: string[] }[], stacks: readonly
   const target = stacks.find((stack) => stack !== source.stack) ?? "<other>";
   return `${nothing}To copy what a stack lacks from another: npx homestead identity copy ${source.stack} ${target}`;
 };
+
+/** A file whose commit was forgotten, or that was written over: its server has an identity, which new secrets would end. */
+const withoutFile = (stack: string, count: number): string =>
+  `nothing was written: the state of '${stack}' has ${count} resources, so its server has its secrets, and Pulumi.${stack}.yaml ` +
+  `holds none of them. Take that file from the clone or the kit that made the server. Where no other is left, step 3 of ` +
+  `docs/runbooks/lost-passphrase.md puts the secrets back from the cluster`;
 
 /** No stack has all of them: to copy would complete none. What a server uses, somebody has still; what none does, may go. */
 const withoutWhole = (occupied: { stack: string; keys: string[] }[]): string => {

@@ -57,9 +57,14 @@ export class PulumiCli {
 
   /** The stacks of this project in the backend that is logged in to. */
   async stacks(): Promise<string[]> {
-    const listed = JSON.parse(await this.run(["stack", "ls", "--json"])) as { name: string }[];
+    return [...(await this.resourceCounts()).keys()];
+  }
+
+  /** The same stacks, and of how many resources the state of each one tells, the stack itself among them. */
+  async resourceCounts(): Promise<Map<string, number>> {
+    const listed = JSON.parse(await this.run(["stack", "ls", "--json"])) as { name: string; resourceCount?: number }[];
     // `org/project/stack` on Pulumi Cloud, the name alone elsewhere.
-    return listed.map(({ name }) => name.split("/").at(-1) ?? name);
+    return new Map(listed.map(({ name, resourceCount }) => [name.split("/").at(-1) ?? name, resourceCount ?? 0]));
   }
 
   /** The keys that the stack's file sets, `project:key`: also of a stack that the backend does not know. */

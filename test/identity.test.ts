@@ -10,7 +10,7 @@ import type { SharedSecrets } from "../lib/identity";
 import { projectFolder } from "../lib/plan";
 import { PulumiCli, findPulumi } from "../lib/pulumi-cli";
 import { requiredSecrets } from "../settings";
-import { fakePulumi } from "./support/fake-pulumi";
+import { fakePulumi, holding } from "./support/fake-pulumi";
 import type { Failures } from "./support/fake-pulumi";
 import { temporaryFolder } from "./support/folders";
 
@@ -188,6 +188,26 @@ describe("homestead identity create", () => {
     await expect(create(["vps", "home"])).rejects.toThrow(message);
     await expect(copy("vps", "home")).rejects.toThrow(message);
     expect(stacks()).toEqual({ vps: {} });
+  });
+
+  it("gives no new identity to a server that is there, whose file with the secrets was never committed", async () => {
+    const { environment, stacks } = fakePulumi({ home: {}, vps: {} });
+    const create = (resources: number) =>
+      createIdentity(
+        new PulumiCli(temporaryFolder(), { ...environment, ...holding(resources) }),
+        ["home", "vps"],
+        "hidden",
+        () => undefined,
+      );
+    await expect(create(97)).rejects.toThrow(
+      "nothing was written: the state of 'home' has 97 resources, so its server has its secrets, and Pulumi.home.yaml " +
+        "holds none of them. Take that file from the clone or the kit that made the server. Where no other is left, step 3 " +
+        "of docs/runbooks/lost-passphrase.md puts the secrets back from the cluster",
+    );
+    expect(stacks()).toEqual({ home: {}, vps: {} });
+    // The stack itself, after an update that failed at once.
+    await create(1);
+    expect(Object.keys(stacks().vps ?? {})).toHaveLength(8);
   });
 
   it("points from the stack that has all of them to the other", async () => {
