@@ -857,6 +857,12 @@ function fileFaults(raw: RawConfiguration, fault: Report): void {
 export const whyNotOnNfs =
   "Lucene relies on locks and on renames that are at once there for everyone, which NFS does not give";
 
+/** Where an endpoint leads, however it is written: capitals, a port that goes without saying, a slash at the end. */
+function placeOf(endpoint: string): string {
+  const { host, pathname } = new URL(endpoint);
+  return `${host}${pathname.replace(/\/+$/, "")}`;
+}
+
 /** Rules that concern more than one key. */
 function ruleFaults(
   site: StackName,
@@ -927,7 +933,7 @@ function ruleFaults(
     s.vault &&
     s.media?.kind === "bucket" &&
     s.vault.bucket === s.media.bucket &&
-    s.vault.endpoint === s.media.endpoint
+    placeOf(s.vault.endpoint) === placeOf(s.media.endpoint)
   ) {
     fault("media.bucket", s.media.bucket, "a bucket other than the vault's: media is public, the vault is private");
   }

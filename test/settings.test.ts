@@ -483,6 +483,20 @@ rule(
   "a bucket other than the vault's: media is public, the vault is private",
 );
 
+for (const endpoint of [
+  "https://s3.eu-central-003.backblazeb2.com/",
+  "https://S3.EU-central-003.Backblazeb2.com",
+  "https://s3.eu-central-003.backblazeb2.com:443",
+]) {
+  rule(
+    `one bucket for both, its store written as ${endpoint}`,
+    own("media", { bucket: "ramble-vault", endpoint }),
+    "media.bucket",
+    '"ramble-vault"',
+    "a bucket other than the vault's: media is public, the vault is private",
+  );
+}
+
 // The edge.
 const address = "an IP address or a host name";
 const certificates = "an object whose kind is issuer, acme or selfSigned";
