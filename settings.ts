@@ -716,8 +716,18 @@ function collect(raw: RawConfiguration, fault: Report) {
       fault(full, value, `a key of this project; did you mean homestead:${key}?`, remove);
     }
     if (project !== "homestead") continue;
-    if (secretNames.includes(key)) secrets[key as SecretKey] = text;
-    else if ((configKeys as string[]).includes(key)) values[key] = fromText(text, schema[key as ConfigKey]);
+    if (secretNames.includes(key)) {
+      secrets[key as SecretKey] = text;
+      // The CLI itself sees to those that Pulumi.yaml declares.
+      const optional = (optionalSecrets as readonly string[]).includes(key);
+      if (optional && raw.secretKeys !== undefined && !raw.secretKeys.includes(full))
+        fault(
+          key,
+          "[secret]",
+          "a secret that the stack holds encrypted: in clear, whoever sees the file has it",
+          setCommand(raw.stack, key, true),
+        );
+    } else if ((configKeys as string[]).includes(key)) values[key] = fromText(text, schema[key as ConfigKey]);
     else {
       const near = nearest(key, known);
       const value = isNearSecret(key) ? "[secret]" : text;

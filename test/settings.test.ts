@@ -1302,6 +1302,21 @@ describe("secrets", () => {
     expect(text).not.toContain("broken");
   });
 
+  it.each(["smtpPassword", "dnsKey", "acmeSolverKey"])(
+    "that are optional may not stand in clear either, which the CLI does not see to: %s",
+    (key) => {
+      const raw = configurationOf("home", { [key]: "hidden" });
+      const inClear = (secretKeys: string[]) => faultsOf({ ...raw, secretKeys, config: { ...raw.config, "homestead:locale": "-" } });
+      expect(inClear([])[0]).toEqual({
+        key: `homestead:${key}`,
+        value: "[secret]",
+        allowed: "a secret that the stack holds encrypted: in clear, whoever sees the file has it",
+        mend: `pulumi config set --secret 'homestead:${key}' --stack home`,
+      });
+      expect(inClear([`homestead:${key}`]).map((fault) => fault.key)).not.toContain(`homestead:${key}`);
+    },
+  );
+
   it("are not shown either where the stack keeps as a secret what need not be one", () => {
     const raw = configurationOf("home", { skb: "hidden", cluster: { context: "a", kubeconfig: "", token: "hidden" } });
     const text = formatFaults("home", faultsOf({ ...raw, secretKeys: ["homestead:skb", "homestead:cluster"] }));
