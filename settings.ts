@@ -11,7 +11,7 @@ import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import * as z from "zod";
 import { houseRangeFault } from "./lib/address-ranges";
-import { bytesIn, folderLimit } from "./lib/blog-folder";
+import { bytesIn, folderLimit, hasIndex } from "./lib/blog-folder";
 import { identityFaults, identityFingerprint } from "./lib/identity";
 import { configInFile, qualify } from "./lib/stack-config";
 import { inTrial, trialOrigins } from "./lib/try/mends";
@@ -982,7 +982,7 @@ function ruleFaults(
 
 /** Rules for a blog of static files. */
 function blogFolderFaults(site: StackName, folder: string, value: string, fault: Report): void {
-  if (!fs.existsSync(path.join(folder, "index.html"))) return fault("blog.path", value, "a folder with an index.html");
+  if (!hasIndex(folder)) return fault("blog.path", value, "a folder with an index.html");
   const bytes = bytesIn(folder);
   if (bytes <= folderLimit) return;
   fault(

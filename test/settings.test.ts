@@ -187,6 +187,25 @@ describe("a blog folder", () => {
   });
 });
 
+describe("a blog folder's index.html", () => {
+  const faults = (folder: string) =>
+    faultsOf(configurationOf("home", { blog: { kind: "folder", path: folder }, locale: "-" })).map(({ key }) => key);
+
+  it("is a page, or a link to one", () => {
+    const folder = temporaryFolder();
+    const index = path.join(folder, "index.html");
+    fs.writeFileSync(path.join(folder, "page.html"), "");
+    fs.symlinkSync("page.html", index);
+    expect(faults(folder)).toEqual(["homestead:locale"]);
+    fs.rmSync(index);
+    fs.symlinkSync("nowhere.html", index);
+    expect(faults(folder)).toContain("homestead:blog.path");
+    fs.rmSync(index);
+    fs.mkdirSync(index);
+    expect(faults(folder)).toContain("homestead:blog.path");
+  });
+});
+
 describe("how a database begins", () => {
   const beginning = (stack: StackName, changes: Record<string, unknown>) =>
     parseSettings(configurationOf(stack, changes)).beginning;
