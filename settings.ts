@@ -10,7 +10,7 @@ import * as net from "node:net";
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import * as z from "zod";
-import { houseRangeFault } from "./lib/address-ranges";
+import { holds, houseRangeFault, machinesOwn } from "./lib/address-ranges";
 import { bytesIn, folderLimit, hasIndex } from "./lib/blog-folder";
 import { identityFaults, identityFingerprint } from "./lib/identity";
 import { configInFile, qualify } from "./lib/stack-config";
@@ -905,6 +905,7 @@ function ruleFaults(
       );
     }
   }
+  if (s.ingress) addressFaults(site, s, s.ingress.address, fault);
   if (s.objectStore === "embedded") {
     if (s.verification?.from === "here") {
       fault(
@@ -978,6 +979,20 @@ function ruleFaults(
       fault(`charts.${name}.path`, chart.path, "a folder with a Chart.yaml");
     }
   }
+}
+
+/** Rules for what the records will say, which the world goes by. */
+function addressFaults(site: StackName, s: Partial<Parsed>, address: string, fault: Report): void {
+  const what = "an address or a host name that the world reaches the site at, such as 203.0.113.10";
+  // A trial is for its own machine.
+  if (site === "dev") return;
+  for (const key of ["apex", "webHost"] as const) {
+    if (s[key] === address)
+      fault("ingress.address", address, `${what}, not the ${key}: its record would lead to itself`);
+  }
+  const [base = "", zone] = address.split("%");
+  if (zone !== undefined || holds(machinesOwn, base) || address.endsWith(".localhost"))
+    fault("ingress.address", address, `${what}: to everybody else this one is a machine of their own`);
 }
 
 /** Rules for a blog of static files. */

@@ -187,6 +187,11 @@ describe("a blog folder", () => {
   });
 });
 
+it("a trial's address may be its own machine's", () => {
+  for (const address of ["127.0.0.1", "ramble.localhost"])
+    expect(parseSettings(configurationOf("dev", own("ingress", { address }))).ingress.address).toBe(address);
+});
+
 describe("a blog folder's index.html", () => {
   const faults = (folder: string) =>
     faultsOf(configurationOf("home", { blog: { kind: "folder", path: folder }, locale: "-" })).map(({ key }) => key);
@@ -526,6 +531,28 @@ rule(
   '"203.0.113.256"',
   address,
 );
+const reached = "an address or a host name that the world reaches the site at, such as 203.0.113.10";
+for (const [key, name] of [
+  ["apex", apex],
+  ["webHost", home["homestead:webHost"] ?? ""],
+] as const) {
+  rule(
+    `an address that is the ${key}`,
+    own("ingress", { address: name }),
+    "ingress.address",
+    `"${name}"`,
+    `${reached}, not the ${key}: its record would lead to itself`,
+  );
+}
+for (const none of ["0.0.0.0", "127.0.0.1", "169.254.1.1", "::1", "fe80::1", "fe80::1%eth0", "ramble.localhost"]) {
+  rule(
+    `an address that is everybody's own: ${none}`,
+    own("ingress", { address: none }),
+    "ingress.address",
+    `"${none}"`,
+    `${reached}: to everybody else this one is a machine of their own`,
+  );
+}
 rule(
   "an address with a port",
   { ingress: { address: "203.0.113.1:443" } },
