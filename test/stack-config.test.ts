@@ -148,6 +148,21 @@ describe("readStackConfig", () => {
     expect(() => read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": `config:\n  shop:${line}\n` })).not.toThrow();
   });
 
+  it("refuses keys beside the configuration, which Pulumi neither reads nor keeps", () => {
+    const own = "encryptionsalt: v1:x\nsecretsprovider: passphrase\nencryptedkey: k\nenvironment: [e]\nconfig:\n  shop:a: b\n";
+    expect(() => read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": own })).not.toThrow();
+    const says = (text: string) => () => read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": `${own}${text}` });
+    const beside = (which: string, mend: string) =>
+      `Pulumi.home.yaml: ${which} beside config:, where Pulumi reads config, secretsprovider, encryptedkey, encryptionsalt, ` +
+      `environment alone, and removes all else with the next pulumi config set; mend: move ${mend} below config:, each line indented`;
+    expect(says("shop:apex: b.example\n")).toThrow(
+      expect.objectContaining({ name: "StackConfigError", message: beside("shop:apex stands", "it") }),
+    );
+    expect(says("shop:apex: b.example\nshop:count: 1\n")).toThrow(
+      expect.objectContaining({ message: beside("shop:apex, shop:count stand", "them") }),
+    );
+  });
+
   it.each<[string, Record<string, string>, string | RegExp]>([
     ["no project", {}, /Pulumi\.yaml cannot be read: is this the project's folder\?$/],
     [
