@@ -252,13 +252,23 @@ function parseFile<T extends z.ZodType>(file: string, shape: T): z.output<T> {
   try {
     content = parseYaml(text) ?? {};
   } catch (error) {
-    throw new StackConfigError(`${path.basename(file)} is not YAML: ${firstLine(error)}`);
+    // The parser's own words name its other functions.
+    const several = (error as { code?: unknown }).code === "MULTIPLE_DOCS";
+    throw new StackConfigError(
+      several
+        ? `${path.basename(file)} holds several documents; mend: keep one, and take out the line --- before the next`
+        : `${path.basename(file)} is not YAML: ${firstLine(error)}`,
+    );
   }
   const parsed = shape.safeParse(content);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
+  const [issue] = parsed.error.issues;
+  const where = issue?.path ?? [];
+  const found = where.reduce<unknown>((inner, key) => (inner as Record<PropertyKey, unknown>)[key], content);
+  const what = found === undefined ? "missing" : Array.isArray(found) ? "a list" : isScalar(found) ? "a single value" : "a mapping";
+  const mend = issue?.code === "invalid_type" && issue.expected === "string" ? "a single value" : "a mapping, one name a line";
   throw new StackConfigError(
-    `${path.basename(file)}: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "not as expected"}`,
+    `${path.basename(file)}: ${where.length === 0 ? "the whole file" : where.join(".")} is ${what}; mend: write there ${mend}`,
   );
 }
 

@@ -172,11 +172,31 @@ describe("readStackConfig", () => {
     ],
     ["no stack file at all", { "Pulumi.yaml": "name: a\n" }, /\(there are: none\)$/],
     ["no YAML", { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "a: [" }, /^Pulumi\.home\.yaml is not YAML: /],
-    ["no name", { "Pulumi.yaml": "runtime: nodejs\n" }, /^Pulumi\.yaml: name: /],
+    ["no name", { "Pulumi.yaml": "runtime: nodejs\n" }, "Pulumi.yaml: name is missing; mend: write there a single value"],
     [
       "a list as configuration",
       { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "config: [a]" },
-      /^Pulumi\.home\.yaml: config: /,
+      "Pulumi.home.yaml: config is a list; mend: write there a mapping, one name a line",
+    ],
+    [
+      "an empty list as configuration",
+      { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "config: []" },
+      "Pulumi.home.yaml: config is a list; mend: write there a mapping, one name a line",
+    ],
+    [
+      "text as configuration",
+      { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "config: a" },
+      "Pulumi.home.yaml: config is a single value; mend: write there a mapping, one name a line",
+    ],
+    [
+      "a list as the whole",
+      { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "- a" },
+      "Pulumi.home.yaml: the whole file is a list; mend: write there a mapping, one name a line",
+    ],
+    [
+      "more than one document",
+      { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "config: {}\n---\nconfig: {}\n" },
+      "Pulumi.home.yaml holds several documents; mend: keep one, and take out the line --- before the next",
     ],
   ])("says in one line that there is %s", (_what, files, message) => {
     expect(() => read(files)).toThrow(message);
