@@ -113,6 +113,16 @@ export class PulumiCli {
     await this.start(args, input, { detached: true });
   }
 
+  /** Why npx has no CLI to start; undefined where there is one, whatever it says. */
+  private notFetched(stderr: string): string | undefined {
+    if (path.basename(this.launch[0]) !== "npx") return undefined;
+    const lines = stderr.split("\n").map((line) => line.trim());
+    if (lines.some((line) => line.startsWith("error:"))) return undefined;
+    const said = lines.map((line) => notTheCli.exec(line)?.[2]).find((words) => words !== undefined);
+    if (said === undefined) return undefined;
+    return `no pulumi is on PATH, and npx could not get it (${said}): install the Pulumi CLI (https://www.pulumi.com/docs/install/)`;
+  }
+
   private start(args: readonly string[], input: string, options: { detached?: true }): Promise<string> {
     const [command, ...first] = this.launch;
     return new Promise((resolve, reject) => {
@@ -132,11 +142,14 @@ export class PulumiCli {
       child.on("error", reject);
       child.on("close", (code) => {
         if (code === 0) resolve(out);
-        else reject(new UserError(`${called(args)}: ${reasonIn(err) || `ended with ${code}`}`));
+        else reject(new UserError(`${called(args)}: ${this.notFetched(err) ?? (reasonIn(err) || `ended with ${code}`)}`));
       });
     });
   }
 }
+
+/** npm's own errors, and what the npm package `pulumi` says, which fetches the CLI: the CLI's begin with `error:`. */
+const notTheCli = /^(npm (?:error|ERR!)|pulumi:) (.*)/;
 
 /** The command for an error's text: `pulumi config --stack home`, without what it was to print. */
 function called(args: readonly string[]): string {

@@ -9,6 +9,7 @@ import { createSharedSecrets, identityFaults, identityFingerprint, vapidPublicKe
 import type { SharedSecrets } from "../lib/identity";
 import { projectFolder } from "../lib/plan";
 import { PulumiCli, findPulumi } from "../lib/pulumi-cli";
+import { UserError } from "../lib/user-error";
 import { requiredSecrets } from "../settings";
 import { fakePulumi, holding } from "./support/fake-pulumi";
 import type { Failures } from "./support/fake-pulumi";
@@ -413,6 +414,22 @@ describe("the Pulumi CLI", () => {
     const npx = path.join(folder, "npx");
     fs.writeFileSync(npx, "#!/bin/sh\n", { mode: 0o755 });
     expect(findPulumi({ PATH: folder })).toEqual([npx, "--yes", "pulumi@3"]);
+  });
+
+  it.each([
+    ["pulumi: fetch failed", "fetch failed"],
+    [
+      "npm error code ENOTFOUND\nnpm error network request to https://registry.npmjs.org/pulumi failed",
+      "code ENOTFOUND",
+    ],
+  ])("is asked for where npx cannot get it: %s", async (stderr, said) => {
+    const folder = temporaryFolder();
+    fs.writeFileSync(path.join(folder, "npx"), `#!/bin/sh\nprintf '%s\\n' '${stderr}' >&2\nexit 1\n`, { mode: 0o755 });
+    await expect(new PulumiCli(folder, { PATH: folder }).stacks()).rejects.toThrow(
+      new UserError(
+        `pulumi stack ls: no pulumi is on PATH, and npx could not get it (${said}): install the Pulumi CLI (https://www.pulumi.com/docs/install/)`,
+      ),
+    );
   });
 
   it("is missed in one line", () => {
