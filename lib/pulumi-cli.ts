@@ -142,7 +142,8 @@ export class PulumiCli {
       child.on("error", reject);
       child.on("close", (code) => {
         if (code === 0) resolve(out);
-        else reject(new UserError(`${called(args)}: ${this.notFetched(err) ?? (reasonIn(err) || `ended with ${code}`)}`));
+        else
+          reject(new UserError(`${called(args)}: ${this.notFetched(err) ?? (reasonIn(err) || `ended with ${code}`)}`));
       });
     });
   }

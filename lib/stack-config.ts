@@ -171,9 +171,7 @@ export function readStackConfig(
     if (plain.secret) secretKeys.push(key);
   };
 
-  const own = new Map(
-    Object.entries(configOf(file)).map(([key, value]) => [qualify(key, project.name), value]),
-  );
+  const own = new Map(Object.entries(configOf(file)).map(([key, value]) => [qualify(key, project.name), value]));
   for (const declared of project.declarations) {
     if (own.has(declared.key)) continue;
     const value = declared.value ?? declared.default;
@@ -265,8 +263,16 @@ function parseFile<T extends z.ZodType>(file: string, shape: T): z.output<T> {
   const [issue] = parsed.error.issues;
   const where = issue?.path ?? [];
   const found = where.reduce<unknown>((inner, key) => (inner as Record<PropertyKey, unknown>)[key], content);
-  const what = found === undefined ? "missing" : Array.isArray(found) ? "a list" : isScalar(found) ? "a single value" : "a mapping";
-  const mend = issue?.code === "invalid_type" && issue.expected === "string" ? "a single value" : "a mapping, one name a line";
+  const what =
+    found === undefined
+      ? "missing"
+      : Array.isArray(found)
+        ? "a list"
+        : isScalar(found)
+          ? "a single value"
+          : "a mapping";
+  const mend =
+    issue?.code === "invalid_type" && issue.expected === "string" ? "a single value" : "a mapping, one name a line";
   throw new StackConfigError(
     `${path.basename(file)}: ${where.length === 0 ? "the whole file" : where.join(".")} is ${what}; mend: write there ${mend}`,
   );

@@ -1165,7 +1165,7 @@ describe("the other stack's file", () => {
       "Pulumi.vps.yaml is not YAML: Map keys must be unique at line 3",
     ],
     ["a merge conflict", "config:\n<<<<<<< HEAD\n  a: 1\n", "Pulumi.vps.yaml is not YAML: "],
-    ["a list", "config: [a]\n", "Pulumi.vps.yaml: config: "],
+    ["a list", "config: [a]\n", "Pulumi.vps.yaml: config is a list; mend: write there a mapping, one name a line"],
   ])("of %s is refused in one line that names it, without a stack trace of Pulumi's", (_what, text, message) => {
     const folder = temporaryFolder();
     fs.writeFileSync(path.join(folder, "Pulumi.vps.yaml"), text);
@@ -1352,7 +1352,8 @@ describe("secrets", () => {
     "that are optional may not stand in clear either, which the CLI does not see to: %s",
     (key) => {
       const raw = configurationOf("home", { [key]: "hidden" });
-      const inClear = (secretKeys: string[]) => faultsOf({ ...raw, secretKeys, config: { ...raw.config, "homestead:locale": "-" } });
+      const inClear = (secretKeys: string[]) =>
+        faultsOf({ ...raw, secretKeys, config: { ...raw.config, "homestead:locale": "-" } });
       expect(inClear([])[0]).toEqual({
         key: `homestead:${key}`,
         value: "[secret]",

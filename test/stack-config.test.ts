@@ -149,7 +149,8 @@ describe("readStackConfig", () => {
   });
 
   it("refuses keys beside the configuration, which Pulumi neither reads nor keeps", () => {
-    const own = "encryptionsalt: v1:x\nsecretsprovider: passphrase\nencryptedkey: k\nenvironment: [e]\nconfig:\n  shop:a: b\n";
+    const own =
+      "encryptionsalt: v1:x\nsecretsprovider: passphrase\nencryptedkey: k\nenvironment: [e]\nconfig:\n  shop:a: b\n";
     expect(() => read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": own })).not.toThrow();
     const says = (text: string) => () => read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": `${own}${text}` });
     const beside = (which: string, mend: string) =>
@@ -172,7 +173,11 @@ describe("readStackConfig", () => {
     ],
     ["no stack file at all", { "Pulumi.yaml": "name: a\n" }, /\(there are: none\)$/],
     ["no YAML", { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "a: [" }, /^Pulumi\.home\.yaml is not YAML: /],
-    ["no name", { "Pulumi.yaml": "runtime: nodejs\n" }, "Pulumi.yaml: name is missing; mend: write there a single value"],
+    [
+      "no name",
+      { "Pulumi.yaml": "runtime: nodejs\n" },
+      "Pulumi.yaml: name is missing; mend: write there a single value",
+    ],
     [
       "a list as configuration",
       { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "config: [a]" },

@@ -56,26 +56,32 @@ describe("Valkey's probes", () => {
   const container = (name: string, stack: "home" | "vps" = "home") =>
     (at(named(plannedStack(stack), name).inputs, "spec.template.spec.containers") as Container[])[0];
 
-  it.each(["valkey-queue", "valkey-cache"])("of %s ask the kernel, which answers for a thread that is blocked", (name) => {
-    for (const stack of ["home", "vps"] as const) {
-      const { startupProbe, readinessProbe, livenessProbe } = container(name, stack) ?? {};
-      for (const probe of [startupProbe, readinessProbe, livenessProbe])
-        expect(Object.keys(probe ?? {}).sort()).toEqual([
-          "failureThreshold",
-          "periodSeconds",
-          "tcpSocket",
-          "timeoutSeconds",
-        ]);
-    }
-  });
+  it.each(["valkey-queue", "valkey-cache"])(
+    "of %s ask the kernel, which answers for a thread that is blocked",
+    (name) => {
+      for (const stack of ["home", "vps"] as const) {
+        const { startupProbe, readinessProbe, livenessProbe } = container(name, stack) ?? {};
+        for (const probe of [startupProbe, readinessProbe, livenessProbe])
+          expect(Object.keys(probe ?? {}).sort()).toEqual([
+            "failureThreshold",
+            "periodSeconds",
+            "tcpSocket",
+            "timeoutSeconds",
+          ]);
+      }
+    },
+  );
 
-  it.each(["valkey-queue", "valkey-cache"])("of %s outlast five minutes of a slow disk before they restart it", (name) => {
-    for (const stack of ["home", "vps"] as const) {
-      const { startupProbe, livenessProbe } = container(name, stack) ?? {};
-      for (const probe of [startupProbe, livenessProbe])
-        expect((probe?.periodSeconds ?? 0) * (probe?.failureThreshold ?? 0)).toBeGreaterThanOrEqual(300);
-    }
-  });
+  it.each(["valkey-queue", "valkey-cache"])(
+    "of %s outlast five minutes of a slow disk before they restart it",
+    (name) => {
+      for (const stack of ["home", "vps"] as const) {
+        const { startupProbe, livenessProbe } = container(name, stack) ?? {};
+        for (const probe of [startupProbe, livenessProbe])
+          expect((probe?.periodSeconds ?? 0) * (probe?.failureThreshold ?? 0)).toBeGreaterThanOrEqual(300);
+      }
+    },
+  );
 });
 
 describe("an update's patience with the queue", () => {
