@@ -10,8 +10,8 @@ import * as net from "node:net";
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import * as z from "zod";
-import { houseRangeFault } from "./lib/address-ranges";
-import { bytesIn, folderLimit } from "./lib/blog-folder";
+import { holds, houseRangeFault, machinesOwn } from "./lib/address-ranges";
+import { bytesIn, folderLimit, hasIndex } from "./lib/blog-folder";
 import { identityFaults, identityFingerprint } from "./lib/identity";
 import { configInFile, qualify } from "./lib/stack-config";
 import { inTrial, trialOrigins } from "./lib/try/mends";
@@ -716,8 +716,18 @@ function collect(raw: RawConfiguration, fault: Report) {
       fault(full, value, `a key of this project; did you mean homestead:${key}?`, remove);
     }
     if (project !== "homestead") continue;
-    if (secretNames.includes(key)) secrets[key as SecretKey] = text;
-    else if ((configKeys as string[]).includes(key)) values[key] = fromText(text, schema[key as ConfigKey]);
+    if (secretNames.includes(key)) {
+      secrets[key as SecretKey] = text;
+      // The CLI itself sees to those that Pulumi.yaml declares.
+      const optional = (optionalSecrets as readonly string[]).includes(key);
+      if (optional && raw.secretKeys !== undefined && !raw.secretKeys.includes(full))
+        fault(
+          key,
+          "[secret]",
+          "a secret that the stack holds encrypted: in clear, whoever sees the file has it",
+          setCommand(raw.stack, key, true),
+        );
+    } else if ((configKeys as string[]).includes(key)) values[key] = fromText(text, schema[key as ConfigKey]);
     else {
       const near = nearest(key, known);
       const value = isNearSecret(key) ? "[secret]" : text;
@@ -872,6 +882,12 @@ function fileFaults(raw: RawConfiguration, fault: Report): void {
 export const whyNotOnNfs =
   "Lucene relies on locks and on renames that are at once there for everyone, which NFS does not give";
 
+/** Where an endpoint leads, however it is written: capitals, a port that goes without saying, a slash at the end. */
+function placeOf(endpoint: string): string {
+  const { host, pathname } = new URL(endpoint);
+  return `${host}${pathname.replace(/\/+$/, "")}`;
+}
+
 /** Rules that concern more than one key. */
 function ruleFaults(
   site: StackName,
@@ -904,6 +920,7 @@ function ruleFaults(
       );
     }
   }
+  if (s.ingress) addressFaults(site, s, s.ingress.address, fault);
   if (s.objectStore === "embedded") {
     if (s.verification?.from === "here") {
       fault(
@@ -942,7 +959,7 @@ function ruleFaults(
     s.vault &&
     s.media?.kind === "bucket" &&
     s.vault.bucket === s.media.bucket &&
-    s.vault.endpoint === s.media.endpoint
+    placeOf(s.vault.endpoint) === placeOf(s.media.endpoint)
   ) {
     fault("media.bucket", s.media.bucket, "a bucket other than the vault's: media is public, the vault is private");
   }
@@ -990,9 +1007,23 @@ function ruleFaults(
   }
 }
 
+/** Rules for what the records will say, which the world goes by. */
+function addressFaults(site: StackName, s: Partial<Parsed>, address: string, fault: Report): void {
+  const what = "an address or a host name that the world reaches the site at, such as 203.0.113.10";
+  // A trial is for its own machine.
+  if (site === "dev") return;
+  for (const key of ["apex", "webHost"] as const) {
+    if (s[key] === address)
+      fault("ingress.address", address, `${what}, not the ${key}: its record would lead to itself`);
+  }
+  const [base = "", zone] = address.split("%");
+  if (zone !== undefined || holds(machinesOwn, base) || address.endsWith(".localhost"))
+    fault("ingress.address", address, `${what}: to everybody else this one is a machine of their own`);
+}
+
 /** Rules for a blog of static files. */
 function blogFolderFaults(site: StackName, folder: string, value: string, fault: Report): void {
-  if (!fs.existsSync(path.join(folder, "index.html"))) return fault("blog.path", value, "a folder with an index.html");
+  if (!hasIndex(folder)) return fault("blog.path", value, "a folder with an index.html");
   const bytes = bytesIn(folder);
   if (bytes <= folderLimit) return;
   fault(

@@ -19,6 +19,10 @@ if (major < 24 && existsSync(own)) {
 } else if (major < 24) {
   process.stderr.write(`homestead needs Node 24 or newer, and this is ${process.versions.node}: npm ci installs one\n`);
   process.exitCode = 1;
+} else if (!existsSync(new URL("../node_modules/.package-lock.json", import.meta.url))) {
+  // npm writes this file last: what there is of the packages without it is not all.
+  process.stderr.write("homestead's packages are not installed in this clone: npm ci\n");
+  process.exitCode = 1;
 } else {
   const load = createRequire(import.meta.url);
   load("./typescript.cjs");

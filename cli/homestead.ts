@@ -1,5 +1,6 @@
 /** The `homestead` command: one file a subcommand. */
 import { Command } from "commander";
+import { Interrupted } from "../lib/child";
 import { version } from "../package.json";
 
 /* eslint-disable @typescript-eslint/no-require-imports -- import() would want file extensions here */
@@ -61,6 +62,6 @@ export async function main(args: readonly string[]): Promise<void> {
     if (process.env.HOMESTEAD_TRACE === "1" && error instanceof Error) {
       process.stderr.write(`${("trace" in error ? String(error.trace) : error.stack) ?? ""}\n`);
     }
-    process.exitCode = 1;
+    process.exitCode = error instanceof Interrupted ? error.exitCode : 1;
   }
 }

@@ -4,6 +4,7 @@
  */
 import Table from "cli-table3";
 import { Command } from "commander";
+import { undisturbed } from "../lib/child";
 import { createSharedSecrets, identityFaults, identityFingerprint } from "../lib/identity";
 import type { Identity } from "../lib/identity";
 import { projectFolder } from "../lib/plan";
@@ -69,7 +70,8 @@ export async function createIdentity(
 ): Promise<void> {
   const secrets = createSharedSecrets();
   const keys = Object.keys(secrets);
-  const existing = await pulumi.stacks();
+  const counts = await pulumi.resourceCounts();
+  const existing = [...counts.keys()];
   for (const stack of stacks) refuseUnknown(pulumi, existing, stack);
 
   const occupied: { stack: string; keys: string[] }[] = [];
@@ -80,23 +82,33 @@ export async function createIdentity(
     if (found.length > 0) occupied.push({ stack, keys: found });
   }
   if (occupied.length > 0) throw new UserError(refusal(occupied, stacks, keys));
+  // One is the stack itself, which an update that failed at once leaves behind.
+  const lived = stacks.find((stack) => (counts.get(stack) ?? 0) > 1);
+  if (lived !== undefined) throw new UserError(withoutFile(lived, counts.get(lived) ?? 0));
 
-  for (const stack of stacks.filter((name) => !existing.includes(name))) {
-    await pulumi.createStack(stack);
-    tell(`${stack}: the stack did not exist and was made (pulumi stack init ${stack})`);
-  }
+  // Ended between two of them, half an identity would stay behind, whose other half nobody has.
+  await undisturbed(
+    `Not before all ${keys.length} secrets are written: some of them would be of no use to anybody.`,
+    "The secrets are written, as is said above.",
+    async () => {
+      for (const stack of stacks.filter((name) => !existing.includes(name))) {
+        await pulumi.createStack(stack);
+        tell(`${stack}: the stack did not exist and was made (pulumi stack init ${stack})`);
+      }
 
-  const complete: string[] = [];
-  for (const stack of stacks) {
-    await writeAll(pulumi, stack, secrets, complete[0]);
-    complete.push(stack);
-    tell(`${stack}: ${keys.length} secrets written`);
-  }
-  tell(`fingerprint ${identityFingerprint(secrets)}, the same in ${stacks.join(" and ")}`);
-  tell(
-    "The stack files now hold them, encrypted: commit the files, and keep the passphrase where no site can burn it.",
+      const complete: string[] = [];
+      for (const stack of stacks) {
+        await writeAll(pulumi, stack, secrets, complete[0]);
+        complete.push(stack);
+        tell(`${stack}: ${keys.length} secrets written`);
+      }
+      tell(`fingerprint ${identityFingerprint(secrets)}, the same in ${stacks.join(" and ")}`);
+      tell(
+        "The stack files now hold them, encrypted: commit the files, and keep the passphrase where no site can burn it.",
+      );
+      if (print === "printed") for (const [key, value] of Object.entries(secrets)) tell(`${key}: ${value}`);
+    },
   );
-  if (print === "printed") for (const [key, value] of Object.entries(secrets)) tell(`${key}: ${value}`);
 }
 
 /**
@@ -121,9 +133,27 @@ const refusal = (occupied: { stack: string; keys: string[] }[], stacks: readonly
   const nothing = `nothing was written, since a server's secrets are made once: ${which.join("; ")}. `;
   if (stacks.every((stack) => occupied.some((one) => one.stack === stack && one.keys.length === all.length)))
     return `${nothing}To compare them: npx homestead identity verify --stacks ${stacks.join(",")}`;
-  const source = occupied.find(({ keys }) => keys.length === all.length) ?? occupied[0];
-  const target = stacks.find((stack) => stack !== source?.stack) ?? "<other>";
-  return `${nothing}To copy what a stack lacks from another: npx homestead identity copy ${source?.stack ?? "<from>"} ${target}`;
+  const source = occupied.find(({ keys }) => keys.length === all.length);
+  if (source === undefined) return `${nothing}${withoutWhole(occupied)}`;
+  const target = stacks.find((stack) => stack !== source.stack) ?? "<other>";
+  return `${nothing}To copy what a stack lacks from another: npx homestead identity copy ${source.stack} ${target}`;
+};
+
+/** A file whose commit was forgotten, or that was written over: its server has an identity, which new secrets would end. */
+const withoutFile = (stack: string, count: number): string =>
+  `nothing was written: the state of '${stack}' has ${count} resources, so its server has its secrets, and Pulumi.${stack}.yaml ` +
+  `holds none of them. Take that file from the clone or the kit that made the server. Where no other is left, step 3 of ` +
+  `docs/runbooks/lost-passphrase.md puts the secrets back from the cluster`;
+
+/** No stack has all of them: to copy would complete none. What a server uses, somebody has still; what none does, may go. */
+const withoutWhole = (occupied: { stack: string; keys: string[] }[]): string => {
+  const remove = occupied.flatMap(({ stack, keys }) =>
+    keys.map((key) => `  pulumi config rm ${qualified(key)} --stack ${stack}`),
+  );
+  return (
+    "No stack has all of them. Where a server uses these, take the stack files from its clone or its kit. Where none " +
+    `does, as after an end midway, remove them and run this again:\n${remove.join("\n")}`
+  );
 };
 
 /** Writes one stack's secrets; if that fails, nothing stays behind that could not be completed. */

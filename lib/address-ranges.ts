@@ -49,8 +49,8 @@ export const metadataServers: Record<Family, readonly string[]> = {
   IPv6: ["fd00:ec2::254", "fd20:ce::254"],
 };
 
-/** What no house's range may hold: a machine's own addresses, loopback and link-local. */
-const machinesOwn = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10"];
+/** A machine's own addresses, loopback and link-local: no house's range may hold one, and none is another machine's. */
+export const machinesOwn = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10"];
 
 /** Why pods may not be let through to a range (`network.privateEgress`), as what is allowed; undefined where they may. */
 export function houseRangeFault(range: string): string | undefined {

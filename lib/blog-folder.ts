@@ -10,13 +10,39 @@ import * as path from "node:path";
  */
 export const folderLimit = 900 * 1024;
 
-/** Every file of a folder and those in it, in a fixed order. */
-export const filesIn = (folder: string): string[] =>
-  fs
-    .readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => path.join(entry.parentPath, entry.name))
-    .sort();
+/** Where the standards have their documents. */
+const wellKnown = ".well-known";
+
+/**
+ * Every file of a folder and those in it, in a fixed order: what a link leads to is meant as much as what is there itself.
+ * Not what a dot hides, since a blog's folder may be a clone, whose `.git` may hold a password, and all of it is served.
+ */
+export const filesIn = (folder: string): string[] => within(folder, []).sort();
+
+function within(folder: string, around: readonly string[]): string[] {
+  const real = fs.realpathSync(folder);
+  // A link may lead to a folder that it is in.
+  if (around.includes(real)) return [];
+  return fs
+    .readdirSync(folder)
+    .filter((name) => !name.startsWith(".") || name === wellKnown)
+    .flatMap((name) => {
+      const entry = path.join(folder, name);
+      // Of a link that leads nowhere there is nothing to serve.
+      const target = fs.statSync(entry, { throwIfNoEntry: false });
+      if (target?.isDirectory()) return within(entry, [...around, real]);
+      return target?.isFile() ? [entry] : [];
+    });
+}
+
+/** Whether {@link filesIn} has a first page; false of what is no folder at all. */
+export function hasIndex(folder: string): boolean {
+  try {
+    return fs.statSync(path.join(folder, "index.html")).isFile();
+  } catch {
+    return false;
+  }
+}
 
 /** Bytes of all of them. */
 export const bytesIn = (folder: string): number =>

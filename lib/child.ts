@@ -108,3 +108,26 @@ export async function interruptible<T>(goOn: string, work: () => Promise<T>): Pr
     for (const signal of signals) process.off(signal, leave);
   }
 }
+
+/**
+ * Does some work of a few seconds that may not be left half-way, and that nobody can go on with: a signal is heeded when
+ * it is over. The programs that it starts must lead groups of their own, or a terminal's Ctrl-C ends them all the same.
+ *
+ * @param wait Said on standard error, once, to whoever sent the signal.
+ * @throws Interrupted with `over` when a signal came and the work is done; what went wrong, where something did
+ */
+export async function undisturbed<T>(wait: string, over: string, work: () => Promise<T>): Promise<T> {
+  let first: Signal | undefined;
+  const note = (signal: Signal) => {
+    if (first === undefined) process.stderr.write(`${wait}\n`);
+    first ??= signal;
+  };
+  for (const signal of signals) process.on(signal, note);
+  try {
+    const done = await work();
+    if (first !== undefined) throw new Interrupted(first, over);
+    return done;
+  } finally {
+    for (const signal of signals) process.off(signal, note);
+  }
+}

@@ -60,6 +60,12 @@ export function kubeClient(cluster: Settings["cluster"]): k8s.KubeConfig {
     throw new KubeconfigFault("context", message);
   }
   config.setCurrentContext(cluster.context);
+  // The client's own words on it come late, without the file's name.
+  if (!config.getCurrentCluster()) {
+    const named = config.getContextObject(cluster.context)?.cluster ?? "";
+    const message = `kubeconfig ${file} has no cluster '${named}', which its context '${cluster.context}' names`;
+    throw new KubeconfigFault("context", message);
+  }
   return config;
 }
 

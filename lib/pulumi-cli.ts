@@ -57,9 +57,14 @@ export class PulumiCli {
 
   /** The stacks of this project in the backend that is logged in to. */
   async stacks(): Promise<string[]> {
-    const listed = JSON.parse(await this.run(["stack", "ls", "--json"])) as { name: string }[];
+    return [...(await this.resourceCounts()).keys()];
+  }
+
+  /** The same stacks, and of how many resources the state of each one tells, the stack itself among them. */
+  async resourceCounts(): Promise<Map<string, number>> {
+    const listed = JSON.parse(await this.run(["stack", "ls", "--json"])) as { name: string; resourceCount?: number }[];
     // `org/project/stack` on Pulumi Cloud, the name alone elsewhere.
-    return listed.map(({ name }) => name.split("/").at(-1) ?? name);
+    return new Map(listed.map(({ name, resourceCount }) => [name.split("/").at(-1) ?? name, resourceCount ?? 0]));
   }
 
   /** The keys that the stack's file sets, `project:key`: also of a stack that the backend does not know. */
@@ -68,7 +73,7 @@ export class PulumiCli {
   }
 
   async createStack(stack: string): Promise<void> {
-    await this.run(["stack", "init", stack, "--no-select"]);
+    await this.write(["stack", "init", stack, "--no-select"]);
   }
 
   /** A stack's configuration. In clear it needs the passphrase, or whatever else decrypts the stack. */
@@ -78,11 +83,11 @@ export class PulumiCli {
   }
 
   async setSecret(stack: string, key: string, value: string): Promise<void> {
-    await this.run(["config", "set", "--secret", key, "--stack", stack], value);
+    await this.write(["config", "set", "--secret", key, "--stack", stack], value);
   }
 
   async removeConfig(stack: string, key: string): Promise<void> {
-    await this.run(["config", "rm", key, "--stack", stack]);
+    await this.write(["config", "rm", key, "--stack", stack]);
   }
 
   /**
@@ -100,12 +105,32 @@ export class PulumiCli {
 
   /** Runs the CLI and gives its standard output. @throws UserError with the CLI's own words. */
   run(args: readonly string[], input = ""): Promise<string> {
+    return this.start(args, input, {});
+  }
+
+  /** In a group of its own, which a terminal's Ctrl-C does not reach: it takes a moment, and a file is whole after it. */
+  private async write(args: readonly string[], input = ""): Promise<void> {
+    await this.start(args, input, { detached: true });
+  }
+
+  /** Why npx has no CLI to start; undefined where there is one, whatever it says. */
+  private notFetched(stderr: string): string | undefined {
+    if (path.basename(this.launch[0]) !== "npx") return undefined;
+    const lines = stderr.split("\n").map((line) => line.trim());
+    if (lines.some((line) => line.startsWith("error:"))) return undefined;
+    const said = lines.map((line) => notTheCli.exec(line)?.[2]).find((words) => words !== undefined);
+    if (said === undefined) return undefined;
+    return `no pulumi is on PATH, and npx could not get it (${said}): install the Pulumi CLI (https://www.pulumi.com/docs/install/)`;
+  }
+
+  private start(args: readonly string[], input: string, options: { detached?: true }): Promise<string> {
     const [command, ...first] = this.launch;
     return new Promise((resolve, reject) => {
       const child = spawn(command, [...first, ...args, "--non-interactive"], {
         cwd: this.folder,
         env: { ...this.environment, PULUMI_SKIP_UPDATE_CHECK: "true" },
         stdio: ["pipe", "pipe", "pipe"],
+        ...options,
       });
       let out = "";
       let err = "";
@@ -117,11 +142,15 @@ export class PulumiCli {
       child.on("error", reject);
       child.on("close", (code) => {
         if (code === 0) resolve(out);
-        else reject(new UserError(`${called(args)}: ${reasonIn(err) || `ended with ${code}`}`));
+        else
+          reject(new UserError(`${called(args)}: ${this.notFetched(err) ?? (reasonIn(err) || `ended with ${code}`)}`));
       });
     });
   }
 }
+
+/** npm's own errors, and what the npm package `pulumi` says, which fetches the CLI: the CLI's begin with `error:`. */
+const notTheCli = /^(npm (?:error|ERR!)|pulumi:) (.*)/;
 
 /** The command for an error's text: `pulumi config --stack home`, without what it was to print. */
 function called(args: readonly string[]): string {

@@ -50,6 +50,8 @@ const projectFile = z.looseObject({
   config: z.record(z.string(), z.unknown()).nullish(),
 });
 const stackFile = z.looseObject({ config: z.record(z.string(), z.unknown()).nullish() });
+/** What Pulumi keeps in a stack file (sdk/go/common/workspace/project.go, ProjectStack). */
+const pulumisOwn = ["config", "secretsprovider", "encryptedkey", "encryptionsalt", "environment"];
 const encrypted = z.strictObject({ secure: z.string() });
 
 /** One key as `Pulumi.yaml` declares it. */
@@ -88,7 +90,24 @@ export function keysInFile(folder: string, stack: string): string[] {
  */
 export function configInFile(folder: string, stack: string): Record<string, unknown> | undefined {
   const file = path.join(folder, `Pulumi.${stack}.yaml`);
-  return fs.existsSync(file) ? (parseFile(file, stackFile).config ?? {}) : undefined;
+  return fs.existsSync(file) ? configOf(file) : undefined;
+}
+
+/**
+ * A stack file's `config:` section.
+ *
+ * @throws StackConfigError also for what stands beside it: Pulumi reads none of it, and its next `config set` removes it.
+ */
+function configOf(file: string): Record<string, unknown> {
+  const content = parseFile(file, stackFile);
+  const stray = Object.keys(content).filter((key) => !pulumisOwn.includes(key));
+  if (stray.length === 0) return content.config ?? {};
+  const several = stray.length > 1;
+  throw new StackConfigError(
+    `${path.basename(file)}: ${stray.join(", ")} ${several ? "stand" : "stands"} beside config:, where Pulumi reads ` +
+      `${pulumisOwn.join(", ")} alone, and removes all else with the next pulumi config set; ` +
+      `mend: move ${several ? "them" : "it"} below config:, each line indented`,
+  );
 }
 
 /** Reads `Pulumi.yaml`. @throws StackConfigError if it is missing or is no project file. */
@@ -152,9 +171,7 @@ export function readStackConfig(
     if (plain.secret) secretKeys.push(key);
   };
 
-  const own = new Map(
-    Object.entries(parseFile(file, stackFile).config ?? {}).map(([key, value]) => [qualify(key, project.name), value]),
-  );
+  const own = new Map(Object.entries(configOf(file)).map(([key, value]) => [qualify(key, project.name), value]));
   for (const declared of project.declarations) {
     if (own.has(declared.key)) continue;
     const value = declared.value ?? declared.default;
@@ -233,13 +250,31 @@ function parseFile<T extends z.ZodType>(file: string, shape: T): z.output<T> {
   try {
     content = parseYaml(text) ?? {};
   } catch (error) {
-    throw new StackConfigError(`${path.basename(file)} is not YAML: ${firstLine(error)}`);
+    // The parser's own words name its other functions.
+    const several = (error as { code?: unknown }).code === "MULTIPLE_DOCS";
+    throw new StackConfigError(
+      several
+        ? `${path.basename(file)} holds several documents; mend: keep one, and take out the line --- before the next`
+        : `${path.basename(file)} is not YAML: ${firstLine(error)}`,
+    );
   }
   const parsed = shape.safeParse(content);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
+  const [issue] = parsed.error.issues;
+  const where = issue?.path ?? [];
+  const found = where.reduce<unknown>((inner, key) => (inner as Record<PropertyKey, unknown>)[key], content);
+  const what =
+    found === undefined
+      ? "missing"
+      : Array.isArray(found)
+        ? "a list"
+        : isScalar(found)
+          ? "a single value"
+          : "a mapping";
+  const mend =
+    issue?.code === "invalid_type" && issue.expected === "string" ? "a single value" : "a mapping, one name a line";
   throw new StackConfigError(
-    `${path.basename(file)}: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? "not as expected"}`,
+    `${path.basename(file)}: ${where.length === 0 ? "the whole file" : where.join(".")} is ${what}; mend: write there ${mend}`,
   );
 }
 

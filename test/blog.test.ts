@@ -30,6 +30,27 @@ describe("folderContents", () => {
     for (const { key } of items) expect(key).toMatch(/^[-._a-zA-Z0-9]+$/);
   });
 
+  it("has what links lead to, and goes round in no circle", () => {
+    const elsewhere = path.join(folder, "elsewhere");
+    const blog = path.join(folder, "blog");
+    for (const made of [elsewhere, blog]) fs.mkdirSync(made);
+    fs.writeFileSync(path.join(elsewhere, "page.html"), "<p>linked");
+    fs.symlinkSync(path.join(elsewhere, "page.html"), path.join(blog, "index.html"));
+    fs.symlinkSync(elsewhere, path.join(blog, "posts"));
+    fs.symlinkSync(blog, path.join(elsewhere, "back"));
+    fs.symlinkSync("/nowhere", path.join(blog, "broken.html"));
+    const { binaryData, items } = folderContents(blog);
+    expect(items.map((item) => item.path)).toEqual(["index.html", "posts/page.html"]);
+    expect(Buffer.from(binaryData[items[0]?.key ?? ""] ?? "", "base64").toString()).toBe("<p>linked");
+  });
+
+  it("has nothing that a dot hides, such as a clone's remote with its password, but .well-known", () => {
+    for (const name of [".git", ".well-known", "posts"]) fs.mkdirSync(path.join(folder, name));
+    for (const name of [".git/config", ".env", "posts/.draft.html", ".well-known/security.txt", "index.html"])
+      fs.writeFileSync(path.join(folder, name), name);
+    expect(folderContents(folder).items.map((item) => item.path)).toEqual([".well-known/security.txt", "index.html"]);
+  });
+
   it("gives the same result for the same files", () => {
     for (const name of ["b.html", "a.html"]) fs.writeFileSync(path.join(folder, name), name);
     expect(JSON.stringify(folderContents(folder))).toBe(JSON.stringify(folderContents(folder)));

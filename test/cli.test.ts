@@ -95,6 +95,16 @@ describe("homestead", () => {
     expect([ended, output]).toEqual([3, "ready\ntold\n"]);
   });
 
+  it("says in a clone without its packages what installs them", async () => {
+    const folder = temporaryFolder();
+    fs.cpSync(path.join(projectFolder, "cli"), path.join(folder, "cli"), { recursive: true });
+    expect(await homestead(["plan"], folder)).toEqual({
+      code: 1,
+      stdout: "",
+      stderr: "homestead's packages are not installed in this clone: npm ci\n",
+    });
+  });
+
   it("shows a bug's trace only when asked to", async () => {
     const folder = smallProject();
     fs.appendFileSync(path.join(folder, "Pulumi.vps.yaml"), "  homestead:locale: broken\n");

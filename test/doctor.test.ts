@@ -1542,15 +1542,16 @@ async function examined(
   const cluster = new FakeKube(world);
   const store = new FakeStore(options.store ?? { ...protectedStore, world: "reads", allows: "*" });
   const [server, endpoint] = [await cluster.listen(), await store.listen()];
-  const settings = settingsOf("home", {
+  const parsed = settingsOf("home", {
     cluster: { context: "trial", kubeconfig: kubeconfigFor(server), uid: "11111111-1111-1111-1111-111111111111" },
     storage: { kind: "local", databases: "local-path" },
     vault: { endpoint, bucket: "vault" },
     media: { endpoint, bucket: "media" },
-    ingress: { address: "127.0.0.1" },
     charts: chartsInFolders(),
     ...changes,
   });
+  // Where nobody answers, and says so at once: no stack of a site may name it.
+  const settings = { ...parsed, ingress: { ...parsed.ingress, address: "127.0.0.1" } };
   const secrets = {
     vaultAccessKeyId: "id",
     vaultSecretAccessKey: "k",

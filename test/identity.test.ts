@@ -1,13 +1,17 @@
+import { spawn } from "node:child_process";
 import * as crypto from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { copyIdentity, createIdentity, verifyIdentity } from "../cli/identity";
 import { createSharedSecrets, identityFaults, identityFingerprint, vapidPublicKeyOf } from "../lib/identity";
 import type { SharedSecrets } from "../lib/identity";
+import { projectFolder } from "../lib/plan";
 import { PulumiCli, findPulumi } from "../lib/pulumi-cli";
+import { UserError } from "../lib/user-error";
 import { requiredSecrets } from "../settings";
-import { fakePulumi } from "./support/fake-pulumi";
+import { fakePulumi, holding } from "./support/fake-pulumi";
 import type { Failures } from "./support/fake-pulumi";
 import { temporaryFolder } from "./support/folders";
 
@@ -158,12 +162,15 @@ describe("homestead identity create", () => {
     expect(printed.slice(-8)).toEqual(keys.map((key) => `${key}: ${stacks().home?.[`homestead:${key}`]}`));
   });
 
-  it("refuses when any stack has any of them, and says which and how to copy", async () => {
+  it("refuses when any stack has any of them, and says which and what to do where none has all", async () => {
     const before = { home: {}, vps: asConfig({ databasePassword: "x", ownerPassword: "y" }) };
     const { create, stacks, commands } = over(before);
     await expect(create(["home", "vps"])).rejects.toThrow(
       "nothing was written, since a server's secrets are made once: 'vps' has databasePassword, ownerPassword. " +
-        "To copy what a stack lacks from another: npx homestead identity copy vps home",
+        "No stack has all of them. Where a server uses these, take the stack files from its clone or its kit. " +
+        "Where none does, as after an end midway, remove them and run this again:\n" +
+        "  pulumi config rm homestead:databasePassword --stack vps\n" +
+        "  pulumi config rm homestead:ownerPassword --stack vps",
     );
     expect(stacks()).toEqual(before);
     expect(commands().some((command) => command.startsWith("config set"))).toBe(false);
@@ -182,6 +189,26 @@ describe("homestead identity create", () => {
     await expect(create(["vps", "home"])).rejects.toThrow(message);
     await expect(copy("vps", "home")).rejects.toThrow(message);
     expect(stacks()).toEqual({ vps: {} });
+  });
+
+  it("gives no new identity to a server that is there, whose file with the secrets was never committed", async () => {
+    const { environment, stacks } = fakePulumi({ home: {}, vps: {} });
+    const create = (resources: number) =>
+      createIdentity(
+        new PulumiCli(temporaryFolder(), { ...environment, ...holding(resources) }),
+        ["home", "vps"],
+        "hidden",
+        () => undefined,
+      );
+    await expect(create(97)).rejects.toThrow(
+      "nothing was written: the state of 'home' has 97 resources, so its server has its secrets, and Pulumi.home.yaml " +
+        "holds none of them. Take that file from the clone or the kit that made the server. Where no other is left, step 3 " +
+        "of docs/runbooks/lost-passphrase.md puts the secrets back from the cluster",
+    );
+    expect(stacks()).toEqual({ home: {}, vps: {} });
+    // The stack itself, after an update that failed at once.
+    await create(1);
+    expect(Object.keys(stacks().vps ?? {})).toHaveLength(8);
   });
 
   it("points from the stack that has all of them to the other", async () => {
@@ -241,6 +268,42 @@ describe("homestead identity create", () => {
       "pulumi config set --stack home: disk full. No stack has any of the secrets: mend that and run it again",
     );
     expect(stacks()).toEqual({ home: {}, vps: {} });
+  });
+
+  it("is ended by a Ctrl-C only when both stacks have all of them: nobody could complete half an identity", async () => {
+    const fake = fakePulumi({ home: {}, vps: {} });
+    const folder = temporaryFolder();
+    const script = `
+      const { createIdentity } = require("./cli/identity");
+      const { PulumiCli } = require("./lib/pulumi-cli");
+      createIdentity(new PulumiCli(${JSON.stringify(folder)}), ["home", "vps"], "hidden", console.log).catch((error) => {
+        console.error(error.message);
+        process.exitCode = error.exitCode;
+      });
+    `;
+    // The leader of a group, as a terminal's foreground job is.
+    const child = spawn(process.execPath, ["--require", "./cli/typescript.cjs", "-e", script], {
+      cwd: projectFolder,
+      env: fake.environment,
+      detached: true,
+    });
+    const said = { out: "", err: "" };
+    child.stdout.on("data", (chunk: Buffer) => (said.out += chunk.toString()));
+    child.stderr.on("data", (chunk: Buffer) => (said.err += chunk.toString()));
+    const ended = new Promise((resolve) => child.on("close", resolve));
+    const written = () => fake.commands().filter((command) => command.startsWith("config set")).length;
+    while (written() === 0 && child.exitCode === null) await setTimeout(5);
+    process.kill(-(child.pid ?? 0), "SIGINT");
+    const code = await ended;
+    const { home, vps } = fake.stacks();
+    expect(Object.keys(home ?? {})).toHaveLength(8);
+    expect(vps).toEqual(home);
+    expect(said.out).toMatch(/^home: 8 secrets written\nvps: 8 secrets written\nfingerprint /);
+    expect(said.err).toBe(
+      "Not before all 8 secrets are written: some of them would be of no use to anybody.\n" +
+        "The secrets are written, as is said above.\n",
+    );
+    expect(code).toBe(130);
   });
 
   it("names what it could not take back", async () => {
@@ -351,6 +414,22 @@ describe("the Pulumi CLI", () => {
     const npx = path.join(folder, "npx");
     fs.writeFileSync(npx, "#!/bin/sh\n", { mode: 0o755 });
     expect(findPulumi({ PATH: folder })).toEqual([npx, "--yes", "pulumi@3"]);
+  });
+
+  it.each([
+    ["pulumi: fetch failed", "fetch failed"],
+    [
+      "npm error code ENOTFOUND\nnpm error network request to https://registry.npmjs.org/pulumi failed",
+      "code ENOTFOUND",
+    ],
+  ])("is asked for where npx cannot get it: %s", async (stderr, said) => {
+    const folder = temporaryFolder();
+    fs.writeFileSync(path.join(folder, "npx"), `#!/bin/sh\nprintf '%s\\n' '${stderr}' >&2\nexit 1\n`, { mode: 0o755 });
+    await expect(new PulumiCli(folder, { PATH: folder }).stacks()).rejects.toThrow(
+      new UserError(
+        `pulumi stack ls: no pulumi is on PATH, and npx could not get it (${said}): install the Pulumi CLI (https://www.pulumi.com/docs/install/)`,
+      ),
+    );
   });
 
   it("is missed in one line", () => {

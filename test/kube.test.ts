@@ -54,6 +54,18 @@ describe("kubeClient", () => {
     expect(kubeClient({ context: "vps", kubeconfig: file }).getCurrentContext()).toBe("vps");
   });
 
+  it("says which cluster is missing that the context names", () => {
+    const file = path.join(folder, "config");
+    const contexts = [{ name: "home", context: { cluster: "gone", user: "u" } }];
+    fs.writeFileSync(file, JSON.stringify({ clusters: [], users: [{ name: "u", user: {} }], contexts }));
+    expect(() => kubeClient({ context: "home", kubeconfig: file })).toThrow(
+      expect.objectContaining({
+        key: "context",
+        message: `kubeconfig ${file} has no cluster 'gone', which its context 'home' names`,
+      }),
+    );
+  });
+
   it("says that the file is missing", () => {
     const file = path.join(folder, "none");
     expect(() => kubeClient({ context: "home", kubeconfig: file })).toThrow(`kubeconfig ${file} does not exist`);

@@ -190,6 +190,30 @@ describe("a blog folder", () => {
   });
 });
 
+it("a trial's address may be its own machine's", () => {
+  for (const address of ["127.0.0.1", "ramble.localhost"])
+    expect(parseSettings(configurationOf("dev", own("ingress", { address }))).ingress.address).toBe(address);
+});
+
+describe("a blog folder's index.html", () => {
+  const faults = (folder: string) =>
+    faultsOf(configurationOf("home", { blog: { kind: "folder", path: folder }, locale: "-" })).map(({ key }) => key);
+
+  it("is a page, or a link to one", () => {
+    const folder = temporaryFolder();
+    const index = path.join(folder, "index.html");
+    fs.writeFileSync(path.join(folder, "page.html"), "");
+    fs.symlinkSync("page.html", index);
+    expect(faults(folder)).toEqual(["homestead:locale"]);
+    fs.rmSync(index);
+    fs.symlinkSync("nowhere.html", index);
+    expect(faults(folder)).toContain("homestead:blog.path");
+    fs.rmSync(index);
+    fs.mkdirSync(index);
+    expect(faults(folder)).toContain("homestead:blog.path");
+  });
+});
+
 describe("how a database begins", () => {
   const beginning = (stack: StackName, changes: Record<string, unknown>) =>
     parseSettings(configurationOf(stack, changes)).beginning;
@@ -487,6 +511,20 @@ rule(
   "a bucket other than the vault's: media is public, the vault is private",
 );
 
+for (const endpoint of [
+  "https://s3.eu-central-003.backblazeb2.com/",
+  "https://S3.EU-central-003.Backblazeb2.com",
+  "https://s3.eu-central-003.backblazeb2.com:443",
+]) {
+  rule(
+    `one bucket for both, its store written as ${endpoint}`,
+    own("media", { bucket: "ramble-vault", endpoint }),
+    "media.bucket",
+    '"ramble-vault"',
+    "a bucket other than the vault's: media is public, the vault is private",
+  );
+}
+
 // The edge.
 const address = "an IP address or a host name";
 const certificates = "an object whose kind is issuer, acme or selfSigned";
@@ -497,6 +535,28 @@ rule(
   '"203.0.113.256"',
   address,
 );
+const reached = "an address or a host name that the world reaches the site at, such as 203.0.113.10";
+for (const [key, name] of [
+  ["apex", apex],
+  ["webHost", home["homestead:webHost"] ?? ""],
+] as const) {
+  rule(
+    `an address that is the ${key}`,
+    own("ingress", { address: name }),
+    "ingress.address",
+    `"${name}"`,
+    `${reached}, not the ${key}: its record would lead to itself`,
+  );
+}
+for (const none of ["0.0.0.0", "127.0.0.1", "169.254.1.1", "::1", "fe80::1", "fe80::1%eth0", "ramble.localhost"]) {
+  rule(
+    `an address that is everybody's own: ${none}`,
+    own("ingress", { address: none }),
+    "ingress.address",
+    `"${none}"`,
+    `${reached}: to everybody else this one is a machine of their own`,
+  );
+}
 rule(
   "an address with a port",
   { ingress: { address: "203.0.113.1:443" } },
@@ -1122,7 +1182,7 @@ describe("the other stack's file", () => {
       "Pulumi.vps.yaml is not YAML: Map keys must be unique at line 3",
     ],
     ["a merge conflict", "config:\n<<<<<<< HEAD\n  a: 1\n", "Pulumi.vps.yaml is not YAML: "],
-    ["a list", "config: [a]\n", "Pulumi.vps.yaml: config: "],
+    ["a list", "config: [a]\n", "Pulumi.vps.yaml: config is a list; mend: write there a mapping, one name a line"],
   ])("of %s is refused in one line that names it, without a stack trace of Pulumi's", (_what, text, message) => {
     const folder = temporaryFolder();
     fs.writeFileSync(path.join(folder, "Pulumi.vps.yaml"), text);
@@ -1340,6 +1400,22 @@ describe("secrets", () => {
     expect(text).toContain("[secret]");
     expect(text).not.toContain("broken");
   });
+
+  it.each(["smtpPassword", "dnsKey", "acmeSolverKey"])(
+    "that are optional may not stand in clear either, which the CLI does not see to: %s",
+    (key) => {
+      const raw = configurationOf("home", { [key]: "hidden" });
+      const inClear = (secretKeys: string[]) =>
+        faultsOf({ ...raw, secretKeys, config: { ...raw.config, "homestead:locale": "-" } });
+      expect(inClear([])[0]).toEqual({
+        key: `homestead:${key}`,
+        value: "[secret]",
+        allowed: "a secret that the stack holds encrypted: in clear, whoever sees the file has it",
+        mend: `pulumi config set --secret 'homestead:${key}' --stack home`,
+      });
+      expect(inClear([`homestead:${key}`]).map((fault) => fault.key)).not.toContain(`homestead:${key}`);
+    },
+  );
 
   it("are not shown either where the stack keeps as a secret what need not be one", () => {
     const raw = configurationOf("home", { skb: "hidden", cluster: { context: "a", kubeconfig: "", token: "hidden" } });

@@ -148,6 +148,22 @@ describe("readStackConfig", () => {
     expect(() => read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": `config:\n  shop:${line}\n` })).not.toThrow();
   });
 
+  it("refuses keys beside the configuration, which Pulumi neither reads nor keeps", () => {
+    const own =
+      "encryptionsalt: v1:x\nsecretsprovider: passphrase\nencryptedkey: k\nenvironment: [e]\nconfig:\n  shop:a: b\n";
+    expect(() => read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": own })).not.toThrow();
+    const says = (text: string) => () => read({ "Pulumi.yaml": schema, "Pulumi.home.yaml": `${own}${text}` });
+    const beside = (which: string, mend: string) =>
+      `Pulumi.home.yaml: ${which} beside config:, where Pulumi reads config, secretsprovider, encryptedkey, encryptionsalt, ` +
+      `environment alone, and removes all else with the next pulumi config set; mend: move ${mend} below config:, each line indented`;
+    expect(says("shop:apex: b.example\n")).toThrow(
+      expect.objectContaining({ name: "StackConfigError", message: beside("shop:apex stands", "it") }),
+    );
+    expect(says("shop:apex: b.example\nshop:count: 1\n")).toThrow(
+      expect.objectContaining({ message: beside("shop:apex, shop:count stand", "them") }),
+    );
+  });
+
   it.each<[string, Record<string, string>, string | RegExp]>([
     ["no project", {}, /Pulumi\.yaml cannot be read: is this the project's folder\?$/],
     [
@@ -157,11 +173,35 @@ describe("readStackConfig", () => {
     ],
     ["no stack file at all", { "Pulumi.yaml": "name: a\n" }, /\(there are: none\)$/],
     ["no YAML", { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "a: [" }, /^Pulumi\.home\.yaml is not YAML: /],
-    ["no name", { "Pulumi.yaml": "runtime: nodejs\n" }, /^Pulumi\.yaml: name: /],
+    [
+      "no name",
+      { "Pulumi.yaml": "runtime: nodejs\n" },
+      "Pulumi.yaml: name is missing; mend: write there a single value",
+    ],
     [
       "a list as configuration",
       { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "config: [a]" },
-      /^Pulumi\.home\.yaml: config: /,
+      "Pulumi.home.yaml: config is a list; mend: write there a mapping, one name a line",
+    ],
+    [
+      "an empty list as configuration",
+      { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "config: []" },
+      "Pulumi.home.yaml: config is a list; mend: write there a mapping, one name a line",
+    ],
+    [
+      "text as configuration",
+      { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "config: a" },
+      "Pulumi.home.yaml: config is a single value; mend: write there a mapping, one name a line",
+    ],
+    [
+      "a list as the whole",
+      { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "- a" },
+      "Pulumi.home.yaml: the whole file is a list; mend: write there a mapping, one name a line",
+    ],
+    [
+      "more than one document",
+      { "Pulumi.yaml": "name: a\n", "Pulumi.home.yaml": "config: {}\n---\nconfig: {}\n" },
+      "Pulumi.home.yaml holds several documents; mend: keep one, and take out the line --- before the next",
     ],
   ])("says in one line that there is %s", (_what, files, message) => {
     expect(() => read(files)).toThrow(message);

@@ -920,6 +920,16 @@ describe("currentContext", () => {
     expect(currentContext({ KUBECONFIG: "/nowhere/config" })).toBeUndefined();
   });
 
+  it("says which file is no kubeconfig, and what to do", () => {
+    const file = path.join(temporaryFolder(), "config");
+    fs.writeFileSync(file, "a: [");
+    expect(() => currentContext({ KUBECONFIG: file })).toThrow(
+      new RegExp(
+        `^kubeconfig ${file} cannot be read: .+; name another one, such as KUBECONFIG=~/\\.kube/config \\./try$`,
+      ),
+    );
+  });
+
   it("is found in the file that has it, of several in $KUBECONFIG", () => {
     const first = kubeconfigFor("http://first");
     fs.writeFileSync(

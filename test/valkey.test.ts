@@ -3,6 +3,9 @@ import { cacheConfiguration, patience, queueConfiguration } from "../components/
 import { at } from "../lib/plan";
 import { named, plannedStack } from "./support/planned";
 
+type Probe = Partial<Record<"periodSeconds" | "failureThreshold", number>>;
+type Container = Partial<Record<"startupProbe" | "readinessProbe" | "livenessProbe", Probe>>;
+
 const directives = (text: string) =>
   new Map(
     text
@@ -47,6 +50,38 @@ describe("the vault's keys", () => {
       at(named(plannedStack(stack), "valkey-cache").inputs, "spec.template.metadata.annotations"),
     ).not.toHaveProperty("homestead/vault");
   });
+});
+
+describe("Valkey's probes", () => {
+  const container = (name: string, stack: "home" | "vps" = "home") =>
+    (at(named(plannedStack(stack), name).inputs, "spec.template.spec.containers") as Container[])[0];
+
+  it.each(["valkey-queue", "valkey-cache"])(
+    "of %s ask the kernel, which answers for a thread that is blocked",
+    (name) => {
+      for (const stack of ["home", "vps"] as const) {
+        const { startupProbe, readinessProbe, livenessProbe } = container(name, stack) ?? {};
+        for (const probe of [startupProbe, readinessProbe, livenessProbe])
+          expect(Object.keys(probe ?? {}).sort()).toEqual([
+            "failureThreshold",
+            "periodSeconds",
+            "tcpSocket",
+            "timeoutSeconds",
+          ]);
+      }
+    },
+  );
+
+  it.each(["valkey-queue", "valkey-cache"])(
+    "of %s outlast five minutes of a slow disk before they restart it",
+    (name) => {
+      for (const stack of ["home", "vps"] as const) {
+        const { startupProbe, livenessProbe } = container(name, stack) ?? {};
+        for (const probe of [startupProbe, livenessProbe])
+          expect((probe?.periodSeconds ?? 0) * (probe?.failureThreshold ?? 0)).toBeGreaterThanOrEqual(300);
+      }
+    },
+  );
 });
 
 describe("an update's patience with the queue", () => {

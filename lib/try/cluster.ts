@@ -4,6 +4,7 @@ import * as os from "node:os";
 import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
 import { cnpgNamespace } from "../../components/operators";
+import { reason } from "../attempt";
 import type { OperatorName } from "../doctor/operators";
 import { kubeClient, unlessMissing } from "../kube";
 import { isOurs, isOursIn } from "../ours";
@@ -54,7 +55,7 @@ export interface Remains {
   namespaces: string[];
 }
 
-/** The current context as kubectl sees it; undefined if there is none. */
+/** The current context as kubectl sees it; undefined if there is none. @throws UserError if a file is no kubeconfig */
 export function currentContext(environment: NodeJS.ProcessEnv): Context | undefined {
   const listed = environment.KUBECONFIG ?? path.join(environment.HOME ?? os.homedir(), ".kube", "config");
   const configs = listed
@@ -62,7 +63,13 @@ export function currentContext(environment: NodeJS.ProcessEnv): Context | undefi
     .filter((file) => file !== "" && fs.existsSync(file))
     .map((file) => {
       const config = new k8s.KubeConfig();
-      config.loadFromFile(file);
+      try {
+        config.loadFromFile(file);
+      } catch (error) {
+        throw new UserError(
+          `kubeconfig ${file} cannot be read: ${reason(error).replace(/:$/, "")}; name another one, such as KUBECONFIG=~/.kube/config ./try`,
+        );
+      }
       return { file: path.resolve(file), config };
     });
   // The first file that names a current context decides, and the first that has it gives it.

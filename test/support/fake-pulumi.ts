@@ -25,6 +25,9 @@ export const failing = (failures: Failures): NodeJS.ProcessEnv => ({
     .join("\n"),
 });
 
+/** For {@link FakePulumi.environment}: how many resources the state of each stack has; none where it is not said. */
+export const holding = (resources: number): NodeJS.ProcessEnv => ({ FAKE_PULUMI_RESOURCES: String(resources) });
+
 /** For {@link FakePulumi.environment}: a command that works until it is told to stop, and needs two seconds for that. */
 export const working = (command: string): NodeJS.ProcessEnv => ({ FAKE_PULUMI_WORKS: command });
 
@@ -52,7 +55,7 @@ case "$1 $2" in
     list=
     for folder in "$root"/*/; do
       name=\${folder%/}
-      [ ! -d "$folder" ] || list="$list\${list:+,}{\\"name\\":\\"\${name##*/}\\"}"
+      [ ! -d "$folder" ] || list="$list\${list:+,}{\\"name\\":\\"\${name##*/}\\",\\"resourceCount\\":\${FAKE_PULUMI_RESOURCES:-0}}"
     done
     say "[$list]" ;;
   "stack init") mkdir -p "$root/$3" ;;
