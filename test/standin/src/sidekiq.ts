@@ -100,10 +100,7 @@ class Worker {
   }
 
   async run(): Promise<void> {
-    const loops = [
-      this.#fetch(),
-      this.#every(PROMOTE_MS, "poller", () => this.#app.queue.promote()),
-    ];
+    const loops = [this.#fetch(), this.#every(PROMOTE_MS, "poller", () => this.#app.queue.promote())];
     // Mastodon's periodic work belongs to whoever serves the queue `scheduler`, which must be one process only.
     if (this.#options.queues.some((queue) => queue.name === "scheduler"))
       loops.push(this.#every(SWEEP_MS, "sweeper", () => sweep(this.#app)));
