@@ -143,7 +143,8 @@ describe("an upgrade of Mastodon", () => {
     expect(written.inputs).toMatchObject({
       metadata: { name: "postgres-g1", annotations: { "homestead/served": `epoch 1: ${images.mastodon}` } },
     });
-    expect(written.options).toMatchObject({ retainOnDelete: true, dependsOn: [named(home, "mastodon-release").urn] });
+    expect(written.options.retainOnDelete).toBe(true);
+    expect(written.options.dependsOn).toContain(named(home, "mastodon-release").urn);
     // Its schema is the other site's affair.
     expect(plannedStack("vps").resources.filter(({ name }) => name.startsWith("mastodon-served"))).toEqual([]);
   });
