@@ -28,21 +28,23 @@ function within(folder: string, around: readonly string[]): string[] {
     .filter((name) => !name.startsWith(".") || name === wellKnown)
     .flatMap((name) => {
       const entry = path.join(folder, name);
-      // Of a link that leads nowhere there is nothing to serve.
-      const target = fs.statSync(entry, { throwIfNoEntry: false });
+      const target = targetOf(entry);
       if (target?.isDirectory()) return within(entry, [...around, real]);
       return target?.isFile() ? [entry] : [];
     });
 }
 
-/** Whether {@link filesIn} has a first page; false of what is no folder at all. */
-export function hasIndex(folder: string): boolean {
+/** What is there, or where it leads; undefined of a link to nowhere or to itself, of which there is nothing to serve. */
+function targetOf(entry: string): fs.Stats | undefined {
   try {
-    return fs.statSync(path.join(folder, "index.html")).isFile();
+    return fs.statSync(entry);
   } catch {
-    return false;
+    return undefined;
   }
 }
+
+/** Whether {@link filesIn} has a first page; false of what is no folder at all. */
+export const hasIndex = (folder: string): boolean => targetOf(path.join(folder, "index.html"))?.isFile() ?? false;
 
 /** Bytes of all of them. */
 export const bytesIn = (folder: string): number =>

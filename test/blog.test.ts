@@ -39,6 +39,7 @@ describe("folderContents", () => {
     fs.symlinkSync(elsewhere, path.join(blog, "posts"));
     fs.symlinkSync(blog, path.join(elsewhere, "back"));
     fs.symlinkSync("/nowhere", path.join(blog, "broken.html"));
+    fs.symlinkSync("itself.html", path.join(blog, "itself.html"));
     const { binaryData, items } = folderContents(blog);
     expect(items.map((item) => item.path)).toEqual(["index.html", "posts/page.html"]);
     expect(Buffer.from(binaryData[items[0]?.key ?? ""] ?? "", "base64").toString()).toBe("<p>linked");

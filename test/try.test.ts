@@ -924,9 +924,7 @@ describe("currentContext", () => {
     const file = path.join(temporaryFolder(), "config");
     fs.writeFileSync(file, "a: [");
     expect(() => currentContext({ KUBECONFIG: file })).toThrow(
-      new RegExp(
-        `^kubeconfig ${file} cannot be read: .+; name another one, such as KUBECONFIG=~/\\.kube/config \\./try$`,
-      ),
+      new RegExp(`^kubeconfig ${file} cannot be read: .+; mend it, or name another one: KUBECONFIG=<file> \\./try$`),
     );
   });
 

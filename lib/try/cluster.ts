@@ -67,7 +67,7 @@ export function currentContext(environment: NodeJS.ProcessEnv): Context | undefi
         config.loadFromFile(file);
       } catch (error) {
         throw new UserError(
-          `kubeconfig ${file} cannot be read: ${reason(error).replace(/:$/, "")}; name another one, such as KUBECONFIG=~/.kube/config ./try`,
+          `kubeconfig ${file} cannot be read: ${reason(error).replace(/:$/, "")}; mend it, or name another one: KUBECONFIG=<file> ./try`,
         );
       }
       return { file: path.resolve(file), config };
