@@ -44,9 +44,13 @@ function panels(namespace: string): Panel[] {
       },
     },
     {
-      title: "The gate",
+      title: "The gate, and who answers",
       unit: "bool",
-      queries: { [`homestead_gate_state{${own}}`]: "{{state}}" },
+      queries: {
+        [`homestead_gate_state{${own}}`]: "{{state}}",
+        [`homestead_valkey_up{${own}}`]: "Valkey answers",
+        [`cnpg_collector_up{${own}}`]: "the database answers",
+      },
     },
     {
       title: "Oldest job of each queue",
@@ -70,12 +74,13 @@ function panels(namespace: string): Panel[] {
       },
     },
     {
-      title: "Age of what is in the vault",
+      title: "Age of what is in the vault, and of Valkey's snapshot on its disk",
       unit: "s",
       queries: {
         [`time() - cnpg_pg_stat_archiver_last_archived_time{${own}}`]: "WAL",
         [`time() - barman_cloud_cloudnative_pg_io_last_available_backup_timestamp{${own}} > 0`]: "base backup",
         [`time() - homestead_snapshot_uploaded_timestamp_seconds{${own}}`]: "Valkey's snapshot",
+        [`time() - homestead_valkey_rdb_last_save_timestamp_seconds{${own}}`]: "Valkey's snapshot on its disk",
         [`time() - homestead_media_copied_timestamp_seconds{${own}}`]: "media",
       },
     },
@@ -87,7 +92,12 @@ function panels(namespace: string): Panel[] {
     {
       title: "The standby's lag",
       unit: "s",
-      queries: { [`cnpg_pg_replication_lag{${own}}`]: "{{pod}}" },
+      queries: {
+        [`cnpg_pg_replication_lag{${own}} and cnpg_pg_replication_in_recovery{${own}} == 1`]:
+          "since what was replayed last; 0 before the first",
+        [`time() - (cnpg_pg_stat_archiver_last_archived_time{${own}} > 0) and cnpg_pg_replication_in_recovery{${own}} == 1`]:
+          "since its own archive took something",
+      },
     },
     {
       title: "Certificates expire in",

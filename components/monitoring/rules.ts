@@ -30,6 +30,8 @@ const day = 24 * hour;
 const slowSync = 1;
 /** A base backup is made every night; on a standby on Sundays, and the first on the first of them. */
 const oldBackup = { active: 36 * hour, standby: 8 * day };
+/** Share of the memory from which on Valkey refuses writes (`maxmemory`, components/valkey.ts). */
+const crowded = 0.9;
 /** Per cent of a volume. Postgres stops when there is nothing left, and writes nothing from there on. */
 const full = 85;
 /** Media is copied every 15 minutes, and a first copy over a home line takes hours. */
@@ -61,18 +63,27 @@ function activeAlerts(args: RulesArgs): Alert[] {
 /** A cold standby is a site that is not there. */
 function standbyAlerts(args: RulesArgs): Alert[] {
   if (args.standby === "cold") return [];
-  const { own } = writing(args);
-  return [
-    ...standbyArchiveAlerts(args),
-    ...databaseAlerts(args),
-    alert(args, "ReplicaLag", "warning", "10m", {
-      // It follows by the archive. While nothing is written at home there is nothing to replay, and the lag grows.
-      expr: `cnpg_pg_replication_lag${own()} > ${hour / 2} and cnpg_pg_replication_in_recovery${own()} == 1`,
-      summary: "The standby's database is {{ $value | humanizeDuration }} behind",
-      description: "A takeover has to replay all of it first; what is not in the archive would be lost.",
-    }),
-    metricsMissing(args),
-  ];
+  return [...standbyArchiveAlerts(args), ...databaseAlerts(args), replicaLag(args), metricsMissing(args)];
+}
+
+/**
+ * It follows by the archive. While nothing is written at home there is nothing to replay, and the lag grows.
+ *
+ * CloudNativePG's lag is 0 until the first transaction after a start is replayed: a standby that was started anew and gets
+ * nothing would be well for ever. So there what counts is when its own archive, into which it puts what it gets, last took
+ * something; where Postgres has forgotten that (-1: it crashed), when it started. A clock behind the other site's makes
+ * the lag 0 as well, but segments go on coming.
+ */
+function replicaLag(args: RulesArgs): Alert {
+  const { own, site } = writing(args);
+  const lag = `cnpg_pg_replication_lag${own()}`;
+  const came = `(cnpg_pg_stat_archiver_last_archived_time${own()} > 0 or cnpg_pg_postmaster_start_time${own()})`;
+  const behind = `(${lag} > ${hour / 2} or time() - ${came} > ${hour / 2} and ${lag} == 0)`;
+  return alert(args, "ReplicaLag", "warning", "10m", {
+    expr: site("max", `${behind} and cnpg_pg_replication_in_recovery${own()} == 1`),
+    summary: "The standby's database is {{ $value | humanizeDuration }} behind",
+    description: "A takeover has to replay all of it first; what is not in the archive would be lost.",
+  });
 }
 
 // ---------------------------------------------------------------- what the keeper sees
@@ -88,15 +99,16 @@ function keeperAlerts(args: RulesArgs): Alert[] {
 }
 
 function diskAlerts(args: RulesArgs): Alert[] {
-  const { own } = writing(args);
+  const { own, site } = writing(args);
   const sync = `homestead_fsync_seconds${own()}`;
+  const stalls = site("sum", `sum_over_time((${sync} > bool ${slowSync})[10m:15s])`);
   return [
     alert(args, "SlowDisk", "warning", "30s", {
       // The last: a disk that stalls now and then, which is how a failing one begins; its newest value is mostly a good one.
       expr: [
-        `${sync} > ${slowSync}`,
-        `increase(homestead_fsync_errors_total${own()}[5m]) > 0`,
-        `(max_over_time(${sync}[10m]) and sum_over_time((${sync} > bool ${slowSync})[10m:15s]) >= 5)`,
+        `${site("max", sync)} > ${slowSync}`,
+        `${site("max", `increase(homestead_fsync_errors_total${own()}[5m])`)} > 0`,
+        `(${site("max", `max_over_time(${sync}[10m])`)} and ${stalls} >= 5)`,
       ].join(" or "),
       summary: "The databases' disk is slow: writing 4 KiB takes {{ $value | humanizeDuration }}, or fails",
       description: "Every post waits for some ten such writes. Nothing is lost yet; the disk or the share is failing.",
@@ -134,14 +146,23 @@ function leaseAlerts(args: RulesArgs): Alert[] {
 }
 
 function valkeyAlerts(args: RulesArgs): Alert[] {
-  const { own } = writing(args);
-  const uploaded = `time() - homestead_snapshot_uploaded_timestamp_seconds${own()}`;
+  const { own, site } = writing(args);
+  const up = `homestead_valkey_up${own()}`;
+  const [used, most] = ["used", "max"].map((what) => `homestead_valkey_${what}_memory_bytes${own()}`);
   return [
-    alert(args, "SnapshotOld", "warning", "5m", {
-      expr: `homestead_valkey_rdb_last_bgsave_ok${own()} == 0 or ${uploaded} > ${oldSnapshot}`,
-      summary: "Valkey's snapshots are not written, or do not reach the vault",
-      description: "Jobs that wait now would be lost with the cluster, or with the next restart.",
+    alert(args, "ValkeyDown", "critical", "5m", {
+      // Behind a closed gate it does not run, which is GateClosed's to tell. A pod that is gone tells nothing.
+      expr: `${site("max", up)} == 0 and ${gateOpen(args)} or absent(${up})`,
+      summary: "Valkey does not answer",
+      description: "Mastodon does nothing without it: nobody can read or post.",
     }),
+    alert(args, "ValkeyFull", "warning", "5m", {
+      // 0 is no limit.
+      expr: `${used} / (${most} > 0) > ${crowded}`,
+      summary: "Valkey's memory is {{ $value | humanizePercentage }} full",
+      description: "With nothing left it refuses writes: no job is queued any more, and no post is accepted.",
+    }),
+    snapshotOld(args),
     ...(args.maintenance === "all"
       ? []
       : [
@@ -154,20 +175,52 @@ function valkeyAlerts(args: RulesArgs): Alert[] {
   ];
 }
 
-function mediaCopyOld(args: RulesArgs): Alert {
+/** Twice as long as the keeper takes from one snapshot's way to the next: a takeover may have waited for longer than `oldSnapshot`. */
+function snapshotOld(args: RulesArgs): Alert {
   const { own } = writing(args);
+  const saved = `time() - homestead_valkey_rdb_last_save_timestamp_seconds${own()}`;
+  return alert(args, "SnapshotOld", "warning", "10m", {
+    expr: [
+      `homestead_valkey_rdb_last_bgsave_ok${own()} == 0`,
+      // One that hangs has not failed, and the vault has the one before. Without a change none is written.
+      `(${saved} > ${oldSnapshot} and homestead_valkey_rdb_unsaved_changes${own()} > 0)`,
+      // What is behind a closed gate does not change.
+      `(time() - ${keptSince(args, "homestead_snapshot_uploaded_timestamp_seconds")} > ${oldSnapshot} and ${gateOpen(args)})`,
+    ].join(" or "),
+    summary: "Valkey's snapshots are not written, or do not reach the vault",
+    description: "Jobs that wait now would be lost with the cluster, or with the next restart.",
+  });
+}
+
+/** For an `and`: Valkey is to run. */
+const gateOpen = (args: RulesArgs): string =>
+  `on (namespace) homestead_gate_state${writing(args).own('state="open"')} == 1`;
+
+/** A moment that the keeper tells once it knows it. Until then its own start: what it never finds out must not be silence. */
+const keptSince = (args: RulesArgs, metric: string): string => {
+  const { own } = writing(args);
+  return `(${metric}${own()} or homestead_keeper_started_timestamp_seconds${own()})`;
+};
+
+function mediaCopyOld(args: RulesArgs): Alert {
   return alert(args, "MediaCopyOld", "warning", "15m", {
-    expr: `time() - homestead_media_copied_timestamp_seconds${own()} > ${oldCopy}`,
+    expr: `time() - ${keptSince(args, "homestead_media_copied_timestamp_seconds")} > ${oldCopy}`,
     summary: "Uploads were last copied to the vault {{ $value | humanizeDuration }} ago",
     description: "What was uploaded since would be lost with the volume.",
   });
 }
 
 function webfingerDown(args: RulesArgs): Alert {
-  const { own } = writing(args);
+  const { own, site } = writing(args);
+  const ok = `homestead_webfinger_ok${own()}`;
+  const fired = `ALERTS${own('alertname="WebfingerDown",alertstate="firing"')}`;
   return alert(args, "WebfingerDown", "critical", "5m", {
-    // Once right and now wrong: a router that does not lead the site's own address back in was never right.
-    expr: `homestead_webfinger_ok${own()} == 0 and max_over_time(homestead_webfinger_ok${own()}[7d]) == 1`,
+    // Once right and now wrong: a router that does not lead the site's own address back in was never right. That this alert
+    // fired is remembered too: else it would end by itself after a week in which nothing was mended.
+    expr: [
+      `${site("max", ok)} == 0`,
+      `(${site("max", `max_over_time(${ok}[7d])`)} == 1 or ${site("max", `max_over_time(${fired}[7d])`)} == 1)`,
+    ].join(" and "),
     summary: "Other servers cannot find the owner any more",
     description: "WebFinger from the apex to the web host fails; the keeper's log says where.",
   });
@@ -196,6 +249,7 @@ function archiveAlerts(args: RulesArgs): Alert[] {
  */
 function standbyArchiveAlerts(args: RulesArgs): Alert[] {
   const last = lastBackup(args);
+  const none = lastBackup(args, (metric) => `max_over_time(${metric}[1h] offset ${oldBackup.standby}s)`);
   return [
     // Not before it has caught up: a new one replays faster than it archives.
     alert(args, "ArchiveFailing", "warning", "30m", {
@@ -204,11 +258,11 @@ function standbyArchiveAlerts(args: RulesArgs): Alert[] {
       description: "It fills the standby's volume, and a full one follows no more.",
     }),
     alert(args, "BackupOld", "warning", "1h", {
-      // A new one has none before its first Sunday: nothing now, and nothing a week and a day ago.
-      expr: [
-        `(time() - ${last} > ${oldBackup.standby} and ${last} != 0)`,
-        `(${last} == 0 and ${last} offset ${oldBackup.standby}s == 0)`,
-      ].join(" or "),
+      // A new one has none before its first Sunday: nothing now, and nothing a week and a day ago, be it that it was just
+      // being started anew then.
+      expr: [`(time() - ${last} > ${oldBackup.standby} and ${last} != 0)`, `(${last} == 0 and ${none} == 0)`].join(
+        " or ",
+      ),
       summary: "The standby has made no base backup for more than a week",
       description: "Its archive grows for ever: segments go only with the base backup before them.",
     }),
@@ -223,13 +277,17 @@ function archiveFails(args: RulesArgs): string {
   return `${archiver("last_failed_time")} > ${archiver("last_archived_time")} or ${waiting} > ${manySegments}`;
 }
 
+const baseBackups = "barman_cloud_cloudnative_pg_io_last_available_backup_timestamp";
+
 /** By the plugin: CloudNativePG's own metric of that kind stays 0 with it. 0: there is none. */
-const lastBackup = (args: RulesArgs): string =>
-  `barman_cloud_cloudnative_pg_io_last_available_backup_timestamp${writing(args).own()}`;
+function lastBackup(args: RulesArgs, over = (metric: string) => metric): string {
+  const { own, site } = writing(args);
+  return site("max", over(`${baseBackups}${own()}`));
+}
 
 /** What ends a database, on either site. */
 function databaseAlerts(args: RulesArgs): Alert[] {
-  const { own } = writing(args);
+  const { own, site } = writing(args);
   const active = args.role === "active";
   const kubelet = (name: string) => `kubelet_volume_stats_${name}_bytes${own()}`;
   const keeper = (name: string) => `homestead_volume_${name}_bytes${own()}`;
@@ -238,9 +296,17 @@ function databaseAlerts(args: RulesArgs): Alert[] {
     // Of a folder on a node's disk, which is what k3s' own class gives, the kubelet says nothing.
     ...(active && args.lease === "vault" ? [`100 * (1 - ${keeper("available")} / ${keeper("size")}) > ${full}`] : []),
   ];
+  const up = `cnpg_collector_up${own()}`;
+  const down = [
+    `${site("min", up)} == 0`,
+    // Of a fenced one CloudNativePG goes on saying what it said before.
+    `${site("max", `cnpg_collector_fencing_on${own()}`)} == 1`,
+    // A pod that is gone tells nothing. Of a standby's, MetricsMissing says so as soon and as loudly.
+    ...(active ? [`absent(${up})`] : []),
+  ];
   return [
     alert(args, "DatabaseDown", active ? "critical" : "warning", active ? "5m" : "15m", {
-      expr: `cnpg_collector_up${own()} == 0`,
+      expr: down.join(" or "),
       summary: active
         ? "The database does not answer"
         : "The standby's database does not answer, and so follows nothing",
@@ -276,7 +342,8 @@ function metricsMissing(args: RulesArgs): Alert {
   const { own } = writing(args);
   const keeper = args.role === "active" && args.lease === "vault" ? ["homestead_keeper_info"] : [];
   return alert(args, "MetricsMissing", "warning", "15m", {
-    expr: [...keeper, "cnpg_collector_up"].map((metric) => `absent(${metric}${own()})`).join(" or "),
+    // Base backups are the plugin's to tell of, over CloudNativePG, which goes on without it.
+    expr: [...keeper, "cnpg_collector_up", baseBackups].map((metric) => `absent(${metric}${own()})`).join(" or "),
     summary: "Prometheus has no metrics of the site",
     description: "The alerts that rest on them are silent whatever happens.",
   });
@@ -287,6 +354,11 @@ function metricsMissing(args: RulesArgs): Alert {
 const writing = ({ namespace }: RulesArgs) => ({
   /** Selects what is scraped in our namespace. */
   own: (matcher?: string) => `{${[`namespace="${namespace}"`, ...(matcher === undefined ? [] : [matcher])].join(",")}}`,
+  /**
+   * The site's one value, whichever pod tells it. A pod that is made anew has another address and so another series: what
+   * is compared with what was before, or is to last over a restart, goes by this.
+   */
+  site: (of: "max" | "min" | "sum", expr: string) => `${of} by (namespace) (${expr})`,
 });
 
 function alert(
