@@ -20,7 +20,7 @@ export const byHand: Scenario = {
   name: "by-hand",
   what: "a planned switch that the command began, finished with the Pulumi CLI alone, by the commands of the runbook",
   sites: "both",
-  minutes: 3,
+  minutes: 4,
   limit: 45,
   async run(context) {
     const { report } = context;

@@ -26,7 +26,7 @@ const outside = "e2e-drill-outside";
 export const drill: Scenario = {
   name: "drill",
   what: "the restore drill passes on a good backup and fails on a bad one",
-  minutes: 5,
+  minutes: 6,
   limit: 40,
   async run(context) {
     const { report } = context;

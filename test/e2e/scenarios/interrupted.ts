@@ -21,7 +21,7 @@ export const interrupted: Scenario = {
   name: "interrupted",
   what: "a switch killed after some of its steps, drawn at random, and run again: the same end",
   sites: "both",
-  minutes: 4,
+  minutes: 6,
   limit: 60,
   async run(context) {
     const { report, extent } = context;

@@ -44,7 +44,7 @@ export const oneSite: Scenario = {
   name: "one-site",
   what: "an empty cluster becomes a server whose owner can be followed",
   place: "beside",
-  minutes: 9,
+  minutes: 12,
   limit: 40,
   async run(context) {
     const { environment, report } = context;

@@ -42,7 +42,7 @@ export const restore: Scenario = {
   name: "restore",
   what: "a cluster wiped in mid-write comes back from the vault, then once more as it was at an earlier moment; one that was given up stays silent",
   place: "beside",
-  minutes: 9,
+  minutes: 10,
   limit: 50,
   async run(context) {
     const { environment, report } = context;

@@ -21,7 +21,7 @@ export const upgrade: Scenario = {
   name: "upgrade",
   what: "a new version of Mastodon loses no post, and a bad one changes nothing",
   place: "beside",
-  minutes: 5,
+  minutes: 6,
   limit: 25,
   async run(context) {
     const { environment, report } = context;
