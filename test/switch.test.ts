@@ -721,7 +721,10 @@ describe("a run that is interrupted", () => {
   test("in an update lets it end, keeps what came of it, and takes no step after it", async () => {
     const demote = { ...planned(), steps: [{ name: "demote" as const }, { name: "promote" as const }] };
     const { error, calls, last } = await stoppedIn(demote, "up", "ends");
-    expect([error, calls]).toEqual([`interrupted before promote\n${again}`, ["files vps 2 g1", "up home", "snapshot of home e1"]]);
+    expect([error, calls]).toEqual([
+      `interrupted before promote\n${again}`,
+      ["files vps 2 g1", "up home", "snapshot of home e1"],
+    ]);
     expect(last).toMatchObject({ token: "abc", steps: [{ done: expect.any(String) as string }, {}] });
   });
 
