@@ -33,7 +33,7 @@ describe(".ci/run", () => {
       test: vitest("30 passed | 1 skipped (31)"),
       e2e: 'echo "minutes $E2E_MINUTES"; echo "5 passed, 0 failed, 2 skipped"',
     });
-    expect(lines).toContain("minutes 57");
+    expect(lines).toContain("minutes 56");
     expect(lines.at(-1)).toBe("35 passed, 0 failed, 3 skipped");
     expect(code).toBe(0);
   });
