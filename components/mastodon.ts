@@ -9,7 +9,6 @@ import { imageParts, labels, resources, restrictedContainer, restrictedPod, tagA
 import { reportFailedJobs } from "../lib/failed-jobs";
 import { onceStopped, parts } from "../lib/stopping";
 import type { Part } from "../lib/stopping";
-import { served, servedBy } from "../lib/upgrade";
 import { madeBefore } from "../lib/upgrade-backup";
 import type { Settings } from "../settings";
 import { chartJobs } from "./isolation";
@@ -40,7 +39,6 @@ export interface MastodonArgs extends Pick<Found, "installed" | "killed" | "data
     | "cluster"
     | "maintenance"
     | "promotionToken"
-    | "epoch"
   >;
   /** Secret with `username` and `password`; its being there says that the database accepts connections. */
   postgres: { host: pulumi.Input<string>; secretName: pulumi.Input<string>; cluster: pulumi.Input<string> };
@@ -348,7 +346,6 @@ export class Mastodon extends pulumi.ComponentResource {
     // line hours would pass before anything is served. The backup is made all the same, and the update ends with it.
     const before = args.installed === "there" ? backup : [];
     const release = this.release(name, args, [...secrets, ...this.accounts(name, args), ...before]);
-    if (role === "active") this.served(name, args, release);
     this.serving = args.settings.role === "active" ? [release, this.owner(name, args, release)] : [release];
     if (args.settings.role === "standby" && args.settings.standby === "warm") {
       new PulledImages(`${name}-images`, { ...args.settings, namespace: args.namespace }, { parent: this });
@@ -462,31 +459,6 @@ export class Mastodon extends pulumi.ComponentResource {
         ignoreChanges,
         hooks: { onError: [reportFailedJobs(settings.cluster, args.namespace, chartJobs)] },
       },
-    );
-  }
-
-  /**
-   * Says on the database which version runs on it, once that one is there whole. The release goes with a `destroy`, which
-   * keeps the database, and by the release alone the next update would let any version onto its schema.
-   */
-  private served(
-    name: string,
-    { namespace, settings, postgres, databaseName, kept }: MastodonArgs,
-    release: pulumi.Resource,
-  ) {
-    return new k8s.apiextensions.CustomResourcePatch(
-      `${name}-served-${databaseName}`,
-      {
-        apiVersion: "postgresql.cnpg.io/v1",
-        kind: "Cluster",
-        metadata: {
-          name: postgres.cluster,
-          namespace,
-          annotations: { [served]: servedBy(settings.images.mastodon, settings.epoch) },
-        },
-      },
-      // What is taken away from a standby, or by a `destroy`, is not taken off the database.
-      { parent: this, provider: kept, retainOnDelete: true, dependsOn: [release] },
     );
   }
 

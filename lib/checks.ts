@@ -47,7 +47,7 @@ import { readLease, writeLease } from "./lease/store";
 import { isPlanning } from "./planning";
 import { isOurs } from "./ours";
 import { hasNsupdate } from "./rfc2136";
-import { lastServed, upgradeFault } from "./upgrade";
+import { upgradeFault } from "./upgrade";
 import { backupPrefix, findUpgradeBackup, webImage } from "./upgrade-backup";
 import type { UpgradeBackup } from "./upgrade-backup";
 import { bucketFault, bucketTrouble, hasObjects } from "./s3";
@@ -277,7 +277,7 @@ async function lookAround(
     });
   const databases = await findDatabases(settings);
   const external = settings.objectStore === "external";
-  const cluster = checkCluster(settings, { purpose, database: databases?.current }, report);
+  const cluster = checkCluster(settings, purpose, report);
   const [{ ours, uid = "", ...found }, , lease] = await Promise.all([
     cluster,
     Promise.all([checkNsupdate(settings.dns, then, report), checkEgress(settings, report)]),
@@ -480,7 +480,7 @@ const noCluster: ClusterFound = {
   apiServerPorts: usualApiPorts,
 };
 
-async function checkCluster(settings: Settings, of: UpgradeOf, report: Report): Promise<ClusterFound> {
+async function checkCluster(settings: Settings, purpose: Purpose, report: Report): Promise<ClusterFound> {
   const { cluster, site } = settings;
   let config: k8s.KubeConfig;
   try {
@@ -532,7 +532,7 @@ async function checkCluster(settings: Settings, of: UpgradeOf, report: Report): 
     answer(checkMarker(core, settings, report)),
     answer(checkApiServer(config, core, settings, report)),
     answer(checkPlugin(config.makeApiClient(k8s.AppsV1Api), settings, report)),
-    answer(checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, of, report)),
+    answer(checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, purpose, report)),
     answer(checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report)),
     ...(definitions === undefined
       ? []
@@ -672,19 +672,8 @@ async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings
   }
 }
 
-/** What an upgrade would be of, and what it is looked at for. */
-interface UpgradeOf {
-  purpose: Purpose;
-  database: DatabaseObject | undefined;
-}
-
-/** What runs decides which version may come next; after a `destroy`, which keeps the database, what ran on that one last. */
-async function checkUpgrade(
-  apps: k8s.AppsV1Api,
-  settings: Settings,
-  { purpose, database }: UpgradeOf,
-  report: Report,
-): Promise<void> {
+/** What runs decides which version may come next. */
+async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, purpose: Purpose, report: Report): Promise<void> {
   const { namespace, images, site, otherSite = "", role, promotionToken } = settings;
   const maintenance = purpose === "handover" ? "web" : settings.maintenance;
   const set = `set the version in versions.ts, or: pulumi config set --path homestead:images.mastodon <image> --stack ${site}`;
@@ -732,9 +721,6 @@ async function checkUpgrade(
         `pulumi config rm homestead:maintenance --stack ${site}`,
       );
     }
-    const last = lastServed(database?.metadata.annotations, settings.epoch);
-    const fault = last === undefined ? undefined : upgradeFault(last, images.mastodon, { now: "ran last" });
-    if (fault !== undefined) report("images.mastodon", images.mastodon, fault, set);
   }
 }
 

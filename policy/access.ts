@@ -128,11 +128,6 @@ export const patches: { kind: string; annotations: string[]; reason: string }[] 
     reason:
       "A database of an earlier generation is put to sleep; what it holds is kept, so that it is nobody's to make anew.",
   },
-  {
-    kind: "ClusterPatch",
-    annotations: ["homestead/served"],
-    reason: "Which version of Mastodon ran on a database is to be known after a destroy, which keeps it.",
-  },
 ];
 
 const noPatches = objectRule(

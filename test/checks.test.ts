@@ -9,7 +9,6 @@ import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
 import type { Lease } from "../lib/lease/lease";
 import { configWith } from "../lib/switch/files";
 import { filesAt } from "../lib/switch/steps";
-import { served, servedBy } from "../lib/upgrade";
 import { madeBefore } from "../lib/upgrade-backup";
 import type { BackupObject, UpgradeBackup } from "../lib/upgrade-backup";
 import { parseSettings } from "../settings";
@@ -31,16 +30,7 @@ interface World {
   databases?:
     | Record<
         string,
-        {
-          archive: string;
-          image: string;
-          status?: object;
-          primary?: string;
-          asleep?: boolean;
-          bootstrap?: object;
-          /** What it says ran on it last. */
-          serves?: string;
-        }
+        { archive: string; image: string; status?: object; primary?: string; asleep?: boolean; bootstrap?: object }
       >
     | "not said";
   /** Keys in the vault; a segment of WAL with when it came, `<key>@<moment>`. */
@@ -176,14 +166,8 @@ async function serve(world: World, seen: Seen): Promise<string> {
     ),
     [databasesPath]: {
       items: Object.entries(databases === "not said" ? {} : databases).map(
-        ([name, { archive, image: imageName, status, primary, asleep = false, bootstrap, serves }]) => ({
-          metadata: {
-            name,
-            annotations: {
-              ...(asleep ? { "cnpg.io/hibernation": "on" } : {}),
-              ...(serves === undefined ? {} : { [served]: serves }),
-            },
-          },
+        ([name, { archive, image: imageName, status, primary, asleep = false, bootstrap }]) => ({
+          metadata: { name, ...(asleep ? { annotations: { "cnpg.io/hibernation": "on" } } : {}) },
           spec: {
             imageName,
             plugins: [{ name: "barman-cloud.cloudnative-pg.io", parameters: { serverName: archive } }],
@@ -453,45 +437,6 @@ describe("an upgrade", () => {
     const seen: Seen = {};
     await check(world, changes, seen);
     expect(seen.installed).toBe(installed);
-  });
-
-  const mastodon = (tag: string) => `ghcr.io/mastodon/mastodon:${tag}`;
-  /** A site that was destroyed, of whose database this is said. */
-  const destroyed = (serves: string): World => ({
-    databases: { "postgres-g1": { archive: "home-g1", image, serves } },
-    vault: [base("home-g1")],
-    marker: "home",
-  });
-
-  it.each([
-    ["v4.8.0", "a release of v4.7 first: v4.6.2 ran last, and no minor version may be skipped"],
-    ["v4.5.9", "v4.6.x or newer: v4.6.2 ran last, and its schema does not go back (docs/runbooks/rollback.md)"],
-  ])("to %s is refused after a destroy as before it: the database is of what ran on it last", async (next, allowed) => {
-    const images = { mastodon: mastodon(next) };
-    expect(await check(destroyed(servedBy(mastodon("v4.6.2"), 1)), { images })).toBe(
-      [
-        "1 fault in the configuration of stack 'home'; nothing was changed.",
-        `  homestead:images.mastodon: "${mastodon(next)}"`,
-        `    allowed: ${allowed}`,
-        "    mend:    set the version in versions.ts, or: pulumi config set --path homestead:images.mastodon <image> --stack home",
-      ].join("\n"),
-    );
-  });
-
-  it("is not held up by what ran before the other site took over: that one may have upgraded the database", async () => {
-    const images = { mastodon: mastodon("v4.8.0") };
-    const world = { ...destroyed(servedBy(mastodon("v4.6.2"), 1)), lease: { epoch: 3 } };
-    expect(await check(world, { images, epoch: 3 })).toBe("there");
-    expect(await check(destroyed(servedBy(mastodon("v4.7.1"), 1)), { images })).toBe("there");
-    // A restored one is of whatever its archive holds.
-    const restoredOne = { "postgres-g2": { archive: "home-g2", image } };
-    const after = { databases: restoredOne, vault: [base("home-g1"), base("home-g2")], marker: "home" };
-    expect(await check(after, { ...raised, images })).toBe("there");
-  });
-
-  it("goes by what runs, where something does", async () => {
-    const world = { ...destroyed(servedBy(mastodon("v4.6.2"), 1)), runs: mastodon("v4.7.0") };
-    expect(await check(world, { images: { mastodon: mastodon("v4.8.0") } })).toBe("there");
   });
 
   const wanted = parseSettings(configurationOf("home")).images.mastodon;

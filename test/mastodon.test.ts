@@ -19,7 +19,6 @@ const settings: Args["settings"] = {
   registrations: "single",
   locale: "en",
   role: "active",
-  epoch: 1,
   standby: "warm",
   maintenance: "off",
   media: { endpoint: "https://s3.example.net", region: "eu", bucket: "media" } as Args["settings"]["media"],
@@ -134,19 +133,6 @@ describe("an upgrade of Mastodon", () => {
     const standby = plannedStack("vps").resources.map(({ name }) => name);
     expect(standby).toContain("mastodon-release");
     expect(standby.filter((name) => name.startsWith("mastodon-backup"))).toEqual([]);
-  });
-
-  it("is written on the database once it is there whole, where a destroy leaves it", () => {
-    const home = plannedStack("home");
-    const written = named(home, "mastodon-served-postgres-g1");
-    expect(written.type).toBe("kubernetes:postgresql.cnpg.io/v1:ClusterPatch");
-    expect(written.inputs).toMatchObject({
-      metadata: { name: "postgres-g1", annotations: { "homestead/served": `epoch 1: ${images.mastodon}` } },
-    });
-    expect(written.options.retainOnDelete).toBe(true);
-    expect(written.options.dependsOn).toContain(named(home, "mastodon-release").urn);
-    // Its schema is the other site's affair.
-    expect(plannedStack("vps").resources.filter(({ name }) => name.startsWith("mastodon-served"))).toEqual([]);
   });
 
   it("is not waited for where nothing is there yet: a restore serves before its first base backup is uploaded", async () => {

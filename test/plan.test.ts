@@ -280,15 +280,6 @@ describe("renderFiles", () => {
     expect([...files.keys()]).toEqual(["tree.txt", "configmap-x-a.yaml", "configmap-x-b.yaml"]);
   });
 
-  it("keeps an object and what is written on it apart", () => {
-    const inputs = { kind: "Cluster", metadata: { name: "x", namespace: "a" } };
-    const type = "kubernetes:postgresql.cnpg.io/v1:Cluster";
-    const files = renderFiles(
-      planOf([planned({ name: "p", type, inputs }), planned({ name: "q", type: `${type}Patch`, inputs })]),
-    );
-    expect([...files.keys()]).toEqual(["tree.txt", "cluster-x.yaml", "patch-of-cluster-x.yaml"]);
-  });
-
   it("refuses one object twice: the second would be an 'already exists' on the cluster", () => {
     const inputs = { kind: "ConfigMap", metadata: { name: "x", namespace: "a" } };
     expect(() => renderFiles(planOf([planned({ name: "p", inputs }), planned({ name: "q", inputs })]))).toThrow(

@@ -435,11 +435,7 @@ describe("each rule", () => {
       ],
     },
     "no-patches": {
-      keep: [
-        [patch({ "cnpg.io/hibernation": "on", "pulumi.com/patchForce": "true" })],
-        [patch({ "homestead/served": "epoch 1: ghcr.io/mastodon/mastodon:v4.6.5" })],
-        [deployment()],
-      ],
+      keep: [[patch({ "cnpg.io/hibernation": "on", "pulumi.com/patchForce": "true" })], [deployment()]],
       break: [
         [
           [{ apiVersion: "v1", kind: "ConfigMapPatch", metadata: { name: "a", namespace }, data: {} }],
@@ -447,7 +443,7 @@ describe("each rule", () => {
         ],
         [
           [patch({ "cnpg.io/hibernation": "on" }, { spec: { enableSuperuserAccess: true } })],
-          "ClusterPatch homestead/a: spec is patched; allowed: the annotations cnpg.io/hibernation, pulumi.com/patchForce, homestead/served",
+          "ClusterPatch homestead/a: spec is patched; allowed: the annotations cnpg.io/hibernation, pulumi.com/patchForce",
         ],
         [[patch({ "cnpg.io/reload": "true" })], 'metadata.annotations["cnpg.io/reload"] is patched'],
         [[{ ...patch({}), metadata: { name: "a", labels: { a: "b" } } }], "metadata.labels is patched"],

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { lastServed, served, servedBy, upgradeFault, versionOf } from "../lib/upgrade";
+import { upgradeFault, versionOf } from "../lib/upgrade";
 
 const image = (tag: string) => `ghcr.io/mastodon/mastodon:${tag}`;
 
@@ -50,23 +50,14 @@ describe("upgradeFault", () => {
       "a release of v4, until it is known here which minor version of it is the last: v4.9.1 runs, and none may be skipped. If the release notes of v5.0 let v4.9 come before it, write [4, 9] into lastMinors in lib/upgrade.ts",
     );
     const known = new Map([[4, 9]]);
-    expect(upgradeFault(image("v4.9.1"), image("v5.0.0"), { lastMinor: known })).toBeUndefined();
-    expect(upgradeFault(image("v4.8.2"), image("v5.0.0"), { lastMinor: known })).toBe(
+    expect(upgradeFault(image("v4.9.1"), image("v5.0.0"), known)).toBeUndefined();
+    expect(upgradeFault(image("v4.8.2"), image("v5.0.0"), known)).toBe(
       "a release of v4.9 first: v4.8.2 runs, and no minor version may be skipped",
     );
-    expect(upgradeFault(image("v4.6.2"), image("v5.0.0"), { lastMinor: known })).toBe(
+    expect(upgradeFault(image("v4.6.2"), image("v5.0.0"), known)).toBe(
       "a release of v4.7 first, and so on to v4.9: v4.6.2 runs, and no minor version may be skipped",
     );
     expect(upgradeFault(image("v3.5.19"), image("v4.0.2"))).toBeUndefined();
-  });
-
-  it("says of what is gone that it ran last", () => {
-    expect(upgradeFault(image("v4.4.9"), image("v4.6.2"), { now: "ran last" })).toBe(
-      "a release of v4.5 first: v4.4.9 ran last, and no minor version may be skipped",
-    );
-    expect(upgradeFault(image("v4.7.0"), image("v4.6.2"), { now: "ran last" })).toBe(
-      "v4.7.x or newer: v4.7.0 ran last, and its schema does not go back (docs/runbooks/rollback.md)",
-    );
   });
 
   it.each(["v5.1.0", "v6.0.0"])("refuses to skip into %s", (wanted) => {
@@ -74,21 +65,4 @@ describe("upgradeFault", () => {
       "the last release of v4 and then one of v5.0 first: v4.9.0 runs, and no minor version may be skipped",
     );
   });
-});
-
-describe("what ran last on a database", () => {
-  const last = `${image("v4.6.2")}@sha256:${"0".repeat(64)}`;
-  it("is known within the epoch that it ran in", () => {
-    expect(servedBy(last, 3)).toBe(`epoch 3: ${last}`);
-    expect(lastServed({ [served]: servedBy(last, 3) }, 3)).toBe(last);
-    // The other site has served since, and this database followed.
-    expect(lastServed({ [served]: servedBy(last, 3) }, 5)).toBeUndefined();
-  });
-
-  it.each<Record<string, string> | undefined>([undefined, {}, { [served]: "" }, { [served]: last }])(
-    "is not known from %j",
-    (annotations) => {
-      expect(lastServed(annotations, 1)).toBeUndefined();
-    },
-  );
 });

@@ -129,14 +129,10 @@ const isRelease = (resource: PlannedResource) => resource.type === releaseType;
 export const isObject = (resource: PlannedResource): boolean =>
   resource.kind === "resource" && resource.type.startsWith("kubernetes:") && resource.type !== releaseType;
 
-/** Some fields of an object that is there, or that another resource makes. */
-export const isPatch = (resource: PlannedResource): boolean => isObject(resource) && resource.type.endsWith("Patch");
-
 function baseName(resource: PlannedResource): string {
   if (isRelease(resource)) return `release-${text(resource.inputs.name) ?? resource.name}`;
   const metadata = resource.inputs.metadata as JsonObject | undefined;
-  const object = `${(text(resource.inputs.kind) ?? "object").toLowerCase()}-${text(metadata?.name) ?? resource.name}`;
-  return isPatch(resource) ? `patch-of-${object}` : object;
+  return `${(text(resource.inputs.kind) ?? "object").toLowerCase()}-${text(metadata?.name) ?? resource.name}`;
 }
 
 const namespaceOf = (resource: PlannedResource) =>

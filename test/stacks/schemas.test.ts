@@ -1,13 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { isObject, isPatch } from "../../lib/plan/render";
+import { isObject } from "../../lib/plan/render";
 import { ownStack } from "../support/own";
 import { plannedStack, stacks } from "../support/planned";
 import { faultsOf } from "../support/schemas";
 
 describe.each(stacks)("every object of %s", (stack) => {
   it("is what the cluster's API accepts", async () => {
-    // A patch has none of what its object must have.
-    const objects = ownStack(stack).resources.filter((resource) => isObject(resource) && !isPatch(resource));
+    const objects = ownStack(stack).resources.filter(isObject);
     expect(plannedStack(stack).resources.filter(isObject).length).toBeGreaterThan(30);
     const faults = await Promise.all(
       objects.map(async ({ name, inputs }) => (await faultsOf(inputs)).map((fault) => `${name}: ${fault}`)),
