@@ -99,13 +99,18 @@ export async function interruptible<T>(goOn: string, work: () => Promise<T>): Pr
     process.stderr.write(`${goOn}\n`);
     process.exit(exitCodes[signal]);
   };
-  for (const signal of signals) process.on(signal, leave);
+  return heeding(leave, work).catch((error: unknown) => {
+    throw error instanceof Interrupted ? new Interrupted(error.signal, goOn) : error;
+  });
+}
+
+/** Does some work while a handler gets the signals. */
+async function heeding<T>(handler: (signal: Signal) => void, work: () => Promise<T>): Promise<T> {
+  for (const signal of signals) process.on(signal, handler);
   try {
     return await work();
-  } catch (error) {
-    throw error instanceof Interrupted ? new Interrupted(error.signal, goOn) : error;
   } finally {
-    for (const signal of signals) process.off(signal, leave);
+    for (const signal of signals) process.off(signal, handler);
   }
 }
 
@@ -122,12 +127,7 @@ export async function undisturbed<T>(wait: string, over: string, work: () => Pro
     if (first === undefined) process.stderr.write(`${wait}\n`);
     first ??= signal;
   };
-  for (const signal of signals) process.on(signal, note);
-  try {
-    const done = await work();
-    if (first !== undefined) throw new Interrupted(first, over);
-    return done;
-  } finally {
-    for (const signal of signals) process.off(signal, note);
-  }
+  const done = await heeding(note, work);
+  if (first !== undefined) throw new Interrupted(first, over);
+  return done;
 }

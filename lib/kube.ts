@@ -39,6 +39,17 @@ export class KubeconfigFault extends Error {
   }
 }
 
+/** What a file says. @throws KubeconfigFault if it is no kubeconfig */
+export function loadKubeconfig(file: string): k8s.KubeConfig {
+  const config = new k8s.KubeConfig();
+  try {
+    config.loadFromFile(file);
+  } catch (error) {
+    throw new KubeconfigFault("kubeconfig", `kubeconfig ${file} cannot be read: ${reason(error)}`);
+  }
+  return config;
+}
+
 /** A client for the stack's own context, and nothing else. @throws KubeconfigFault that says what is missing. */
 export function kubeClient(cluster: Settings["cluster"]): k8s.KubeConfig {
   const file = kubeconfigPath(cluster);
@@ -47,13 +58,7 @@ export function kubeClient(cluster: Settings["cluster"]): k8s.KubeConfig {
     throw new KubeconfigFault("kubeconfig", `$KUBECONFIG names several files: ${mend}`);
   }
   if (!fs.existsSync(file)) throw new KubeconfigFault("kubeconfig", `kubeconfig ${file} does not exist`);
-  const config = new k8s.KubeConfig();
-  try {
-    config.loadFromFile(file);
-  } catch (error) {
-    const why = error instanceof Error ? (error.message.split("\n")[0] ?? "") : String(error);
-    throw new KubeconfigFault("kubeconfig", `kubeconfig ${file} cannot be read: ${why}`);
-  }
+  const config = loadKubeconfig(file);
   if (!config.getContextObject(cluster.context)) {
     const known = config.getContexts().map((c) => c.name);
     const message = `kubeconfig ${file} has no context '${cluster.context}'; it has ${known.join(", ") || "none"}`;

@@ -75,22 +75,16 @@ export function matches(rule: string, request: Request): Verdict {
       take(")");
       return inner;
     };
-    const all = (): Verdict => {
-      let verdict = one();
-      while (tokens[next] === "&&") {
+    const joined = (by: string, part: () => Verdict, join: typeof both): Verdict => {
+      let verdict = part();
+      while (tokens[next] === by) {
         next++;
-        verdict = both(verdict, one());
+        verdict = join(verdict, part());
       }
       return verdict;
     };
-    const any = (): Verdict => {
-      let verdict = all();
-      while (tokens[next] === "||") {
-        next++;
-        verdict = either(verdict, all());
-      }
-      return verdict;
-    };
+    const all = (): Verdict => joined("&&", one, both);
+    const any = (): Verdict => joined("||", all, either);
     const verdict = any();
     return next === tokens.length ? verdict : undefined;
   } catch {

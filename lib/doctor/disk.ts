@@ -7,7 +7,8 @@ import type { Settings } from "../../settings";
 import { unlessAborted, within } from "../attempt";
 import { bundle } from "../bundle";
 import { span } from "../drill/verdicts";
-import { ask, statusOf, Unanswered, unlessMissing } from "../kube";
+import { ask, statusOf, Unanswered } from "../kube";
+import { deleteThrowaway } from "../throwaway";
 import { labels, resources, restrictedContainer, restrictedPod } from "../pods";
 import type { Measured } from "./fsync";
 import { probeBytes } from "./storage";
@@ -36,7 +37,7 @@ export const diskSeconds = {
 const patience = { seconds: 20, tries: 3, pause: 1 } as const;
 
 /** Whether the same question may be answered a moment later: no answer came, or it was that of a server in trouble. */
-const isPassing = (error: unknown): boolean =>
+const isPassing = (error: unknown): error is Unanswered =>
   error instanceof Unanswered && (error.status === undefined || error.status === 429 || error.status >= 500);
 
 /** The label that binds a volume to one node. */
@@ -188,22 +189,9 @@ export class DiskProbe {
     // Ended before anything was made.
     if (this.signal.aborted && this.making === undefined) return;
     await this.making?.catch(() => undefined);
-    const found = await this.namespace();
-    if (found === undefined) return;
-    if (found.metadata?.labels?.[doctorLabel] === undefined)
-      throw new Error(
-        `the namespace ${doctorNamespace} is none of a doctor's (it lacks the label ${doctorLabel}): look into it and delete it`,
-      );
-    await this.releaseVolumes();
-    await this.patiently(`delete namespaces/${doctorNamespace}`, () =>
-      this.core.deleteNamespace({ name: doctorNamespace }),
-    ).catch(unlessMissing);
-    const end = Date.now() + diskSeconds.cleanUp * 1000;
-    while ((await this.namespace()) !== undefined) {
-      if (Date.now() > end)
-        throw new Error(`the namespace ${doctorNamespace} is still not gone after ${span(diskSeconds.cleanUp)}`);
-      await pause(1);
-    }
+    const { cleanUp: seconds } = diskSeconds;
+    const throwaway = { namespace: doctorNamespace, label: doctorLabel, of: "doctor", seconds };
+    await deleteThrowaway(this.core, throwaway, (question, work) => this.patiently(question, work));
   }
 
   private async create(objects: k8s.KubernetesObject[]): Promise<void> {
@@ -221,12 +209,6 @@ export class DiskProbe {
         if (asked === 1 || statusOf(error) !== 409) throw error;
       });
     }
-  }
-
-  private async namespace(): Promise<k8s.V1Namespace | undefined> {
-    return this.patiently(`get namespaces/${doctorNamespace}`, () =>
-      this.core.readNamespace({ name: doctorNamespace }),
-    ).catch(unlessMissing);
   }
 
   /** What the cluster answers, in the end. @throws Unanswered */
@@ -251,23 +233,8 @@ export class DiskProbe {
   /** @throws Unmeasured */
   private async unlessUnanswered<T>(work: Promise<T>): Promise<T> {
     return work.catch((error: unknown) => {
-      throw error instanceof Unanswered && isPassing(error) ? new Unmeasured(error.message) : error;
+      throw isPassing(error) ? new Unmeasured(error.message) : error;
     });
-  }
-
-  /** A class that retains volumes would keep one for each doctor. */
-  private async releaseVolumes(): Promise<void> {
-    const volumes = await this.patiently("list persistentvolumes", () => this.core.listPersistentVolume());
-    for (const { metadata, spec } of volumes.items) {
-      if (spec?.claimRef?.namespace !== doctorNamespace || spec.persistentVolumeReclaimPolicy === "Delete") continue;
-      const name = metadata?.name ?? "";
-      await this.patiently(`patch persistentvolumes/${name}`, () =>
-        this.core.patchPersistentVolume(
-          { name, body: { spec: { persistentVolumeReclaimPolicy: "Delete" } } },
-          k8s.setHeaderOptions("Content-Type", k8s.PatchStrategy.MergePatch),
-        ),
-      );
-    }
   }
 
   private async result({ use }: Disk): Promise<Measured> {

@@ -4,6 +4,7 @@ import * as k8s from "@kubernetes/client-node";
 import { reason } from "../attempt";
 import { apiServerSlices, ask, Unanswered, unlessMissing } from "../kube";
 import { execInPod } from "../pod-exec";
+import { deleteThrowaway } from "../throwaway";
 import { UserError } from "../user-error";
 import { notCompared, span } from "./verdicts";
 import type { RowCounts } from "./verdicts";
@@ -174,40 +175,9 @@ export class DrillCluster {
   }
 
   /** Deletes the namespace if it is there, and waits until it is gone. @returns whether there was one */
-  async cleanUp(seconds = 300): Promise<boolean> {
-    const found = await this.namespace();
-    if (found === undefined) return false;
-    if (found.metadata?.labels?.[drillLabel] === undefined)
-      throw new UserError(
-        `the namespace ${namespace} is none of a drill's (it lacks the label ${drillLabel}): look into it and delete it`,
-      );
-    await this.releaseVolumes();
-    const deletion = this.core.deleteNamespace({ name: namespace });
-    await ask(`delete namespaces/${namespace}`, deletion).catch(unlessMissing);
-    const end = Date.now() + seconds * 1000;
-    while ((await this.namespace()) !== undefined) {
-      if (Date.now() > end) throw new UserError(`the namespace ${namespace} is still not gone after ${span(seconds)}`);
-      await new Promise((resolve) => setTimeout(resolve, 1000));
-    }
-    return true;
-  }
-
-  private namespace(): Promise<k8s.V1Namespace | undefined> {
-    return ask(`get namespaces/${namespace}`, this.core.readNamespace({ name: namespace })).catch(unlessMissing);
-  }
-
-  /** A class that retains volumes would keep a copy of the database for each drill. */
-  private async releaseVolumes(): Promise<void> {
-    const volumes = await ask("list persistentvolumes", this.core.listPersistentVolume());
-    for (const { metadata, spec } of volumes.items) {
-      if (spec?.claimRef?.namespace !== namespace || spec.persistentVolumeReclaimPolicy === "Delete") continue;
-      const name = metadata?.name ?? "";
-      const change = this.core.patchPersistentVolume(
-        { name, body: { spec: { persistentVolumeReclaimPolicy: "Delete" } } },
-        k8s.setHeaderOptions("Content-Type", k8s.PatchStrategy.MergePatch),
-      );
-      await ask(`patch persistentvolumes/${name}`, change);
-    }
+  cleanUp(seconds = 300): Promise<boolean> {
+    const throwaway = { namespace, label: drillLabel, of: "drill", seconds };
+    return deleteThrowaway(this.core, throwaway, (question, work) => ask(question, work()));
   }
 
   private async failedPods(labelSelector: string): Promise<string[]> {

@@ -1,4 +1,5 @@
 /** A switch, step by step. What it does to the world goes through {@link World}, so that a test can be one. */
+import { unlessAborted } from "../attempt";
 import { lastFault } from "../lease/last-snapshot";
 import type { Ended } from "../lease/last-snapshot";
 import { UserError } from "../user-error";
@@ -40,26 +41,16 @@ const catchUpSeconds = 3 * 3600;
 /** Seconds after which a lost site's successor that gets no further is not waited for: the server is away. */
 const stillSeconds = 600;
 
-/** Somebody said stop, and nothing is under way that has to come to its end. */
-class Stopped extends UserError {
-  override name = "Stopped";
-}
-
 /**
  * The same world, in which nothing is begun and nothing is waited for once somebody said stop. An update is let end: half of
  * one is what the next run would have to mend.
  */
 function untilStopped(world: World, signal: AbortSignal): World {
-  const stopped = new Promise<never>((_, reject) => {
-    signal.addEventListener("abort", () => reject(new Stopped("")), { once: true });
-  });
-  // Nobody may be waiting when it comes.
-  stopped.catch(() => undefined);
   const begin = async <T>(work: () => Promise<T>): Promise<T> => {
-    if (signal.aborted) throw new Stopped("");
+    signal.throwIfAborted();
     return work();
   };
-  const wait = <T>(work: () => Promise<T>): Promise<T> => Promise.race([begin(work), stopped]);
+  const wait = <T>(work: () => Promise<T>): Promise<T> => unlessAborted(signal, begin(work));
   return {
     ...world,
     up: (...of) => begin(() => world.up(...of)),
@@ -96,7 +87,7 @@ export async function runSwitch(
       const why = error instanceof Error ? error.message : String(error);
       if (!signal.aborted) throw new UserError(`${step} failed: ${why}\n${afterFailure(step, current)}`);
       // The engine is told to stop by the same Ctrl-C, and then says of the update that it was cancelled.
-      const said = error instanceof Stopped ? "" : `: ${why}`;
+      const said = error === signal.reason ? "" : `: ${why}`;
       throw new UserError(`interrupted in ${step}${said}\n${goesOn(step, current)}`);
     }
     current = await mark(current, step, "done", world);

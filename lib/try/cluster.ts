@@ -6,7 +6,7 @@ import * as k8s from "@kubernetes/client-node";
 import { cnpgNamespace } from "../../components/operators";
 import { reason } from "../attempt";
 import type { OperatorName } from "../doctor/operators";
-import { kubeClient, unlessMissing } from "../kube";
+import { kubeClient, loadKubeconfig, unlessMissing } from "../kube";
 import { isOurs, isOursIn } from "../ours";
 import { UserError } from "../user-error";
 
@@ -62,15 +62,13 @@ export function currentContext(environment: NodeJS.ProcessEnv): Context | undefi
     .split(path.delimiter)
     .filter((file) => file !== "" && fs.existsSync(file))
     .map((file) => {
-      const config = new k8s.KubeConfig();
       try {
-        config.loadFromFile(file);
+        return { file: path.resolve(file), config: loadKubeconfig(file) };
       } catch (error) {
         throw new UserError(
-          `kubeconfig ${file} cannot be read: ${reason(error).replace(/:$/, "")}; mend it, or name another one: KUBECONFIG=<file> ./try`,
+          `${reason(error).replace(/:$/, "")}; mend it, or name another one: KUBECONFIG=<file> ./try`,
         );
       }
-      return { file: path.resolve(file), config };
     });
   // The first file that names a current context decides, and the first that has it gives it.
   const name = configs.map(({ config }) => config.getCurrentContext()).find(Boolean);
