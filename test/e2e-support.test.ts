@@ -196,6 +196,13 @@ describe("waiting", () => {
     );
   });
 
+  test("ends with the last answer where the last try had none", async () => {
+    let tries = 0;
+    const slower = () => (++tries === 1 ? Promise.reject(new Error("not yet")) : new Promise(() => undefined));
+    await expect(eventually(0.2, "it", slower, 50)).rejects.toThrow("it, not within 0.2 s: not yet");
+    expect(tries).toBe(2);
+  });
+
   test("does not outlast its limit when there is no answer at all", async () => {
     await expect(within(0.1, "it", () => new Promise(() => undefined))).rejects.toThrow("it: no answer within 0 s");
   });

@@ -129,7 +129,7 @@ async function retriesCameAlong(
   });
   await report.control(
     "a delivery of a post that nobody made waits there",
-    () => waiting([...posts, crypto.randomUUID()], 3),
+    () => pair.mustWait(to, [...posts, crypto.randomUUID()]),
     /no delivery of .*-\S+ waits/,
   );
 }

@@ -210,7 +210,10 @@ export const tail = (text: string, lines: number): string =>
 export const sleep = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** Tries until it works. @throws what the last try threw, after the given seconds */
+/**
+ * Tries until it works. @throws what the last try threw, after the given seconds: of one that the end found still
+ * waiting, what the try before it threw
+ */
 export async function eventually<T>(
   seconds: number,
   what: string,
@@ -218,12 +221,21 @@ export async function eventually<T>(
   pause = 500,
 ): Promise<T> {
   const end = Date.now() + seconds * 1000;
+  let reason: string | undefined;
   for (;;) {
+    const attempted = (async () => attempt())();
     try {
-      return await within(Math.max(1, (end - Date.now()) / 1000), what, attempt);
+      return await within(Math.max(1, (end - Date.now()) / 1000), what, () => attempted);
     } catch (error) {
-      if (Date.now() >= end)
-        throw new Error(`${what}, not within ${seconds} s: ${error instanceof Error ? error.message : String(error)}`);
+      const answered = await Promise.race([
+        attempted.then(
+          () => true,
+          () => true,
+        ),
+        sleep(0).then(() => false),
+      ]);
+      if (answered || reason === undefined) reason = error instanceof Error ? error.message : String(error);
+      if (Date.now() >= end) throw new Error(`${what}, not within ${seconds} s: ${reason}`);
     }
     await sleep(pause);
   }
