@@ -3,13 +3,14 @@ import type { Readable, Writable } from "node:stream";
 import { Argument, Command, Option } from "commander";
 import { loadTarget } from "./verify";
 import { projectFolder } from "../lib/plan";
-import { messageOf, within } from "../lib/attempt";
+import { messageOf, reason, within } from "../lib/attempt";
 import { archivesIn } from "../lib/archive";
 import { keysOf } from "../lib/bucket-keys";
 import { git } from "../lib/git";
 import { stoppable } from "../lib/interrupt";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { asTheLeaseSays } from "../lib/lease/rules";
+import { lastAge, lastFault } from "../lib/lease/last-snapshot";
 import { readLease } from "../lib/lease/store";
 import { loadSite } from "../lib/site-secrets";
 import type { Site } from "../lib/site-secrets";
@@ -34,7 +35,7 @@ import {
   tokenLeft,
   writesAgain,
 } from "../lib/switch/resume";
-import { runSwitch, withoutOld } from "../lib/switch/run";
+import { JobsLeftBehind, runSwitch, withoutOld } from "../lib/switch/run";
 import { described, filesAt, standingOf, stepsOf } from "../lib/switch/steps";
 import { ranBy } from "../lib/switch/versions";
 import { realWorld } from "../lib/switch/world";
@@ -284,7 +285,7 @@ async function goOn(
     show(back);
     return back;
   }
-  const going: Journal = { ...goneOn(open), generation };
+  const going: Journal = { ...goneOn(open, wanted), generation };
   const next = how === "go on" ? (stepAhead(going, lease) ?? "verify") : step;
   console.log(`going on with the switch to ${target} that was begun at ${open.startedAt}: next is ${next}`);
   if (how === "decide anew") {
@@ -292,9 +293,40 @@ async function goOn(
     if (writes) console.log(`${open.from} writes again, or still: it is handed over from the start${stale}`);
     return decideAnew({ ...open, generation }, wanted, lease, options);
   }
-  const journal = isTaken(open, lease) ? await taken(going, there, lease) : going;
-  show(journal);
-  return journal;
+  if (isTaken(open, lease)) {
+    const journal = await taken(going, there, lease);
+    show(journal);
+    return journal;
+  }
+  const lost = going.steps === open.steps ? undefined : await leftBehind(open, there);
+  if (lost !== undefined && wanted === "planned") throw new JobsLeftBehind(lost, open);
+  show(going);
+  if (lost === undefined) return going;
+  const { from } = open;
+  console.log(
+    `lost: jobs that ${from} had queued since its newest dump in the vault, or all of them: ${lost}. No post is, by the token of its demotion`,
+  );
+  if (options.dryRun !== true) await confirmed(from, options);
+  return going;
+}
+
+/**
+ * What is wrong with the old site's last snapshot of Valkey, of a switch that goes on by the token and not by that site's
+ * own last step, which looks for it; undefined if nothing is.
+ */
+async function leftBehind(
+  { from, epoch, steps, startedAt }: Journal,
+  { settings, secrets }: Site,
+): Promise<string | undefined> {
+  const ended = { site: from, epoch: epoch - 1 };
+  // One that was to be taken back does not know any more when it was demoted.
+  const began = steps.find(({ name }) => name === "demote")?.begun ?? startedAt;
+  const stopping = Math.max(0, (Date.now() - Date.parse(began)) / 1000);
+  return lastAge({ vault: settings.vault, keys: keysOf({ secrets }).vault }, ended)
+    .then((age) => lastFault(ended, age, stopping))
+    .catch(
+      (error: unknown) => `the vault does not say whether ${from}'s last snapshot of Valkey is there: ${reason(error)}`,
+    );
 }
 
 /** A switch that has taken the lease, by this command or by hand. @throws UserError where nobody knows its token */

@@ -96,6 +96,8 @@ interface Case {
   breakAt?: string;
   /** The update in which somebody presses Ctrl-C. */
   interruptAt?: string;
+  /** The old site's Valkey left no last snapshot. */
+  left?: "nothing";
   /** What `git diff` says of the project's files. @default nothing */
   changed?: string;
   /** The vault has none. */
@@ -131,6 +133,7 @@ async function run(
     kubeconfigs[name] = replica === undefined ? "/nowhere" : kubeconfig;
   }
   store.lists = true;
+  if (rest.left === undefined) store.put("valkey/home/e1/final.rdb", "REDIS");
   // The buckets themselves.
   for (const bucket of ["/vault", "/media"]) store.put(bucket, "");
   for (const name of ["home", "vps"] as const) {
@@ -211,7 +214,7 @@ async function run(
     lagging: () => Promise.resolve(undefined),
     copyMedia: () => Promise.resolve(),
     queued: () => Promise.resolve(0),
-    lastSnapshot: () => Promise.resolve(0),
+    lastSnapshot: () => Promise.resolve(rest.left === "nothing" ? undefined : 0),
     verify: (name) => Promise.resolve((did.push(`verify ${name}`), [])),
     save: (state) => kept.write(state),
     say: () => undefined,
@@ -649,5 +652,63 @@ describe("a token in the journal", () => {
     );
     expect([error, ...did.slice(0, 2)]).toEqual([undefined, "files home 1 g1", "files vps 2 g1 token lost"]);
     expect(asked).toMatchObject([{ kind: "lost" }]);
+  });
+
+  describe("of a demotion after which Valkey's last snapshot is not in the vault", () => {
+    const gone = { vps: { primary: "home" } } as const;
+    const missing =
+      "home's last snapshot of Valkey did not reach the vault: valkey/home/e1/final.rdb is not there, or empty";
+
+    /** A switch that stopped at it, and then the old site died. */
+    async function died(): Promise<Omit<Case, "databases"> & { journal: Journal }> {
+      const { error, journal } = await run({ lease: atHome, databases: serving, left: "nothing" }, "vps");
+      expect(error).toMatch(`demote failed: ${missing}; `);
+      expect(journal).toMatchObject({ token: "new", kind: "planned" });
+      return { lease: atHome, shared: files, left: "nothing", journal: journal as Journal };
+    }
+
+    test.each(["lost", "dead"] as const)(
+      "is used when the old site is %s: the jobs are lost, and no post",
+      async (kind) => {
+        const stopped = await died();
+        const { error, did, asked, lines, journal } = await run({ ...stopped, databases: gone }, "vps", kind);
+        expect([error, asked, did]).toEqual([undefined, [], whole.slice(whole.indexOf("files vps 2 g1 token new"))]);
+        expect(journal).toMatchObject({ kind: "planned", finished: true });
+        expect(lines).toContain("going on with the switch to vps that was begun at ");
+        expect(lines).toMatch(/: next is promote$/m);
+        expect(lines).toContain(
+          `lost: jobs that home had queued since its newest dump in the vault, or all of them: ${missing}. No post is, by the token of its demotion`,
+        );
+      },
+    );
+
+    test("is not used before the name is typed", async () => {
+      const { error, did } = await run({ ...(await died()), databases: gone, yes: false }, "vps", "lost");
+      expect([error, did]).toEqual(["nobody is there to ask: add --yes", []]);
+    });
+
+    test("is the way on where the old site dies while it is taken back, and not by the planned switch", async () => {
+      const back = await run({ ...(await died()), databases: demoted, breakAt: "steady home" }, "home");
+      expect(back.journal).toMatchObject({ token: "new", steps: [{ name: "reopen" }] });
+      const given = { lease: atHome, shared: files, left: "nothing", journal: back.journal as Journal } as const;
+      const { error, did } = await run({ ...given, databases: gone }, "vps");
+      expect(error).toMatch(`${missing}; vps would begin with its newest dump, or with nothing. `);
+      expect(did).toEqual([]);
+      const on = await run({ ...given, databases: gone }, "vps", "lost");
+      expect([on.error, on.did[0]]).toEqual([undefined, "files vps 2 g1 token new"]);
+    });
+
+    test("is looked for again by the same command, with the old site's own step", async () => {
+      const { left, ...stopped } = await died();
+      const { error, did, lines } = await run({ ...stopped, databases: demoted }, "vps");
+      expect([left, error, did]).toEqual(["nothing", undefined, whole.slice(whole.indexOf("files vps 2 g1"))]);
+      expect(lines).not.toContain("lost: ");
+    });
+
+    test("is dropped once the old site serves again", async () => {
+      const { did, asked } = await run({ ...(await died()), databases: serving }, "vps", "lost");
+      expect(did.slice(0, 2)).toEqual(["files home 1 g1", "files vps 2 g1 token lost"]);
+      expect(asked).toMatchObject([{ kind: "lost" }]);
+    });
   });
 });

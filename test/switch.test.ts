@@ -152,8 +152,11 @@ describe("the steps of a switch", () => {
     expect(resumption(back, before, toVps("planned"))).toBe("go on");
     expect(resumption(back, before, toVps("lost"))).toBe("go on");
     expect(resumption(back, before, toVps("planned"), true)).toBe("decide anew");
-    expect(goneOn(back)).toEqual({ ...back, steps: ["promote", "clear-token", "verify"].map((name) => ({ name })) });
-    expect(goneOn(planned())).toEqual(planned());
+    const taking = ["promote", "clear-token", "verify"].map((name) => ({ name }));
+    for (const kind of ["planned", "lost", "dead"] as const) {
+      expect(goneOn(back, kind)).toEqual({ ...back, steps: taking });
+      expect(goneOn(planned(), kind)).toEqual(planned());
+    }
     for (const kind of ["planned", "lost", "dead"] as const)
       expect(resumption({ ...planned(), token: "abc" }, after, { target: "home", kind })).toBe("history");
   });
@@ -228,6 +231,21 @@ describe("the steps of a switch", () => {
     expect(resumption({ ...planned(), token: "abc" }, before, toVps("dead"))).toBe("go on");
     for (const kind of ["planned", "lost", "dead"] as const)
       expect(resumption({ ...planned(), token: "abc" }, before, toVps(kind), true)).toBe("decide anew");
+  });
+
+  test("a demotion whose token is known is not repeated on a site that is gone", () => {
+    const stopped = begun(planned(), "stop-web", "drain", "stop-workers", "demote");
+    const done = stopped.steps.map((one, i) => (i < 3 ? { ...one, done: at } : one));
+    const held = { ...stopped, steps: done, token: "abc" };
+    expect(resumption(held, before, toVps("lost"))).toBe("go on");
+    expect(goneOn(held, "planned")).toEqual(held);
+    for (const kind of ["lost", "dead"] as const)
+      expect(goneOn(held, kind)).toEqual({
+        ...held,
+        steps: ["promote", "clear-token", "verify"].map((name) => ({ name })),
+      });
+    const promoted = { ...held, steps: held.steps.map((one, i) => (i < 5 ? { ...one, done: at } : one)) };
+    expect(goneOn(promoted, "lost")).toEqual(promoted);
   });
 
   test("a word about the old site is asked for again until the lease is taken by it: the site may be there by now", () => {
@@ -486,6 +504,7 @@ function fakeWorld(
     queued: () => Promise.resolve(queued.length > 1 ? (queued.shift() ?? 0) : (queued[0] ?? 0)),
     lastSnapshot: ({ site, epoch }) => {
       calls.push(`snapshot of ${site} e${epoch}`);
+      if (options.breakAt === calls.at(-1)) return Promise.reject(new Error("the vault does not answer"));
       return Promise.resolve(options.left === "missing" ? undefined : (options.left ?? 0));
     },
     verify: (site) => {
@@ -590,18 +609,37 @@ describe("a run", () => {
   });
 
   const ways =
-    "; vps would begin with its newest dump, or with nothing. What home has saved is on its disk: let it serve again (npx homestead switch home), mend what docs/runbooks/alerts.md says (SnapshotOld), and switch anew; or go on without the jobs that are missing: docs/runbooks/switch.md\nNothing is lost; the same command goes on with this step. Back: npx homestead switch home";
+    "; vps would begin with its newest dump, or with nothing. What home has saved is on its disk: let it serve again (npx homestead switch home), mend what docs/runbooks/alerts.md says (SnapshotOld), and switch anew.\nEvery post is handed over, by the token that the journal keeps, and the same command looks for the snapshot again. Without the jobs that are missing, or if home is gone: npx homestead switch vps --lost";
 
   test.each([
     ["is missing", "missing", "is not there, or empty"],
     ["is of an earlier end of it", 3600, "is 60 min old, of before it was stopped"],
   ] as const)("nobody takes over while Valkey's last snapshot %s", async (_what, left, says) => {
     const { world, calls, saved } = fakeWorld({ left });
-    await expect(runSwitch(planned(), world)).rejects.toThrow(
+    const error = await runSwitch(planned(), world).catch((caught: unknown) => (caught as Error).message);
+    expect(error).toBe(
       `demote failed: home's last snapshot of Valkey did not reach the vault: valkey/home/e1/final.rdb ${says}${ways}`,
     );
     expect(calls).not.toContain("up vps");
     expect(nextStep(saved.at(-1) ?? planned())).toBe("demote");
+  });
+
+  test.each([
+    ["is missing", { left: "missing" }],
+    ["cannot be looked for", { breakAt: "snapshot of home e1" }],
+  ] as const)("the token is kept where that %s: the old site may be gone by the next try", async (_what, given) => {
+    const { world, saved } = fakeWorld(given);
+    await expect(runSwitch(planned(), world)).rejects.toThrow("demote failed: ");
+    expect(saved.at(-1)).toMatchObject({ token: "abc", kind: "planned" });
+
+    const lost = fakeWorld();
+    const ended = await runSwitch(goneOn(saved.at(-1) ?? planned(), "lost"), lost.world);
+    expect([ended.finished, ended.kind, lost.calls.slice(0, 2)]).toEqual([
+      true,
+      "planned",
+      ["files vps 2 g1 token abc", "up vps"],
+    ]);
+    expect(lost.calls).not.toContain("up home");
   });
 
   test("one that was left by a run that was interrupted counts: the demotion began with that one", async () => {

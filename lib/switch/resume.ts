@@ -51,7 +51,7 @@ export function resumption(
   if (isTaken(open, lease)) return back ? "history" : "go on";
   if (back) return "reopen";
   if (isDemoting(open) && !writes) {
-    // With its token nothing is lost, whatever became of the old site.
+    // With its token no post is lost, whatever became of the old site.
     if (token !== undefined || (kind === "planned" && wanted.kind === "planned")) return "go on";
   }
   if (wanted.kind !== "planned" || kind === "planned") return "decide anew";
@@ -123,9 +123,13 @@ export function onceTaken(open: Journal, { takeover }: Pick<Lease, "takeover">, 
     kind: takeover === "first" ? open.kind : takeover,
     ...(token === undefined ? {} : { token }),
     ...(missing === true && !followed ? { missing } : {}),
-    steps: taking.map((step) => open.steps.find(({ name }) => name === step) ?? { name: step }),
+    steps: takingOf(open),
   };
 }
+
+/** The steps from the taking of the lease on, as far as they were taken. */
+const takingOf = ({ steps }: Journal): Journal["steps"] =>
+  taking.map((step) => steps.find(({ name }) => name === step) ?? { name: step });
 
 /**
  * The token that the old site may still need, which it took over with itself. None once it was opened again, or began to
@@ -147,9 +151,15 @@ export function takenBack(open: Journal, { generation }: Generation): Journal {
   return { ...rest, ...still, generation, steps: steps.map((name) => ({ name })) };
 }
 
-/** Of a switch that goes on with its token, though it was to be taken back: what comes after the demotion. */
-export const goneOn = (open: Journal): Journal =>
-  open.steps.some(({ name }) => name === "reopen") ? { ...open, steps: taking.map((name) => ({ name })) } : open;
+/**
+ * Of a switch that goes on: what comes after the demotion, where its token is known and the old site was to be opened again,
+ * or is said to be gone. Otherwise as it is.
+ */
+export function goneOn(open: Journal, wanted: Kind): Journal {
+  const next = nextStep(open);
+  const byToken = next === "reopen" || (next === "demote" && wanted !== "planned");
+  return open.token !== undefined && byToken ? { ...open, steps: takingOf(open) } : open;
+}
 
 /** Whether the target's database begins anew for this switch, and has not caught up yet. */
 export const isFollowing = ({ steps }: Pick<Journal, "steps">): boolean =>

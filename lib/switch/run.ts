@@ -85,6 +85,8 @@ export async function runSwitch(
       current = { ...current, ...(await take(step, current, world)) };
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
+      // It says itself what is lost, and how to go on.
+      if (error instanceof JobsLeftBehind) throw new UserError(`${step} failed: ${why}`);
       if (!signal.aborted) throw new UserError(`${step} failed: ${why}\n${afterFailure(step, current)}`);
       // The engine is told to stop by the same Ctrl-C, and then says of the update that it was cancelled.
       const said = error === signal.reason ? "" : `: ${why}`;
@@ -171,6 +173,8 @@ async function take(step: StepName, journal: Journal, world: World): Promise<Pic
       if (typeof demotionToken !== "string" || demotionToken === "") {
         throw new UserError(`stack ${from} has no output demotionToken: its database did not say that it stopped`);
       }
+      // Before anything else is asked for: with it no post is lost, whatever becomes of the old site from now on.
+      await world.save({ ...journal, token: demotionToken, updatedAt: world.now().toISOString() });
       await brought(journal, world);
       return { token: demotionToken };
     }
@@ -222,10 +226,17 @@ async function brought({ from, target, epoch, steps }: Journal, world: World): P
   const age = await world.lastSnapshot(ended);
   const began = steps.find(({ name }) => name === "demote")?.begun;
   const fault = lastFault(ended, age, began === undefined ? 0 : seconds(new Date(began), world.now()));
-  if (fault === undefined) return;
-  throw new UserError(
-    `${fault}; ${target} would begin with its newest dump, or with nothing. What ${from} has saved is on its disk: let it serve again (npx homestead switch ${from}), mend what docs/runbooks/alerts.md says (SnapshotOld), and switch anew; or go on without the jobs that are missing: docs/runbooks/switch.md`,
-  );
+  if (fault !== undefined) throw new JobsLeftBehind(fault, { from, target });
+}
+
+/** The old site has handed over every post, and its Valkey's last snapshot is not in the vault. */
+export class JobsLeftBehind extends UserError {
+  /** @param fault of {@link lastFault} */
+  constructor(fault: string, { from, target }: Pick<Journal, "from" | "target">) {
+    super(
+      `${fault}; ${target} would begin with its newest dump, or with nothing. What ${from} has saved is on its disk: let it serve again (npx homestead switch ${from}), mend what docs/runbooks/alerts.md says (SnapshotOld), and switch anew.\nEvery post is handed over, by the token that the journal keeps, and the same command looks for the snapshot again. Without the jobs that are missing, or if ${from} is gone: npx homestead switch ${target} --lost`,
+    );
+  }
 }
 
 async function drain(site: SiteName, world: World): Promise<void> {
