@@ -1166,7 +1166,7 @@ describe("before a switch", () => {
 
     test("are compared by nobody where one is not reached from here: no reason to wait where the other site is lost", async () => {
       const { names, found } = await compared("away");
-      const says = `${names}, and nobody knows whether they are one: the lease cannot be read: bucket 'vault' answers 403`;
+      const says = `${names}, and nobody knows whether they are one: the lease cannot be read: bucket 'vault' answers 403; run it where both are reached, or give both stacks one address (homestead:vault.endpoint)`;
       expect(await found("planned")).toEqual({ fault: [says], warning: [] });
       expect(await found("lost")).toEqual({ fault: [], warning: [says] });
     });
@@ -1380,6 +1380,21 @@ describe("before a switch", () => {
       "pulumi cancel --yes --stack home",
     );
   });
+});
+
+test("Valkey's last snapshot is looked for where the target will look: the old site's own address may be of its house", async () => {
+  const store = await fakeStore();
+  store.put("valkey/home/e1/final.rdb", "REDIS");
+  const settings = parseSettings(
+    configurationOf("vps", { vault: { endpoint: store.vault.endpoint, bucket: store.vault.bucket } }),
+  );
+  const world = realWorld({
+    ...{ target: "vps", from: "home", kind: "planned", resolvers: [], engine: () => undefined },
+    journal: new JournalStore(store.vault, store.keys),
+    loadTarget: () => Promise.reject(new Error("it is asked")),
+    load: (site) => (site === "vps" ? Promise.resolve({ settings, secrets: {} }) : Promise.reject(new Error("asked"))),
+  });
+  expect(await world.lastSnapshot({ site: "home", epoch: 1 })).toBeLessThan(60);
 });
 
 describe("public DNS that nobody but its owner changes", () => {

@@ -279,7 +279,9 @@ async function oneVault({ settings, ...target }: Site, { settings: before, ...ol
   const [own, others] = await Promise.all([
     readLease(settings.vault, keysOf(target).vault),
     readLease(before.vault, keysOf(old).vault).catch((error: unknown) => {
-      throw new Error(`${named}, and nobody knows whether they are one: ${reason(error)}`);
+      throw new Error(
+        `${named}, and nobody knows whether they are one: ${reason(error)}; run it where both are reached, or give both stacks one address (homestead:vault.endpoint)`,
+      );
     }),
   ]);
   const one = own?.lease.writer === others?.lease.writer && Math.abs((own?.age ?? 0) - (others?.age ?? 0)) < 60;

@@ -105,7 +105,8 @@ export function realWorld(options: WorldOptions): World {
       return queues.reduce((sum, { length }) => sum + length, 0);
     },
     async lastSnapshot(ended) {
-      const { settings, secrets } = await load(ended.site);
+      // By the address that the target itself will fetch it from; the old site's may be one that only its own house reaches.
+      const { settings, secrets } = await load(target);
       return lastAge({ vault: settings.vault, keys: keysOf({ secrets }).vault }, ended);
     },
     async verify(site) {
