@@ -1,6 +1,8 @@
+import { spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { stoppable } from "../lib/interrupt";
+import { projectFolder } from "../lib/plan";
 
 describe("Ctrl-C", () => {
   // Other files' modules listen to it as well, and test files share a process.
@@ -39,5 +41,49 @@ describe("Ctrl-C", () => {
     await working;
     expect(exit).toHaveBeenCalledWith(130);
     vi.restoreAllMocks();
+  });
+});
+
+describe("a line that drops", () => {
+  beforeEach(() => void ["SIGINT", "SIGHUP"].forEach((signal) => process.removeAllListeners(signal)));
+
+  it("tells the work to end like Ctrl-C, and never ends the program: nobody hangs up on purpose", async () => {
+    const exit = vi.spyOn(process, "exit").mockImplementation(() => undefined as never);
+    vi.spyOn(console, "error").mockImplementation(() => undefined);
+    const now = vi.spyOn(performance, "now").mockReturnValue(0);
+    const working = stoppable((signal) => {
+      process.emit("SIGHUP", "SIGHUP");
+      now.mockReturnValue(5000);
+      process.emit("SIGHUP", "SIGHUP");
+      return Promise.resolve(signal.aborted);
+    });
+    expect([await working, exit.mock.calls]).toEqual([true, []]);
+    expect(process.listeners("SIGHUP")).toEqual([]);
+    vi.restoreAllMocks();
+  });
+
+  it("takes away whom the work speaks to, and does not break it", async () => {
+    const script = `
+      const { stoppable } = require("./lib/interrupt");
+      stoppable(async (signal) => {
+        process.stdout.write("at work");
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+        for (let line = 0; line < 3; line++) {
+          process.stdout.write("an update's words");
+          process.stderr.write("its warnings");
+          await new Promise((resolve) => setTimeout(resolve, 50));
+        }
+        process.exitCode = 7;
+      });
+      setTimeout(() => undefined, 20_000).unref();
+      setInterval(() => undefined, 100).unref();
+    `;
+    const child = spawn(process.execPath, ["--require", "./cli/typescript.cjs", "-e", script], { cwd: projectFolder });
+    child.stdout.once("data", () => {
+      child.stdout.destroy();
+      child.stderr.destroy();
+      child.kill("SIGHUP");
+    });
+    expect(await new Promise((resolve) => child.once("exit", (code, signal) => resolve(signal ?? code)))).toBe(7);
   });
 });

@@ -1382,6 +1382,31 @@ describe("before a switch", () => {
   });
 });
 
+test("an update outlives a line that drops: the engine would end at once, and leave its stack locked", async () => {
+  const folder = temporaryFolder();
+  // Each of its commands hears a hangup first.
+  const script = `#!/bin/sh
+kill -HUP $$
+printf '%s\\n' "$*" >> '${folder}/log'
+case "$*" in
+  version) echo v3.260.0 ;;
+  *history*) echo '[{}]' ;;
+  *output*) echo '{"demotionToken":"abc"}' ;;
+esac
+`;
+  fs.writeFileSync(path.join(folder, "pulumi"), script, { mode: 0o755 });
+  vi.stubEnv("PATH", [folder, process.env["PATH"]].join(path.delimiter));
+  onTestFinished(() => void vi.unstubAllEnvs());
+  const store = await fakeStore();
+  const nobody = () => Promise.reject(new Error("it is asked"));
+  const world = realWorld({
+    ...{ target: "vps", from: "home", kind: "planned", resolvers: [], engine: () => undefined },
+    ...{ journal: new JournalStore(store.vault, store.keys), loadTarget: nobody, load: nobody },
+  });
+  expect(await world.up("home")).toEqual({ demotionToken: "abc" });
+  expect(fs.readFileSync(path.join(folder, "log"), "utf8")).toContain("\nup --yes --skip-preview ");
+});
+
 test("Valkey's last snapshot is looked for where the target will look: the old site's own address may be of its house", async () => {
   const store = await fakeStore();
   store.put("valkey/home/e1/final.rdb", "REDIS");

@@ -1,5 +1,6 @@
 /** The world a switch acts upon: the project's files, the stacks through the Automation API, the clusters to look at. */
-import { LocalWorkspace } from "@pulumi/pulumi/automation";
+import { LocalWorkspace, PulumiCommand } from "@pulumi/pulumi/automation";
+import * as path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { queues as mastodonQueues } from "../../components/mastodon";
 import { newestSegment } from "../archive";
@@ -138,7 +139,11 @@ async function up(site: SiteName, state: StateUse, engine: (text: string) => voi
   };
   const envVars = { PULUMI_SKIP_UPDATE_CHECK: "true" };
   try {
-    const stack = await LocalWorkspace.selectStack({ stackName: site, workDir: projectFolder }, { envVars });
+    const pulumiCommand = await PulumiCommand.get({ root: path.join(projectFolder, "lib", "switch", "engine") });
+    const stack = await LocalWorkspace.selectStack(
+      { stackName: site, workDir: projectFolder },
+      { envVars, pulumiCommand },
+    );
     const look = state === "refreshed" ? { refresh: true, runProgram: true } : {};
     const { outputs } = await stack.up({ ...look, onOutput: hear, onError: hear, color: "never" });
     return Object.fromEntries(Object.entries(outputs).map(([name, { value }]) => [name, value as unknown]));
