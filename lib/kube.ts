@@ -4,21 +4,41 @@ import * as os from "node:os";
 import * as path from "node:path";
 import * as fs from "node:fs";
 import * as k8s from "@kubernetes/client-node";
+import * as z from "zod";
 import type { Settings } from "../settings";
 import { reason, within } from "./attempt";
 import { aheadBy } from "./clock";
+import { UserError } from "./user-error";
 
-/** The kubeconfig file of a stack as it is named: its own, else $KUBECONFIG, else ~/.kube/config. */
-export const kubeconfigName = (cluster: Settings["cluster"]): string =>
-  cluster.kubeconfig ?? process.env["KUBECONFIG"] ?? "~/.kube/config";
+/** Set by an opened kit: the file that it has for each place that a stack names, a JSON object. */
+export const standInsVariable = "HOMESTEAD_KUBECONFIGS";
+
+/**
+ * The kubeconfig file of a stack as it is named: its own, or what an opened kit has in its place; else $KUBECONFIG, else
+ * ~/.kube/config.
+ *
+ * @throws UserError where the kit's variable is not what a kit sets
+ */
+export function kubeconfigName({ kubeconfig }: Settings["cluster"]): string {
+  if (kubeconfig === undefined) return process.env["KUBECONFIG"] ?? "~/.kube/config";
+  const set = process.env[standInsVariable];
+  if (set === undefined || set === "") return kubeconfig;
+  try {
+    return z.record(z.string(), z.string()).parse(JSON.parse(set))[kubeconfig] ?? kubeconfig;
+  } catch {
+    throw new UserError(
+      `${standInsVariable} is not what an opened kit's env sets: source that file again, or unset it`,
+    );
+  }
+}
 
 /** Where that file is on this machine. */
 export const kubeconfigPath = (cluster: Settings["cluster"]): string =>
   path.resolve(kubeconfigName(cluster).replace(/^~(?=\/)/, os.homedir()));
 
 /** The beginning of a command to paste that asks the stack's own cluster, whatever the shell's kubeconfig is. */
-export const kubectl = ({ context, kubeconfig }: Settings["cluster"]): string =>
-  `kubectl${kubeconfig === undefined ? "" : ` --kubeconfig ${kubeconfig}`} --context ${context}`;
+export const kubectl = (cluster: Settings["cluster"]): string =>
+  `kubectl${cluster.kubeconfig === undefined ? "" : ` --kubeconfig ${kubeconfigName(cluster)}`} --context ${cluster.context}`;
 
 /** Who is behind the Service `kubernetes`: addresses and ports of the API server itself. */
 export async function apiServerSlices(config: k8s.KubeConfig): Promise<k8s.V1EndpointSlice[]> {

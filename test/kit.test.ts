@@ -18,6 +18,7 @@ import { gatherKit } from "../lib/kit/gather";
 import { openKit, sealKit } from "../lib/kit/kit";
 import type { Kit } from "../lib/kit/kit";
 import { minify } from "../lib/kit/kubeconfig";
+import { kubeClient, kubeconfigPath, kubectl } from "../lib/kube";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { oldestNode } from "../lib/supported-node";
 import { readStackConfig } from "../lib/stack-config";
@@ -429,18 +430,36 @@ describe("a kubeconfig in a kit", () => {
     expect(kubeconfigs[0]?.text).not.toContain("other-token");
   });
 
-  test("stays apart where a stack names its own, and is copied to its place", async () => {
+  test("stays apart where a stack names its own, and stands in for it in the shell that the kit is used in", async () => {
     const own = kubeconfig();
-    const kit = await gather({ changes: { cluster: { context: "vps", kubeconfig: own } }, sites: ["vps"] });
+    const cluster = { context: "vps", kubeconfig: own };
+    const kit = await gather({ changes: { cluster }, sites: ["vps"] });
     expect(kit.kubeconfigs.map(({ name, place }) => [name, place])).toEqual([["kubeconfig-vps", own]]);
-    expect(filesIn(kit, "/kit")["env"]).not.toContain("KUBECONFIG");
-    expect(commandsOf({ ...kit, git: { current: true } }, "/kit")[1]).toBe(
-      `. '/kit/env' && mkdir -p '${path.dirname(own)}' && cp -n '/kit/kubeconfig-vps' '${own}'`,
+    const content = minify(own, ["vps"]).text;
+    const folder = path.join(temporaryFolder(), "kit");
+    writeKitFolder(kit, folder);
+    // A place of the machine that the kit was made on, below somebody else's home: nothing is to be put there.
+    fs.rmSync(own);
+    expect(commandsOf({ ...kit, git: { current: true } }, folder)[1]).toBe(`. '${folder}/env'`);
+    const set = (name: string) =>
+      execFileSync("sh", ["-c", `. "$0" && printf %s "$${name}"`, path.join(folder, "env")], { env: {} }).toString();
+    expect(set("KUBECONFIG")).toBe("");
+    vi.stubEnv("HOMESTEAD_KUBECONFIGS", set("HOMESTEAD_KUBECONFIGS"));
+    const file = path.join(folder, "kubeconfig-vps");
+    expect([kubeconfigPath(cluster), kubectl(cluster)]).toEqual([file, `kubectl --kubeconfig ${file} --context vps`]);
+    expect(kubeClient(cluster).getCurrentCluster()?.server).toBe("https://198.51.100.20:6443");
+    // The providers are given the same, so that the state shows no change.
+    expect(minify(file, ["vps"]).text).toBe(content);
+    // Another stack's place is what it was.
+    expect(kubeconfigPath({ context: "home", kubeconfig: "/elsewhere" })).toBe("/elsewhere");
+    vi.stubEnv("HOMESTEAD_KUBECONFIGS", "/home/me/.kube/vps");
+    expect(() => kubeconfigPath(cluster)).toThrow(
+      "HOMESTEAD_KUBECONFIGS is not what an opened kit's env sets: source that file again, or unset it",
     );
-    const below = [{ name: "kubeconfig-vps", place: "~/.kube/vps", text: "" }];
-    expect(commandsOf({ ...kit, git: { current: true }, kubeconfigs: below }, "/kit")[1]).toBe(
-      ". '/kit/env' && mkdir -p ~/'.kube' && cp -n '/kit/kubeconfig-vps' ~/'.kube/vps'",
-    );
+  });
+
+  test("needs no variable where no stack names a place of its own", async () => {
+    expect(filesIn(await gather(), "/kit")["env"]).not.toContain("HOMESTEAD_KUBECONFIGS");
   });
 
   test("says what another machine would lack", () => {

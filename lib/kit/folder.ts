@@ -5,6 +5,7 @@ import { parseDocument } from "yaml";
 import { siteNames } from "../../settings";
 import type { SiteName } from "../../settings";
 import { git } from "../git";
+import { standInsVariable } from "../kube";
 import { oldestNode } from "../supported-node";
 import { UserError } from "../user-error";
 import type { Kit } from "./kit";
@@ -161,15 +162,18 @@ export function filesIn(kit: Kit, folder: string, newer?: NewerClone): Record<st
 }
 
 const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
-/** A place below the home folder is below that of whoever opens the kit. */
-const quotedPlace = (place: string) => (place.startsWith("~/") ? `~/${quoted(place.slice(2))}` : quoted(place));
 
 function environmentFile({ environment, files, kubeconfigs }: Kit, folder: string): string {
   const own = kubeconfigs.find(({ place }) => place === undefined);
+  // What a stack names is a place of the machine that the kit was made on; on this one nothing is to be put anywhere.
+  const standIns = kubeconfigs.flatMap(({ name, place }) =>
+    place === undefined ? [] : [[place, path.join(folder, name)] as const],
+  );
   const all = {
     ...environment,
     ...Object.fromEntries(Object.keys(files).map((name) => [name, path.join(folder, name)])),
     ...(own === undefined ? {} : { KUBECONFIG: path.join(folder, own.name) }),
+    ...(standIns.length === 0 ? {} : { [standInsVariable]: JSON.stringify(Object.fromEntries(standIns)) }),
   };
   return Object.entries(all)
     .map(([name, value]) => `export ${name}=${quoted(value)}\n`)
@@ -178,23 +182,14 @@ function environmentFile({ environment, files, kubeconfigs }: Kit, folder: strin
 
 /** The three commands of a failover, for this server and this folder. */
 export function commandsOf(
-  { git, sites, activeSite, kubeconfigs }: Omit<Kit, "use">,
+  { git, sites, activeSite }: Omit<Kit, "use">,
   folder: string,
   newer?: NewerClone,
 ): [string, string, string] {
   const clone = git.remote === undefined ? "<where your copy of the repository is>" : quoted(git.remote);
   const active = newer?.activeSite ?? activeSite;
   const fallback = sites.find((site) => site !== active);
-  const copies = [
-    ...(git.current || newer !== undefined ? [] : [`cp ${quoted(folder)}/Pulumi*.yaml .`]),
-    ...kubeconfigs.flatMap(({ name, place }) =>
-      place === undefined
-        ? []
-        : [
-            `mkdir -p ${quotedPlace(path.dirname(place))} && cp -n ${quoted(path.join(folder, name))} ${quotedPlace(place)}`,
-          ],
-    ),
-  ];
+  const copies = git.current || newer !== undefined ? [] : [`cp ${quoted(folder)}/Pulumi*.yaml .`];
   return [
     `git clone ${clone} homestead && cd homestead && npm ci`,
     [`. ${quoted(path.join(folder, "env"))}`, ...copies].join(" && "),
@@ -263,9 +258,9 @@ function readme(kit: Kit, folder: string, newer: NewerClone | undefined): string
     "If the clone's Pulumi.yaml names another active site or epoch than the lease in the vault, or a generation that is over,",
     "homestead says so, and what to write there: a switch after this kit, or after the last push.",
     "",
-    "env             what to set: the state's address, its passphrase and keys, KUBECONFIG",
+    "env             what to set: the state's address, its passphrase and keys, where the kubeconfigs are",
     ...Object.keys(files).map((name) => `${name}  the file of that variable`),
-    "kubeconfig*     the clusters, with credentials",
+    "kubeconfig*     the clusters, with credentials; where env is set, they stand in for those that the stacks name",
     "Pulumi*.yaml    the project's and the stacks' files as they were",
     "secrets.json    every stack's secrets in clear, should the passphrase or the state be of no use",
     "vaults.json     where the backups are, and their keys",

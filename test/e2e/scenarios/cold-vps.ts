@@ -38,11 +38,15 @@ export const coldVps: Scenario = {
     const posts = await posting;
     await peer.stop();
 
+    const places = placesOf(pair);
     const kit = await report.step("homestead kit", () => makeKit(pair));
     const start = Date.now();
     await report.step("home's power is cut", () => pair.losePower(outage, "home", { posts: [], port: 0 }));
+    // On another machine there is nothing where the stacks look for their kubeconfigs.
+    fs.renameSync(places, `${places}.away`);
     const machine = await report.step("another machine: a clone, and the kit", () => openKit(context, pair, kit));
     const outcome = await report.step("homestead switch vps --lost, there", () => machine.switchToVps());
+    fs.renameSync(`${places}.away`, places);
     await report.check(
       `one command: an empty cluster is the verified active site, ${Math.round((Date.now() - start) / 1000)} s after the power went`,
       () => {
@@ -87,6 +91,20 @@ async function loseVps({ report }: Context, pair: Pair): Promise<void> {
 }
 
 const kitPassphrase = "correct horse battery staple";
+
+/** Gives each stack a kubeconfig of its own, in a folder that can be taken away. @returns the folder */
+function placesOf({ project, clusters }: Pair): string {
+  const folder = path.join(project.root, "first-machine");
+  fs.rmSync(folder, { recursive: true, force: true });
+  fs.mkdirSync(folder);
+  for (const site of ["home", "vps"] as const) {
+    const { context, kubeconfig } = clusters[site].access;
+    const place = path.join(folder, site);
+    fs.copyFileSync(kubeconfig, place);
+    project.set(site, "cluster", { context, kubeconfig: place });
+  }
+  return folder;
+}
 
 /** @returns the kit's file */
 async function makeKit({ project }: Pair): Promise<string> {
