@@ -1,6 +1,8 @@
 import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import * as path from "node:path";
 import { describe, expect, test } from "vitest";
-import { blocksOf, filled, sharedValuesIn } from "./e2e/scenarios/by-hand";
+import { blocksOf, filled, mergedWith, sectionOf, sections, sharedValuesIn } from "./e2e/scenarios/by-hand";
 import { drawSome, stepsIn } from "./e2e/scenarios/interrupted";
 import { shiftedDate } from "./e2e/scenarios/refused";
 import { plannedSteps } from "./e2e/scenarios/switch";
@@ -9,6 +11,7 @@ import { chance } from "./e2e/support/chance";
 import { sleep } from "./e2e/support/processes";
 import { perSecond, tickSeconds, timelineSvg } from "./e2e/support/timeline";
 import type { Timeline } from "./e2e/support/timeline";
+import { projectFolder } from "../lib/plan";
 import { stepsOf } from "../lib/switch/steps";
 
 describe("the audit", () => {
@@ -186,6 +189,30 @@ Not a command.
     expect(blocks[0]?.text).toBe(
       "pulumi config set homestead:maintenance web --stack <from>\npulumi up --stack <from>",
     );
+  });
+
+  test("is done a section at a time, by its heading", () => {
+    const text = "# A\n\n## One\n\n```sh\na\n```\n\n## Two: it\n\n### In it\n\n```sh\nb\n```\n";
+    expect(blocksOf(sectionOf(text, "One")).map((block) => block.text)).toEqual(["a"]);
+    expect(blocksOf(sectionOf(text, "Two")).map((block) => block.text)).toEqual(["b"]);
+    expect(() => sectionOf(text, "Three")).toThrow("has no section 'Three'");
+  });
+
+  test.each([
+    ["planned", ["from", "to", "epoch", "token"], ["sh", "sh", "yaml", "sh", "sh", "sh", "sh"]],
+    ["unplanned", ["from", "to", "epoch"], ["yaml", "sh"]],
+    ["anew", ["site", "generation"], ["yaml", "sh"]],
+  ] as const)("of a switch by hand has in its part '%s' what the suite knows to do", (part, names, languages) => {
+    const text = fs.readFileSync(path.join(projectFolder, "docs", "runbooks", "switch-by-hand.md"), "utf8");
+    const blocks = blocksOf(sectionOf(text, sections[part]));
+    expect(blocks.map(({ language }) => language)).toEqual(languages);
+    const values = Object.fromEntries(names.map((name) => [name, "1"]));
+    for (const block of blocks) expect(filled(block.text, values)).not.toMatch(/<[a-z]/);
+  });
+
+  test("changes one site's number and leaves the other's", () => {
+    expect(mergedWith({ home: 1, vps: 3 }, { home: 2 })).toEqual({ home: 2, vps: 3 });
+    expect(mergedWith("home", "vps")).toBe("vps");
   });
 
   test("has its placeholders filled, and an unknown one is named", () => {

@@ -1,24 +1,35 @@
 /**
  * The same switch with the Pulumi CLI alone, by the commands of its runbook (issue 5: "By hand"). The command has begun
- * it and was stopped, which is when somebody does it by hand.
+ * it and was stopped, which is when somebody does it by hand. Where there is time, the runbook's other sections as well: the
+ * active site is gone, and then it is there again.
  */
 import * as assert from "node:assert/strict";
 import * as path from "node:path";
 import { parse } from "yaml";
-import { handOn, takePair } from "../support/pair";
+import { missing, postsIn } from "../support/audit";
+import { Outage } from "../support/outage";
+import { handOn, otherThan, takePair } from "../support/pair";
 import type { Pair } from "../support/pair";
-import { run, tail } from "../support/processes";
+import type { Peer } from "../support/peer";
+import { eventually, run, tail } from "../support/processes";
 import { succeeded } from "../support/project";
 import type { Site } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
+import { baseBackupIn } from "../support/stack";
 import { untilLine } from "./interrupted";
-import { followStillWorks, plannedSwitch } from "./two-sites";
+import { followStillWorks, mustBeStandby, noPower, plannedSwitch, settled } from "./two-sites";
 
 const runbook = "docs/runbooks/switch-by-hand.md";
+/** The beginnings of its headings. */
+export const sections = {
+  planned: "Planned",
+  unplanned: "Unplanned",
+  anew: "The other's database does not follow",
+} as const;
 
 export const byHand: Scenario = {
   name: "by-hand",
-  what: "a planned switch that the command began, finished with the Pulumi CLI alone, by the commands of the runbook",
+  what: "a planned switch that the command began, finished with the Pulumi CLI alone, by the commands of the runbook (named: then one of a site that is gone, too)",
   sites: "both",
   minutes: 4,
   limit: 45,
@@ -32,7 +43,8 @@ export const byHand: Scenario = {
         const log = path.join(context.logs, "switch-begun.log");
         await untilLine(pair, pair.project.folder, pair.switchArguments(to), /^done {2}stop-web /m, log);
       });
-      await followRunbook(context, pair, activeSite, to);
+      const epoch = String((await pair.lease()).epoch + 1);
+      await followRunbook(context, pair, "planned", { from: activeSite, to, epoch });
     });
     await report.check("the command takes what was done by hand for done, and ends its journal", async () => {
       const now = (await pair.lease()).activeSite;
@@ -45,12 +57,68 @@ export const byHand: Scenario = {
       if (context.extent !== "brief") await pair.mustBeSettled();
     });
     await followStillWorks(context, pair, peer);
+    if (context.extent !== "brief") await unplanned(context, pair, peer);
     handOn(pair);
   },
 };
 
-/** Does what the runbook says, block by block: runs what is marked `sh`, writes what is marked `yaml` into Pulumi.yaml. */
-async function followRunbook({ environment, logs, extent }: Context, pair: Pair, from: Site, to: Site): Promise<void> {
+/** The active site loses its power, and comes back as the standby: each with nothing but what the runbook says. */
+async function unplanned(context: Context, pair: Pair, peer: Peer): Promise<void> {
+  const { environment, report } = context;
+  const outage = Outage.of(environment);
+  if (outage === undefined) return report.skip("by-hand, of a site that is gone", noPower);
+  const { activeSite: from, epoch } = await pair.lease();
+  const to = otherThan(from);
+  const posts: { id: string }[] = [];
+  const notIn = async () => missing(posts, await postsIn(pair.clusters[to]));
+  await report.step(`posts, which ${to}'s database has replayed`, async () => {
+    await pair.followName();
+    for (let i = 0; i < 10; i++) posts.push({ id: await pair.owner.post(`before a takeover by hand, ${i}`) });
+    // The runbook wants it so: nothing in it waits for what is not replayed.
+    await eventually(120, `all of them in ${to}'s database`, async () => assert.deepEqual(await notIn(), []), 2000);
+  });
+  await report.step(`${from}'s power is cut`, () => pair.losePower(outage, from, { posts: [], port: 0 }));
+  await report.step(`${to} takes over, by hand`, () =>
+    followRunbook(context, pair, "unplanned", { from, to, epoch: String(epoch + 1) }),
+  );
+  await report.check(`${to} is the active site, epoch ${epoch + 1}, and nothing transient is left in the files`, () =>
+    pair.mustBe(to, epoch + 1),
+  );
+  await report.check(`every post is there (${posts.length})`, async () => assert.deepEqual(await notIn(), []));
+  await followStillWorks(context, pair, peer);
+
+  await report.step(`${from}'s power is back, and its database writes again by itself`, async () => {
+    await outage.powerOn(from);
+    pair.lost = undefined;
+    const cluster = pair.clusters[from];
+    await eventually(180, "a transaction of its own", () => cluster.sql("SELECT txid_current()"));
+    // Its operator's webhook is asked by each update, and may come later; an owner gives the same command again.
+    const asked = ["annotate", "clusters.postgresql.cnpg.io", "--all", "-n", "homestead", "e2e/asked=yes"];
+    await eventually(180, "CloudNativePG's webhook", () => cluster.kubectl([...asked, "--dry-run=server"]), 2000);
+    await baseBackupIn(pair.s3, pair.archive(to));
+  });
+  const generation = String((pair.shared("generations") as Record<Site, number>)[from] + 1);
+  await report.step(`${from}'s database begins anew, by hand`, () =>
+    followRunbook(context, pair, "anew", { site: from, generation }),
+  );
+  await report.check(`${from} is a standby: nothing of Mastodon runs there, and its database follows`, () =>
+    eventually(180, "its database", () => mustBeStandby(pair, from), 2000),
+  );
+  await settled(context, pair);
+}
+
+/**
+ * Does what a section of the runbook says, block by block: runs what is marked `sh`, writes what is marked `yaml` into
+ * Pulumi.yaml.
+ *
+ * @param given what stands in the place of `<name>`; a planned switch's token is asked for when it is wanted
+ */
+async function followRunbook(
+  { environment, logs, extent }: Context,
+  pair: Pair,
+  section: keyof typeof sections,
+  given: Readonly<Record<string, string>>,
+): Promise<void> {
   const { project } = pair;
   const env = {
     ...project.env,
@@ -58,19 +126,14 @@ async function followRunbook({ environment, logs, extent }: Context, pair: Pair,
     // A whole run has no time to look first at what each update would do.
     ...(extent === "brief" ? { PULUMI_OPTION_SKIP_PREVIEW: "true" } : {}),
   };
-  const { epoch } = await pair.lease();
   const token = async () =>
-    (await project.mustPulumi(["stack", "output", "demotionToken", "--stack", from])).stdout.trim();
-  for (const { language, text } of blocksOf(project.read(runbook))) {
-    const values = {
-      from,
-      to,
-      epoch: String(epoch + 1),
-      ...(text.includes("<token>") ? { token: await token() } : {}),
-    };
+    (await project.mustPulumi(["stack", "output", "demotionToken", "--stack", given["from"] ?? ""])).stdout.trim();
+  for (const { language, text } of blocksOf(sectionOf(project.read(runbook), sections[section]))) {
+    const values = { ...given, ...(text.includes("<token>") ? { token: await token() } : {}) };
     const block = filled(text, values);
     if (language === "yaml") {
-      for (const [key, value] of Object.entries(sharedValuesIn(block))) project.setShared(key, value);
+      for (const [key, value] of Object.entries(sharedValuesIn(block)))
+        project.setShared(key, mergedWith(pair.shared(key), value));
       continue;
     }
     // The names are known to the tests' DNS server alone.
@@ -91,6 +154,13 @@ async function followRunbook({ environment, logs, extent }: Context, pair: Pair,
 export interface Block {
   language: "sh" | "yaml";
   text: string;
+}
+
+/** One section of a runbook, with what is below it. @throws Error where there is none whose heading begins so */
+export function sectionOf(markdown: string, heading: string): string {
+  const found = markdown.split(/^## /m).find((part, i) => i > 0 && part.startsWith(heading));
+  if (found === undefined) throw new Error(`${runbook} has no section '${heading}'`);
+  return found;
 }
 
 /** The blocks of a runbook that are to be acted upon, in their order. */
@@ -123,3 +193,7 @@ export function sharedValuesIn(block: string): Record<string, unknown> {
     }),
   );
 }
+
+/** What a value of Pulumi.yaml is once somebody has written what a runbook shows of it: of a map, some of its entries. */
+export const mergedWith = (before: unknown, shown: unknown): unknown =>
+  typeof before === "object" && typeof shown === "object" ? { ...before, ...shown } : shown;

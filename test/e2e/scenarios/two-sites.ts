@@ -55,7 +55,7 @@ export const settled = ({ report }: Context, pair: Pair): Promise<unknown> =>
   report.check("an update of each site would change nothing", () => pair.mustBeSettled());
 
 /** @throws unless a site's Mastodon and Valkey are at zero, and its database only reads */
-async function mustBeStandby(pair: Pair, site: Site): Promise<void> {
+export async function mustBeStandby(pair: Pair, site: Site): Promise<void> {
   const cluster = pair.clusters[site];
   const running = (await cluster.pods("homestead"))
     .map(({ metadata }) => metadata.name)
