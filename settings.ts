@@ -977,6 +977,14 @@ function ruleFaults(
       fault("smtp.auth", s.smtp.auth, "plain, login or cram_md5, since smtp.username is set");
     }
   }
+  if (s.smtp?.kind === "none" && s.registrations !== undefined && s.registrations !== "single") {
+    fault(
+      "registrations",
+      s.registrations,
+      "single while smtp.kind is none: who registers is sent a mail to confirm the address",
+      `${setCommand(site, "smtp.kind").replace("<value>", "server")} && ${setCommand(site, "smtp.host")} && ${setCommand(site, "smtp.from")}`,
+    );
+  }
   if (s.blog?.kind === "folder") blogFolderFaults(site, path.resolve(folder, s.blog.path), s.blog.path, fault);
   const own = archiveName(site, s.generations?.[site] ?? 1);
   if (s.restore?.from === own) {

@@ -134,6 +134,10 @@ describe("parseSettings", () => {
       { smtp: { kind: "server", host: "mail.example", from: "a@b", auth: "plain", username: "a" }, smtpPassword: "x" },
     ],
     ["mail without one", { smtp: { kind: "server", host: "mail.example", from: "a@b" } }],
+    [
+      "friends, who are sent mail",
+      { registrations: "invitation", smtp: { kind: "server", host: "mail.example", from: "a@b" } },
+    ],
     ["a DNS command", { dns: { kind: "command", command: "./dns" } }],
     [
       "an issuer with its authorities",
@@ -808,6 +812,17 @@ rule(
 
 // The rest.
 rule("open registrations", { registrations: "open" }, "registrations", '"open"', "one of single, approval, invitation");
+for (const who of ["approval", "invitation"]) {
+  const toServer = "pulumi config set --path 'homestead:smtp.kind' server --stack home";
+  rule(
+    `registrations by ${who} without mail`,
+    { registrations: who },
+    "registrations",
+    `"${who}"`,
+    "single while smtp.kind is none: who registers is sent a mail to confirm the address",
+    `${toServer} && ${set("smtp.host")} && ${set("smtp.from")}`,
+  );
+}
 rule("a language by its name", { locale: "English" }, "locale", '"English"', "a language tag such as en or pt-BR");
 rule(
   "an operator that is to be neither",

@@ -54,6 +54,11 @@ describe("what --set and --config give", () => {
       ["apex=mastodon.ramble.localhost"],
       '  homestead:webHost: "mastodon.ramble.localhost"\n    allowed: a host other than the apex: the blog is on the apex, Mastodon on the web host\n    mend:    ./try --set webHost=<value>',
     ],
+    [
+      "what needs another key beside it",
+      ["registrations=approval"],
+      '  homestead:registrations: "approval"\n    allowed: single while smtp.kind is none: who registers is sent a mail to confirm the address\n    mend:    ./try --set smtp.kind=server --set smtp.host=<value> --set smtp.from=<value>',
+    ],
   ])("is refused with its own mend: %s", async (_what, sets, says) => {
     expect(await fault(sets)).toBe(`1 fault in the configuration of stack 'dev'; nothing was changed.\n${says}`);
   });
