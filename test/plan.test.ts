@@ -108,6 +108,12 @@ describe("planStack", () => {
     });
   });
 
+  it("says that a program took too long", async () => {
+    await expect(planStack("one", { folder: fixture, limitSeconds: 0.05 })).rejects.toThrow(
+      /^the program of stack 'one' took longer than 0\.05 s, and was ended without a plan$/,
+    );
+  });
+
   it("refuses a stack without a file", async () => {
     await expect(planStack("nowhere", { folder: fixture })).rejects.toThrow(
       `no stack 'nowhere': ${path.join(fixture, "Pulumi.nowhere.yaml")} does not exist (there are: broken, faulty, one, rejected)`,
