@@ -10,7 +10,7 @@ import * as net from "node:net";
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import * as z from "zod";
-import { holds, houseRangeFault, machinesOwn } from "./lib/address-ranges";
+import { holds, houseRangeFault, machinesOwn, sentTo } from "./lib/address-ranges";
 import { bytesIn, folderLimit, hasIndex } from "./lib/blog-folder";
 import { identityFaults, identityFingerprint } from "./lib/identity";
 import { configInFile, qualify } from "./lib/stack-config";
@@ -1025,7 +1025,7 @@ function addressFaults(site: StackName, s: Partial<Parsed>, address: string, fau
       fault("ingress.address", address, `${what}, not the ${key}: its record would lead to itself`);
   }
   const [base = "", zone] = address.split("%");
-  if (zone !== undefined || holds(machinesOwn, base) || address.endsWith(".localhost"))
+  if (zone !== undefined || holds(machinesOwn, sentTo(base)) || address.endsWith(".localhost"))
     fault("ingress.address", address, `${what}: to everybody else this one is a machine of their own`);
 }
 

@@ -548,6 +548,7 @@ describe("a server at a private address", () => {
     // The cluster asks for no IPv6.
     expect(missing(["IPv4"], "10.1.1.1", "2001:db8::1")).toEqual(["10.1.1.1/32"]);
     expect(missing(["IPv4", "IPv6"], "fd00::1")).toEqual(["fd00::1/128"]);
+    expect(missing(["IPv4"], "::ffff:10.1.1.1")).toEqual(["10.1.1.1/32"]);
     // What did not resolve is another check's, and what is this machine itself may not be named.
     expect(missing(["IPv4"])).toEqual([]);
     expect(missing(["IPv4"], "127.0.0.1")).toEqual([]);

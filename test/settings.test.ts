@@ -552,7 +552,8 @@ for (const [key, name] of [
     `${reached}, not the ${key}: its record would lead to itself`,
   );
 }
-for (const none of ["0.0.0.0", "127.0.0.1", "169.254.1.1", "::1", "fe80::1", "fe80::1%eth0", "ramble.localhost"]) {
+const machines = ["0.0.0.0", "127.0.0.1", "169.254.1.1", "::1", "fe80::1", "fe80::1%eth0", "ramble.localhost"];
+for (const none of [...machines, "::ffff:127.0.0.1", "::ffff:a9fe:101"]) {
   rule(
     `an address that is everybody's own: ${none}`,
     own("ingress", { address: none }),
