@@ -10,7 +10,7 @@ import * as net from "node:net";
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import * as z from "zod";
-import { holds, houseRangeFault, machinesOwn } from "./lib/address-ranges";
+import { holds, houseRangeFault, machinesOwn, sentTo } from "./lib/address-ranges";
 import { bytesIn, folderLimit, hasIndex } from "./lib/blog-folder";
 import { identityFaults, identityFingerprint } from "./lib/identity";
 import { configInFile, qualify } from "./lib/stack-config";
@@ -977,6 +977,14 @@ function ruleFaults(
       fault("smtp.auth", s.smtp.auth, "plain, login or cram_md5, since smtp.username is set");
     }
   }
+  if (s.smtp?.kind === "none" && s.registrations !== undefined && s.registrations !== "single") {
+    fault(
+      "registrations",
+      s.registrations,
+      "single while smtp.kind is none: who registers is sent a mail to confirm the address",
+      `${setCommand(site, "smtp.kind").replace("<value>", "server")} && ${setCommand(site, "smtp.host")} && ${setCommand(site, "smtp.from")}`,
+    );
+  }
   if (s.blog?.kind === "folder") blogFolderFaults(site, path.resolve(folder, s.blog.path), s.blog.path, fault);
   const own = archiveName(site, s.generations?.[site] ?? 1);
   if (s.restore?.from === own) {
@@ -1017,7 +1025,7 @@ function addressFaults(site: StackName, s: Partial<Parsed>, address: string, fau
       fault("ingress.address", address, `${what}, not the ${key}: its record would lead to itself`);
   }
   const [base = "", zone] = address.split("%");
-  if (zone !== undefined || holds(machinesOwn, base) || address.endsWith(".localhost"))
+  if (zone !== undefined || holds(machinesOwn, sentTo(base)) || address.endsWith(".localhost"))
     fault("ingress.address", address, `${what}: to everybody else this one is a machine of their own`);
 }
 

@@ -10,7 +10,7 @@ import type { Identity } from "../lib/identity";
 import { projectFolder } from "../lib/plan";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { UserError } from "../lib/user-error";
-import { createdSecrets, identityKeys, requiredSecrets, stackNames } from "../settings";
+import { createdSecrets, identityKeys, requiredSecrets, siteNames, stackNames } from "../settings";
 
 const qualified = (key: string) => `homestead:${key}`;
 
@@ -58,7 +58,8 @@ function parseStacks(text: string): string[] {
 
 /**
  * Makes the shared secrets and writes them into the stacks, which are made where they do not exist. Everything that
- * can be refused is refused before the first write; what is there is never written over.
+ * can be refused is refused before the first write; what is there is never written over, and a site gets none where the
+ * other one has some.
  *
  * @throws UserError that says which stack got what, if a write fails midway.
  */
@@ -72,18 +73,19 @@ export async function createIdentity(
   const keys = Object.keys(secrets);
   const counts = await pulumi.resourceCounts();
   const existing = [...counts.keys()];
-  for (const stack of stacks) refuseUnknown(pulumi, existing, stack);
+  const asked = withPair(stacks);
+  for (const stack of asked) refuseUnknown(pulumi, existing, stack);
 
   const occupied: { stack: string; keys: string[] }[] = [];
-  for (const stack of stacks.filter((name) => existing.includes(name))) {
+  for (const stack of asked.filter((name) => existing.includes(name))) {
     // In clear: a stack that cannot be decrypted cannot be written to either, and that has to come out now.
-    const config = await pulumi.config(stack, "clear");
+    const config = await pulumi.config(stack, stacks.includes(stack) ? "clear" : "hidden");
     const found = keys.filter((key) => qualified(key) in config);
     if (found.length > 0) occupied.push({ stack, keys: found });
   }
   if (occupied.length > 0) throw new UserError(refusal(occupied, stacks, keys));
   // One is the stack itself, which an update that failed at once leaves behind.
-  const lived = stacks.find((stack) => (counts.get(stack) ?? 0) > 1);
+  const lived = asked.find((stack) => (counts.get(stack) ?? 0) > 1);
   if (lived !== undefined) throw new UserError(withoutFile(lived, counts.get(lived) ?? 0));
 
   // Ended between two of them, half an identity would stay behind, whose other half nobody has.
@@ -110,6 +112,12 @@ export async function createIdentity(
     },
   );
 }
+
+/** Some stacks and, where a site is among them, the other one: the two are one server. */
+const withPair = (stacks: readonly string[]): string[] => {
+  const isSite = (name: string) => (siteNames as readonly string[]).includes(name);
+  return [...new Set([...stacks, ...(stacks.some(isSite) ? siteNames : [])])];
+};
 
 /**
  * A stack that the backend does not know, whose file has secrets: the wrong backend, or a state that was lost. New ones

@@ -211,7 +211,7 @@ class Trial {
   private async nothingToRemove(): Promise<UserError> {
     const nothing = "nothing to remove: .state has no trial";
     const context = currentContext(this.world.environment);
-    if (context === undefined) return new UserError(nothing);
+    if (context === undefined || context.server === "") return new UserError(nothing);
     const cluster = new Cluster(context);
     const namespace = this.committedNamespace();
     const lost = (await cluster.answers()) && (await cluster.namespace(namespace))?.owner === `site '${stack}'`;
@@ -318,13 +318,13 @@ class Trial {
 
   private async findCluster(): Promise<Context | "k3d" | "none"> {
     const context = currentContext(this.world.environment);
-    if (context && (await new Cluster(context).answers())) return context;
+    if (context && context.server !== "" && (await new Cluster(context).answers())) return context;
     return this.k3d.works() ? "k3d" : "none";
   }
 
   private missingCluster(): string {
     const current = currentContext(this.world.environment);
-    const silent = current === undefined ? "" : ` (your current one, '${current.name}' at ${current.server}, does not)`;
+    const silent = current === undefined ? "" : ` (your current one, '${current.name}'${whySilent(current)})`;
     return `a cluster: a kubectl context that answers${silent}, or Docker and k3d (https://k3d.io) to make one`;
   }
 
@@ -378,6 +378,12 @@ class Trial {
     say("\nTo remove it all: ./try --destroy");
   }
 }
+
+/** Why a context is none that answers. */
+const whySilent = ({ server, file }: Context): string =>
+  server === ""
+    ? `, names a cluster that is not in ${file}: kubectl config use-context <context>`
+    : ` at ${server}, does not`;
 
 /** What is done with the k3d cluster, by what is there of it. */
 const onK3d = {

@@ -3,7 +3,8 @@ import * as k8s from "@kubernetes/client-node";
 import Table from "cli-table3";
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
 import * as z from "zod";
-import { kubeClient } from "../lib/kube";
+import { reason } from "../lib/attempt";
+import { ask, kubeClient, kubectl, statusOf } from "../lib/kube";
 import { failureLines, verify } from "../lib/verify";
 import type { CheckResult, VerificationTarget } from "../lib/verify";
 import { askedFromHere, targetOf } from "../lib/verify/target";
@@ -22,8 +23,8 @@ interface VerifyOptions {
   json?: boolean;
 }
 
-/** Finds what there is to verify on a site. @throws UserError with one line for the user */
-export type LoadTarget = (site: string) => Promise<VerificationTarget>;
+/** Finds what there is to verify on a site, with an authority in PEM in place of the site's own. @throws UserError with one line for the user */
+export type LoadTarget = (site: string, ca?: string) => Promise<VerificationTarget>;
 
 /** `homestead verify`: asks a site what the world will ask it; exit code 1 and a line a fault if it answers wrongly. */
 export function verifyCommand(load: LoadTarget = loadTarget): Command {
@@ -48,7 +49,8 @@ export function verifyCommand(load: LoadTarget = loadTarget): Command {
     )
     .addOption(new Option("--json", "print the results as JSON"))
     .action(async (site: string | undefined, options: VerifyOptions) => {
-      const results = await verify(withOptions(await find(site, options, load), options));
+      const ca = options.caFile === undefined ? undefined : read(options.caFile);
+      const results = await verify(withOptions(await find(site, options, load, ca), options, ca));
       console.log(options.json ? JSON.stringify(results, null, 2) : tableOf(results));
       const lines = failureLines(results);
       for (const line of lines) console.error(line);
@@ -56,17 +58,22 @@ export function verifyCommand(load: LoadTarget = loadTarget): Command {
     });
 }
 
-async function find(site: string | undefined, options: VerifyOptions, load: LoadTarget): Promise<VerificationTarget> {
+async function find(
+  site: string | undefined,
+  options: VerifyOptions,
+  load: LoadTarget,
+  ca: string | undefined,
+): Promise<VerificationTarget> {
   if (options.targetFile !== undefined) return readTarget(options.targetFile);
   if (site === undefined) throw new UserError(`name a site (${stackNames.join(", ")}) or give --target-file`);
-  return load(site);
+  return load(site, ca);
 }
 
-function withOptions(target: VerificationTarget, options: VerifyOptions): VerificationTarget {
+function withOptions(target: VerificationTarget, options: VerifyOptions, ca: string | undefined): VerificationTarget {
   return {
     ...target,
     ...(options.public ? { address: null, resolver: options.resolver ?? [] } : {}),
-    ...(options.caFile !== undefined ? { ca: read(options.caFile) } : {}),
+    ...(ca === undefined ? {} : { ca }),
     retrySeconds: options.retry ?? target.retrySeconds ?? 20,
   };
 }
@@ -146,12 +153,12 @@ function readTarget(file: string): VerificationTarget {
 
 // ---------------------------------------------------------------- a target from a stack
 
-/** Reads a stack's settings, secrets included, through the Pulumi CLI, and its authority where the cluster has it. */
-export async function loadTarget(site: string): Promise<VerificationTarget> {
+/** Reads a stack's settings, secrets included, through the Pulumi CLI, and its authority, unless given, where the cluster has it. */
+export async function loadTarget(site: string, ca?: string): Promise<VerificationTarget> {
   const shown = await new PulumiCli(projectFolder).config(site, "clear");
   const config = Object.fromEntries(Object.entries(shown).map(([key, { value = "" }]) => [key, value]));
   const settings = parseSettings({ stack: site, config, folder: projectFolder });
-  const { media, ...target } = targetOf(settings, await authority(settings));
+  const { media, ...target } = targetOf(settings, ca ?? (await authority(settings)));
   const secret = (key: string) => config[`homestead:${key}`] ?? "";
   return {
     ...target,
@@ -164,11 +171,30 @@ export async function loadTarget(site: string): Promise<VerificationTarget> {
   };
 }
 
-/** PEM of the authority behind a site's certificates; "" where the world knows it. */
-async function authority({ certificates, cluster, namespace }: Settings): Promise<string> {
+/**
+ * PEM of the authority behind a site's certificates; "" where the world knows it.
+ *
+ * @throws UserError where the cluster has none, or does not tell
+ */
+async function authority({ certificates, cluster, namespace, site }: Settings): Promise<string> {
   if (certificates.kind === "issuer") return certificates.ca ?? "";
   if (certificates.kind === "acme") return "";
   const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
-  const secret = await core.readNamespacedSecret({ name: "authority-tls", namespace });
+  const name = "authority-tls";
+  const question = `get secrets/${name} -n ${namespace}`;
+  const secret = await ask(question, core.readNamespacedSecret({ name, namespace })).catch((error: unknown) => {
+    const given = `or, with its certificate in a file: npx homestead verify ${site} --ca-file <file>`;
+    const status = statusOf(error);
+    if (status === 404) {
+      const none = `${site} has no authority yet, the Secret ${name} in namespace ${namespace}`;
+      throw new UserError(`${none}: pulumi up --stack ${site} first; ${given}`);
+    }
+    const look =
+      status === undefined ? "get namespaces, then the same again" : `auth can-i ${question} shows whether it may be`;
+    throw new UserError(
+      `the authority of ${site}'s certificates cannot be read from the cluster of context '${cluster.context}' ` +
+        `(${reason(error)}): ${kubectl(cluster)} ${look}; ${given}`,
+    );
+  });
   return Buffer.from(secret.data?.["tls.crt"] ?? "", "base64").toString();
 }

@@ -57,6 +57,8 @@ export interface MastodonArgs extends Pick<Found, "installed" | "killed" | "data
 
 /** Fixed: Services, ConfigMaps and hook Jobs of the chart are called after it, and routes and policies name them. */
 export const releaseName = "mastodon";
+/** The program that Helm runs for what the chart has no value for, as it stands in the project's folder. */
+export const postrender = "./components/sidekiq-grace.sh";
 export const webService = { name: `${releaseName}-web`, port: 3000 } as const;
 export const streamingService = { name: `${releaseName}-streaming`, port: 4000 } as const;
 /** Of the chart's pods; its hooks' pods run as this with `-predeploy`. */
@@ -447,8 +449,7 @@ export class Mastodon extends pulumi.ComponentResource {
         namespace: args.namespace,
         values: mastodonValues({ ...args, secretsDigest: podSecrets(args) }),
         atomic: true,
-        // What the chart has no value for.
-        postrender: "./components/sidekiq-grace.sh",
+        postrender,
         // The first start makes the schema, and a slow disk makes that long.
         timeout: 1800,
         maxHistory: 5,

@@ -10,6 +10,9 @@ awk '
   { print }
   END { exit !said }
 ' || {
-  echo "sidekiq-grace.sh: the chart has no Deployment mastodon-sidekiq-* that looks as it did" >&2
+  tested=$(sed -n 's/^  mastodon: {.* version: "\([^"]*\)".*/\1/p' "$(dirname "$0")/../versions.ts")
+  echo "homestead:charts.mastodon: the chart makes no Deployment mastodon-sidekiq-* into which the time that Sidekiq has to end" \
+    "could be written (components/sidekiq-grace.sh); allowed: a version that renders as $tested does;" \
+    "mend: pulumi config rm --path 'homestead:charts.mastodon' --stack <site>" >&2
   exit 1
 }

@@ -42,6 +42,18 @@ export const privateRanges: Record<Family, readonly string[]> = {
   ],
 };
 
+/** IPv4 addresses as IPv6 ones (RFC 4291). */
+const mapped = "::ffff:0:0/96";
+
+/** What a kernel sends to for an address: the IPv4 one for an IPv4 address as an IPv6 one, and the address itself for all others. */
+export function sentTo(address: string): string {
+  // As a URL has it, however it is written.
+  const [, high, low] =
+    /^\[::ffff:([0-9a-f]+):([0-9a-f]+)\]$/.exec(URL.parse(`http://[${address}]`)?.hostname ?? "") ?? [];
+  if (high === undefined || low === undefined) return address;
+  return [high, low].flatMap((part) => [parseInt(part, 16) >> 8, parseInt(part, 16) & 255]).join(".");
+}
+
 /** Where clouds hand out a machine's keys. A tailnet of one's own may have Alibaba's, 100.100.100.200, so that it is not here. */
 export const metadataServers: Record<Family, readonly string[]> = {
   IPv4: ["169.254.169.254", "168.63.129.16", "192.0.0.192"],
@@ -56,6 +68,7 @@ export const machinesOwn = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/12
 export function houseRangeFault(range: string): string | undefined {
   if (machinesOwn.some((own) => overlap(own, range)))
     return "a range without loopback and link-local addresses: the clouds' metadata servers are there";
+  if (overlap(mapped, range)) return "a range of IPv4 addresses as such: 10.0.0.0/8, not ::ffff:10.0.0.0/104";
   const server = Object.values(metadataServers)
     .flat()
     .find((address) => holds([range], address));

@@ -9,7 +9,7 @@ import * as path from "node:path";
 import * as k8s from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
-import { environmentName } from "../components/mastodon";
+import { environmentName, postrender } from "../components/mastodon";
 import { copyPrefix } from "../components/media-copy";
 import { cnpgNamespace } from "../components/operators";
 import { hostOf } from "../components/postgres";
@@ -275,6 +275,8 @@ async function lookAround(
       allowed,
       mend,
     });
+  const unrunnable = postrenderFault(path.resolve(__dirname, ".."));
+  if (unrunnable !== undefined) faults.push(unrunnable);
   const databases = await findDatabases(settings);
   const external = settings.objectStore === "external";
   const cluster = checkCluster(settings, purpose, report);
@@ -1225,6 +1227,21 @@ function checkParted(
     `${generation + 1}: ${activeSite} took over while ${site} was lost, and the database here has parted from its; the next generation follows it, and the old one is kept`,
     `npx homestead switch ${site} (which brings the server back here), or set generations.${site} to ${generation + 1} in Pulumi.yaml and run: pulumi up --stack ${site}`,
   );
+}
+
+/** A clone that was unpacked, or copied, may have lost the right to run a file. Helm would say so when the data is there. */
+export function postrenderFault(folder: string, script: string = postrender): Fault | undefined {
+  const key = path.normalize(script);
+  const allowed =
+    "a file that may be run: Helm hands it what Mastodon's chart renders, when all before Mastodon is made";
+  const file = path.resolve(folder, script);
+  if (!fs.existsSync(file)) return { key, value: "not there", allowed, mend: `git checkout -- ${key}` };
+  try {
+    fs.accessSync(file, fs.constants.X_OK);
+    return undefined;
+  } catch {
+    return { key, value: "not executable", allowed, mend: `chmod +x ${key}` };
+  }
 }
 
 /** A chart that is not there would be noticed only after the operators and the data are. */

@@ -2,7 +2,7 @@
 import * as dns from "node:dns/promises";
 import * as net from "node:net";
 import type { Settings } from "../settings";
-import { familyOf, holds, houseRangeFault, privateRanges } from "./address-ranges";
+import { familyOf, holds, houseRangeFault, privateRanges, sentTo } from "./address-ranges";
 
 /** A server that pods must reach. */
 export interface Server {
@@ -45,7 +45,7 @@ export function missingRanges(
 ): string[] {
   const closed = Object.values(privateRanges).flat();
   const mayBeNamed = (address: string) => houseRangeFault(`${address}/${bitsOf(address)}`) === undefined;
-  const used = addresses.filter((address) => families.includes(familyOf(address)));
+  const used = addresses.map(sentTo).filter((address) => families.includes(familyOf(address)));
   const isClosed = (address: string) => holds(closed, address) && !holds(privateEgress, address) && mayBeNamed(address);
   if (!used.every(isClosed)) return [];
   return used.map((address) => `${address}/${bitsOf(address)}`);

@@ -70,6 +70,8 @@ export interface PlanOptions {
   folder?: string;
   /** Another file in place of `Pulumi.<stack>.yaml`. */
   configFile?: string;
+  /** For a program that hangs, which is a bug. @default 600, long enough for a slow machine that has other work, too */
+  limitSeconds?: number;
 }
 
 /** The program or its configuration is at fault; the message is for a person. */
@@ -97,9 +99,6 @@ export type PlanAnswer =
 
 export const projectFolder = path.resolve(__dirname, "..");
 
-/** Long enough for a slow machine; a program that hangs is a bug. */
-const limitMs = 120_000;
-
 /** Evaluates the program for one stack. @throws PlanError with what is wrong. */
 export async function planStack(stack: string, options: PlanOptions = {}): Promise<Plan> {
   const request: PlanRequest = {
@@ -107,6 +106,7 @@ export async function planStack(stack: string, options: PlanOptions = {}): Promi
     folder: path.resolve(options.folder ?? projectFolder),
     ...(options.configFile === undefined ? {} : { configFile: path.resolve(options.configFile) }),
   };
+  const { limitSeconds = 600 } = options;
   // The engine's variables would make the SDK look for an engine.
   const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("PULUMI_")));
   const child = fork(path.join(__dirname, "plan", "child.ts"), [JSON.stringify(request)], {
@@ -114,7 +114,7 @@ export async function planStack(stack: string, options: PlanOptions = {}): Promi
     cwd: request.folder,
     env: environment,
     stdio: ["ignore", "pipe", "pipe", "ipc"],
-    timeout: limitMs,
+    timeout: limitSeconds * 1000,
   });
 
   let messages = "";
@@ -129,7 +129,11 @@ export async function planStack(stack: string, options: PlanOptions = {}): Promi
 
   if (answer?.kind === "plan") return { ...answer.plan, messages };
   if (answer?.kind === "fault") throw new PlanError(answer.message, answer.trace);
-  throw new PlanError(`the program of stack '${stack}' ended with ${ended} and gave no plan`, messages);
+  // Nothing but the limit sets this.
+  const why = child.killed
+    ? `took longer than ${limitSeconds} s, and was ended without a plan`
+    : `ended with ${ended} and gave no plan`;
+  throw new PlanError(`the program of stack '${stack}' ${why}`, messages);
 }
 
 /** The value at a dotted path, or undefined: `at(resource.inputs, "spec.template.spec")`. */

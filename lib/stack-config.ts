@@ -144,14 +144,15 @@ export function stacksIn(folder: string): string[] {
  * Reads one stack's configuration.
  *
  * @param options.configFile Another file in place of `Pulumi.<stack>.yaml`, as the CLI's `--config-file`.
- * @throws StackConfigError for a missing or unreadable file, for a declared secret that stands in clear, and for a value
- *   that is not of its declared type.
+ * @param options.refuse Told of each fault that the CLI finds before it runs the program: a declared secret that stands in
+ *   clear, a value that is not of its declared type. @default the first is thrown
+ * @throws StackConfigError for a missing or unreadable file
  */
 export function readStackConfig(
   folder: string,
   stack: string,
   placeholder: Placeholder,
-  options: { configFile?: string } = {},
+  options: { configFile?: string; refuse?: (fault: StackConfigError) => void } = {},
 ): StackConfig {
   const project = readProject(folder);
   const file = options.configFile ?? path.join(folder, `Pulumi.${stack}.yaml`);
@@ -162,6 +163,11 @@ export function readStackConfig(
     );
   }
 
+  const refuse = (message: string, key: string) => {
+    const fault = new StackConfigError(`${path.basename(file)}: ${message}`, key);
+    if (options.refuse === undefined) throw fault;
+    options.refuse(fault);
+  };
   const config: Record<string, string> = {};
   const secretKeys: string[] = [];
   const put = (key: string, value: unknown) => {
@@ -181,15 +187,17 @@ export function readStackConfig(
   for (const [key, value] of own) {
     const declared = project.declarations.find((d) => d.key === key);
     if (declared?.secret && !isEncrypted(value)) {
-      throw new StackConfigError(
-        `${path.basename(file)}: ${key} stands in clear, and is a secret; mend: pulumi config set --secret '${key}' --stack ${stack}`,
+      refuse(
+        `${key} stands in clear, and is a secret; mend: pulumi config set --secret '${key}' --stack ${stack}`,
         key,
       );
+      put(key, { secure: "" });
+      continue;
     }
     const fits = types[declared?.type ?? ""];
     if (fits !== undefined && !fits.takes(value)) {
-      throw new StackConfigError(
-        `${path.basename(file)}: ${key} is ${shown(value)}, and Pulumi.yaml declares it as ${fits.name}; mend: write there ${fits.mend}`,
+      refuse(
+        `${key} is ${shown(value)}, and Pulumi.yaml declares it as ${fits.name}; mend: write there ${fits.mend}`,
         key,
       );
     }
@@ -197,6 +205,10 @@ export function readStackConfig(
   }
   return { project: project.name, stack, main: project.main, config, secretKeys };
 }
+
+/** Of what the CLI refuses before it runs the program, what the program has no fault of its own for. */
+export const notTold = (refused: readonly StackConfigError[], faults: readonly { key: string }[]): StackConfigError[] =>
+  refused.filter(({ key }) => !faults.some((fault) => fault.key === key));
 
 /** `apex` -> `homestead:apex`; a key with a namespace stays as it is. */
 export const qualify = (key: string, project: string): string => (key.includes(":") ? key : `${project}:${key}`);

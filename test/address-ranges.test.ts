@@ -7,6 +7,7 @@ import {
   metadataServers,
   overlap,
   privateRanges,
+  sentTo,
 } from "../lib/address-ranges";
 
 describe("a range of addresses", () => {
@@ -45,9 +46,18 @@ describe("a range of addresses", () => {
       }
   });
 
+  it("holds what an IPv4 address as an IPv6 one is sent to", () => {
+    for (const written of ["::ffff:10.1.2.3", "::FFFF:0A01:203", "0:0:0:0:0:ffff:10.1.2.3", "10.1.2.3"])
+      expect([written, sentTo(written)]).toEqual([written, "10.1.2.3"]);
+    for (const other of ["::10.1.2.3", "::fffe:a01:203", "64:ff9b::a01:203", "2001:db8::1", "fe80::1%eth0", "house"])
+      expect([other, sentTo(other)]).toEqual([other, other]);
+  });
+
   it("of a house may be any but a machine's own and the clouds'", () => {
     for (const range of ["10.210.0.0/16", "192.168.1.5/32", "100.64.0.0/10", "fd12:3456:789a::/48", "64:ff9b::/96"])
       expect([range, houseRangeFault(range)]).toEqual([range, undefined]);
+    for (const range of ["::ffff:169.254.169.254/128", "::ffff:a00:0/104", "::ffff:0:0/96", "::fffe:0:0/95"])
+      expect(houseRangeFault(range)).toBe("a range of IPv4 addresses as such: 10.0.0.0/8, not ::ffff:10.0.0.0/104");
     expect(houseRangeFault("fd00::/8")).toBe(
       "a range without fd00:ec2::254, a cloud's metadata server, such as 192.168.1.0/24 or fd12:3456:789a::/48",
     );

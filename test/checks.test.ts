@@ -1,12 +1,15 @@
 /** The checks that read a cluster and a vault, against a small server that plays both. */
+import * as fs from "node:fs";
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
+import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { checkSite, leftOfRestore, siteFaults } from "../lib/checks";
+import { checkSite, leftOfRestore, postrenderFault, siteFaults } from "../lib/checks";
 import { missingRanges, serversOf } from "../lib/egress";
 import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
 import type { Lease } from "../lib/lease/lease";
+import { projectFolder } from "../lib/plan";
 import { configWith } from "../lib/switch/files";
 import { filesAt } from "../lib/switch/steps";
 import { madeBefore } from "../lib/upgrade-backup";
@@ -14,6 +17,7 @@ import type { BackupObject, UpgradeBackup } from "../lib/upgrade-backup";
 import { parseSettings } from "../settings";
 import { chartsInFolders, configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
+import { temporaryFolder } from "./support/folders";
 
 // A house's own name server.
 vi.mock("node:dns/promises", async (original) => {
@@ -544,6 +548,7 @@ describe("a server at a private address", () => {
     // The cluster asks for no IPv6.
     expect(missing(["IPv4"], "10.1.1.1", "2001:db8::1")).toEqual(["10.1.1.1/32"]);
     expect(missing(["IPv4", "IPv6"], "fd00::1")).toEqual(["fd00::1/128"]);
+    expect(missing(["IPv4"], "::ffff:10.1.1.1")).toEqual(["10.1.1.1/32"]);
     // What did not resolve is another check's, and what is this machine itself may not be named.
     expect(missing(["IPv4"])).toEqual([]);
     expect(missing(["IPv4"], "127.0.0.1")).toEqual([]);
@@ -993,6 +998,31 @@ describe("maintenance", () => {
       },
     ]);
     expect(await siteFaults(settings, keys)).toEqual([]);
+  });
+});
+
+describe("the script that Helm runs", () => {
+  it("is there and may be run in this clone, and is refused where it is not", () => {
+    const folder = temporaryFolder();
+    const script = path.join(folder, "sidekiq-grace.sh");
+    expect(postrenderFault(projectFolder)).toBeUndefined();
+    const fault = {
+      key: "sidekiq-grace.sh",
+      allowed: "a file that may be run: Helm hands it what Mastodon's chart renders, when all before Mastodon is made",
+    };
+    expect(postrenderFault(folder, "./sidekiq-grace.sh")).toEqual({
+      ...fault,
+      value: "not there",
+      mend: "git checkout -- sidekiq-grace.sh",
+    });
+    fs.writeFileSync(script, "#!/bin/sh\n", { mode: 0o644 });
+    expect(postrenderFault(folder, "./sidekiq-grace.sh")).toEqual({
+      ...fault,
+      value: "not executable",
+      mend: "chmod +x sidekiq-grace.sh",
+    });
+    fs.chmodSync(script, 0o755);
+    expect(postrenderFault(folder, "./sidekiq-grace.sh")).toBeUndefined();
   });
 });
 

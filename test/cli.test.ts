@@ -139,11 +139,19 @@ describe("homestead plan", () => {
   it("tells all faults of a stack, before anything else", async () => {
     const folder = copyProject({
       "index.ts": () => 'import { readSettings } from "./settings";\nexport = async () => readSettings().site;\n',
-      "Pulumi.vps.yaml": (text) => text.replace("context: vps", 'context: ""').replace("kind: local", "kind: ceph"),
+      "Pulumi.vps.yaml": (text) =>
+        text
+          .replace("context: vps", 'context: ""')
+          .replace("kind: local", "kind: ceph")
+          .replace("config:", "config:\n  homestead:smtp: none\n  homestead:sizes: '{}'"),
     });
     const { code, stdout, stderr } = await homestead(["plan", "vps"], folder);
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
-    expect(stderr).toMatch(/^2 faults in the configuration of stack 'vps'; nothing was changed\.\n/);
+    // The first is one that the CLI finds before it runs the program.
+    expect(stderr).toMatch(
+      /^Pulumi\.vps\.yaml: homestead:sizes is "\{\}", and Pulumi\.yaml declares it as an object; .+\n3 faults in the configuration of stack 'vps'; nothing was changed\.\n/,
+    );
+    expect(stderr.match(/homestead:smtp/g)).toHaveLength(1);
     expect(stderr).not.toMatch(/^\s+at /m);
   });
 

@@ -211,6 +211,38 @@ describe("homestead identity create", () => {
     expect(Object.keys(stacks().vps ?? {})).toHaveLength(8);
   });
 
+  it("gives a site no other identity than the pair's, also where that site alone is named", async () => {
+    const secrets = asConfig({ ...createSharedSecrets() });
+    const nothing = "nothing was written, since a server's secrets are made once: 'home' has all of them. ";
+    const mend = "To copy what a stack lacks from another: npx homestead identity copy home vps";
+    const without: Parameters<typeof over>[0][] = [{ home: secrets }, { home: secrets, vps: {} }];
+    for (const there of without) {
+      const { create, stacks } = over(there);
+      await expect(create(["vps"])).rejects.toThrow(nothing + mend);
+      expect(stacks()).toEqual(there);
+    }
+    const { create } = over({ vps: secrets });
+    await expect(create(["home"])).rejects.toThrow(/'vps' has all of them\. .*: npx homestead identity copy vps home$/);
+    // A trial's are its own.
+    await create(["dev"]);
+    // Whose passphrase is not at hand.
+    const { environment } = fakePulumi({ home: secrets });
+    const locked = new PulumiCli(temporaryFolder(), { ...environment, PULUMI_CONFIG_PASSPHRASE: "wrong" });
+    await expect(createIdentity(locked, ["vps"], "hidden", () => undefined)).rejects.toThrow(nothing + mend);
+  });
+
+  it("looks at the pair's other stack for a server that is there, and for secrets of another backend", async () => {
+    const { environment, stacks } = fakePulumi({ home: {} });
+    const pulumi = new PulumiCli(temporaryFolder(), { ...environment, ...holding(97) });
+    await expect(createIdentity(pulumi, ["vps"], "hidden", () => undefined)).rejects.toThrow(
+      "nothing was written: the state of 'home' has 97 resources",
+    );
+    expect(stacks()).toEqual({ home: {} });
+    const file = "config:\n  ownerPassword: {secure: x}\n";
+    const elsewhere = over({}, {}, { "Pulumi.yaml": "name: homestead", "Pulumi.home.yaml": file });
+    await expect(elsewhere.create(["vps"])).rejects.toThrow("the backend of this login knows no stack 'home'");
+  });
+
   it("points from the stack that has all of them to the other", async () => {
     const { create } = over({ home: asConfig({ ...createSharedSecrets() }), vps: asConfig({ ownerPassword: "y" }) });
     await expect(create(["vps", "home"])).rejects.toThrow(

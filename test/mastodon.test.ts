@@ -4,7 +4,7 @@ import * as path from "node:path";
 import { describe, expect, it } from "vitest";
 import { mastodonValues, queues, smtpValues } from "../components/mastodon";
 import { planStack, projectFolder } from "../lib/plan";
-import { images } from "../versions";
+import { charts, images } from "../versions";
 import { copyProject, temporaryFolder } from "./support/folders";
 import { named, plannedStack } from "./support/planned";
 import { findChart, render } from "./support/rendered-chart";
@@ -170,7 +170,9 @@ describe("the time that Sidekiq has to end", () => {
     const { status, stderr } = after(deployment("web") + deployment("jobs"));
     expect([status, stderr]).toEqual([
       1,
-      "sidekiq-grace.sh: the chart has no Deployment mastodon-sidekiq-* that looks as it did\n",
+      "homestead:charts.mastodon: the chart makes no Deployment mastodon-sidekiq-* into which the time that Sidekiq has to end " +
+        `could be written (components/sidekiq-grace.sh); allowed: a version that renders as ${charts.mastodon.version} does; ` +
+        "mend: pulumi config rm --path 'homestead:charts.mastodon' --stack <site>\n",
     ]);
   });
 

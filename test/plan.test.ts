@@ -108,6 +108,32 @@ describe("planStack", () => {
     });
   });
 
+  it("tells what the CLI would refuse before it runs the program, and what the program says all the same", async () => {
+    const said = (config: string) => {
+      const configFile = path.join(temporaryFolder(), "Pulumi.one.yaml");
+      fs.writeFileSync(configFile, `config: ${config}\n`);
+      return planStack("one", { folder: fixture, configFile }).catch((error: unknown) => error);
+    };
+    const type =
+      'Pulumi.one.yaml: small:size is "big", and Pulumi.yaml declares it as an integer; mend: write there a whole number';
+    const clear =
+      "Pulumi.one.yaml: small:password stands in clear, and is a secret; mend: pulumi config set --secret 'small:password' --stack one";
+    const mail = "small:mail: {host: m}";
+    expect(await said(`{${mail}, size: big, small:password: hunter2, small:mode: faulty}`)).toMatchObject({
+      message: `${type}\n${clear}\nsmall:size must be less than 100`,
+      trace: undefined,
+    });
+    expect(await said(`{${mail}, size: big}`)).toMatchObject({ message: type, trace: undefined });
+    // What it makes of such a value is no bug of its own.
+    expect(await said(`{${mail}, size: big, small:mode: broken}`)).toMatchObject({ message: type, trace: undefined });
+  });
+
+  it("says that a program took too long", async () => {
+    await expect(planStack("one", { folder: fixture, limitSeconds: 0.05 })).rejects.toThrow(
+      /^the program of stack 'one' took longer than 0\.05 s, and was ended without a plan$/,
+    );
+  });
+
   it("refuses a stack without a file", async () => {
     await expect(planStack("nowhere", { folder: fixture })).rejects.toThrow(
       `no stack 'nowhere': ${path.join(fixture, "Pulumi.nowhere.yaml")} does not exist (there are: broken, faulty, one, rejected)`,

@@ -134,6 +134,10 @@ describe("parseSettings", () => {
       { smtp: { kind: "server", host: "mail.example", from: "a@b", auth: "plain", username: "a" }, smtpPassword: "x" },
     ],
     ["mail without one", { smtp: { kind: "server", host: "mail.example", from: "a@b" } }],
+    [
+      "friends, who are sent mail",
+      { registrations: "invitation", smtp: { kind: "server", host: "mail.example", from: "a@b" } },
+    ],
     ["a DNS command", { dns: { kind: "command", command: "./dns" } }],
     [
       "an issuer with its authorities",
@@ -548,7 +552,8 @@ for (const [key, name] of [
     `${reached}, not the ${key}: its record would lead to itself`,
   );
 }
-for (const none of ["0.0.0.0", "127.0.0.1", "169.254.1.1", "::1", "fe80::1", "fe80::1%eth0", "ramble.localhost"]) {
+const machines = ["0.0.0.0", "127.0.0.1", "169.254.1.1", "::1", "fe80::1", "fe80::1%eth0", "ramble.localhost"];
+for (const none of [...machines, "::ffff:127.0.0.1", "::ffff:a9fe:101"]) {
   rule(
     `an address that is everybody's own: ${none}`,
     own("ingress", { address: none }),
@@ -808,6 +813,17 @@ rule(
 
 // The rest.
 rule("open registrations", { registrations: "open" }, "registrations", '"open"', "one of single, approval, invitation");
+for (const who of ["approval", "invitation"]) {
+  const toServer = "pulumi config set --path 'homestead:smtp.kind' server --stack home";
+  rule(
+    `registrations by ${who} without mail`,
+    { registrations: who },
+    "registrations",
+    `"${who}"`,
+    "single while smtp.kind is none: who registers is sent a mail to confirm the address",
+    `${toServer} && ${set("smtp.host")} && ${set("smtp.from")}`,
+  );
+}
 rule("a language by its name", { locale: "English" }, "locale", '"English"', "a language tag such as en or pt-BR");
 rule(
   "an operator that is to be neither",

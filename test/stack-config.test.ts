@@ -132,6 +132,24 @@ describe("readStackConfig", () => {
     );
   });
 
+  it("tells all that the CLI would refuse to who asks for it, and goes on without a secret that stands in clear", () => {
+    const stack = "config:\n  shop:count: soon\n  shop:password: hunter2\n  shop:object: '{\"c\":1}'\n";
+    const refused: string[] = [];
+    const { config, secretKeys } = readStackConfig(
+      project({ "Pulumi.yaml": schema, "Pulumi.home.yaml": stack }),
+      "home",
+      (name) => `<${name}>`,
+      { refuse: ({ key, message }) => refused.push(`${key}: ${message.slice(0, 37)}`) },
+    );
+    expect(refused).toEqual([
+      'shop:count: Pulumi.home.yaml: shop:count is "soon',
+      "shop:password: Pulumi.home.yaml: shop:password stand",
+      'shop:object: Pulumi.home.yaml: shop:object is "{\\"',
+    ]);
+    expect(config).toMatchObject({ "shop:count": "soon", "shop:password": "<password>", "shop:object": '{"c":1}' });
+    expect(secretKeys).toEqual(["shop:password"]);
+  });
+
   it.each([
     'count: "5"',
     "count: {secure: v1:x}",

@@ -54,6 +54,11 @@ describe("what --set and --config give", () => {
       ["apex=mastodon.ramble.localhost"],
       '  homestead:webHost: "mastodon.ramble.localhost"\n    allowed: a host other than the apex: the blog is on the apex, Mastodon on the web host\n    mend:    ./try --set webHost=<value>',
     ],
+    [
+      "what needs another key beside it",
+      ["registrations=approval"],
+      '  homestead:registrations: "approval"\n    allowed: single while smtp.kind is none: who registers is sent a mail to confirm the address\n    mend:    ./try --set smtp.kind=server --set smtp.host=<value> --set smtp.from=<value>',
+    ],
   ])("is refused with its own mend: %s", async (_what, sets, says) => {
     expect(await fault(sets)).toBe(`1 fault in the configuration of stack 'dev'; nothing was changed.\n${says}`);
   });
@@ -79,9 +84,23 @@ describe("what --set and --config give", () => {
     );
   });
 
-  it("is refused where the CLI would refuse its type", async () => {
-    expect(await fault(["archiveInterval=often"])).toBe(
-      '--set archiveInterval=often: homestead:archiveInterval is "often", and Pulumi.yaml declares it as an integer; mend: write there a whole number',
+  it("is refused where the CLI would refuse its type, with all else that is wrong, and told once", async () => {
+    const typeAlone = fileOf('network: \'{"families":["IPv4"]}\'\n');
+    const type =
+      `network in ${typeAlone} (--config): homestead:network is "{\\"families\\":[\\"IPv4\\"]}", and Pulumi.yaml declares it as an object; ` +
+      "mend: write there a mapping, one name a line below the key (JSON in quotes is a string)";
+    expect(await fault([], typeAlone)).toBe(type);
+    expect(await fault(["archiveInterval=often", "owner=a-b"], typeAlone)).toBe(
+      [
+        type,
+        "2 faults in the configuration of stack 'dev'; nothing was changed.",
+        '  homestead:owner: "a-b"',
+        "    allowed: 1 to 30 letters, digits and _ (Mastodon's rule for user names)",
+        "    mend:    ./try --set owner=<value>, in place of --set owner=a-b",
+        '  homestead:archiveInterval: "often"',
+        "    allowed: seconds, 1 to 3600",
+        "    mend:    ./try --set archiveInterval=<value>, in place of --set archiveInterval=often",
+      ].join("\n"),
     );
   });
 

@@ -81,6 +81,8 @@ async function begun(lists: Lists = {}) {
   return { ...made, ...cluster, lists };
 }
 
+const readJson = (file: string) => JSON.parse(fs.readFileSync(file, "utf8")) as Record<string, unknown>;
+
 /** A folder with programs that do what the given shell code says. */
 function programs(code: Record<string, string>): string {
   const folder = temporaryFolder();
@@ -244,6 +246,21 @@ describe("./try", () => {
     expect(await tryIt(["--yes"], { KUBECONFIG: kubeconfigFor("http://127.0.0.1:1"), PATH })).toContain(
       "  - the Pulumi CLI: https://www.pulumi.com/docs/install/ (or npx, which can fetch it)\n  - a cluster: a kubectl context that answers " +
         "(your current one, 'trial' at http://127.0.0.1:1, does not), or",
+    );
+  });
+
+  it("takes a context whose cluster is gone from the kubeconfig for none, and says so", async () => {
+    const { tryIt, environment } = clone();
+    const KUBECONFIG = kubeconfigFor("http://127.0.0.1:1");
+    fs.writeFileSync(KUBECONFIG, JSON.stringify({ ...readJson(KUBECONFIG), clusters: [] }));
+    expect(await tryIt(["--yes"], { KUBECONFIG })).toContain(
+      `  - a cluster: a kubectl context that answers (your current one, 'trial', names a cluster that is not in ${KUBECONFIG}: ` +
+        "kubectl config use-context <context>), or Docker and k3d (https://k3d.io) to make one\n",
+    );
+    await expect(tryIt(["--destroy"], { KUBECONFIG })).rejects.toThrow(/^nothing to remove: \.state has no trial$/);
+    const { machine } = k3dMachine(environment, KUBECONFIG);
+    expect(await tryIt([], { ...machine, KUBECONFIG }, "n")).toBe(
+      "No kubectl context answers. Make a k3d cluster 'homestead' for it? [y/N] \nNothing was done.\n",
     );
   });
 

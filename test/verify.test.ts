@@ -14,11 +14,13 @@ import * as path from "node:path";
 import * as tls from "node:tls";
 import { AwsV4Signer } from "aws4fetch";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
-import { verifyCommand } from "../cli/verify";
+import { loadTarget, verifyCommand } from "../cli/verify";
 import { checkNames, failureLines, verify } from "../lib/verify";
 import type { CheckResult, VerificationTarget } from "../lib/verify";
 import { askedFromHere, targetOf } from "../lib/verify/target";
 import { UserError } from "../lib/user-error";
+import { configurationOf } from "./support/configuration";
+import { fakeCluster, kubeconfigFor } from "./support/fake-cluster";
 
 const apex = "ramble.test";
 const webHost = "mastodon.ramble.test";
@@ -657,6 +659,7 @@ describe("homestead verify", () => {
   });
   afterEach(() => {
     vi.restoreAllMocks();
+    vi.unstubAllEnvs();
     process.exitCode = undefined;
   });
   const run = (args: string[], load?: Parameters<typeof verifyCommand>[0]) =>
@@ -704,19 +707,63 @@ describe("homestead verify", () => {
     await expect(run([])).rejects.toThrow(new UserError("name a site (home, vps, dev) or give --target-file"));
   });
 
-  it("reads a stack through the Pulumi CLI", async () => {
+  /** A Pulumi CLI that shows a stack's configuration, secrets included. */
+  const pulumiShows = (config: Record<string, string>) => {
     const bin = path.join(folder, "bin");
-    const shown = JSON.stringify({ "homestead:apex": { value: "UPPER", secret: false } });
+    const shown = Object.fromEntries(Object.entries(config).map(([key, value]) => [key, { value, secret: false }]));
     const script = [
       "#!/bin/sh",
       `case " $* " in *" vps "*) echo "error: no stack named 'vps' found" >&2; exit 255;; esac`,
-      `case " $* " in *" config "*" --show-secrets "*) echo '${shown}';; esac`,
+      `case " $* " in *" config "*" --show-secrets "*) cat '${path.join(bin, "shown.json")}';; esac`,
     ];
     fs.mkdirSync(bin, { recursive: true });
+    fs.writeFileSync(path.join(bin, "shown.json"), JSON.stringify(shown));
     fs.writeFileSync(path.join(bin, "pulumi"), script.join("\n"), { mode: 0o755 });
     vi.stubEnv("PATH", `${bin}:${process.env["PATH"]}`);
+  };
+
+  it("reads a stack through the Pulumi CLI", async () => {
+    pulumiShows({ "homestead:apex": "UPPER" });
     await expect(run(["vps"])).rejects.toThrow(/^pulumi config .*: no stack named 'vps' found$/);
     await expect(run(["home"])).rejects.toThrow(/homestead:apex: "UPPER"\n {4}allowed: a lower-case host name/);
-    vi.unstubAllEnvs();
+  });
+
+  const authorityPath = "/api/v1/namespaces/homestead/secrets/authority-tls";
+  /** A site with an authority of its own, whose cluster is asked for it. */
+  const selfSigned = (kubeconfig: string) => {
+    const cluster = { context: "trial", kubeconfig };
+    pulumiShows(configurationOf("home", { certificates: { kind: "selfSigned" }, cluster }).config);
+    return `kubectl --kubeconfig ${kubeconfig} --context trial`;
+  };
+
+  it("trusts a site's own authority, as its cluster has it", async () => {
+    const data = { "tls.crt": Buffer.from("PEM").toString("base64") };
+    selfSigned((await fakeCluster({ others: { [authorityPath]: () => ({ data }) } })).kubeconfig);
+    expect((await loadTarget("home")).ca).toBe("PEM");
+  });
+
+  it("says that a site has no authority yet", async () => {
+    selfSigned((await fakeCluster()).kubeconfig);
+    await expect(run(["home"])).rejects.toThrow(
+      new UserError(
+        "home has no authority yet, the Secret authority-tls in namespace homestead: pulumi up --stack home first; or, with its certificate in a file: npx homestead verify home --ca-file <file>",
+      ),
+    );
+  });
+
+  it("says what was asked of a cluster that does not answer, or has no word to say on it", async () => {
+    const closed = selfSigned(kubeconfigFor("http://127.0.0.1:1"));
+    await expect(run(["home"])).rejects.toThrow(
+      `the authority of home's certificates cannot be read from the cluster of context 'trial' (get secrets/authority-tls -n homestead: bad port): ${closed} get namespaces, then the same again; or, with its certificate in a file: npx homestead verify home --ca-file <file>`,
+    );
+    const refused = selfSigned((await fakeCluster({ forbidden: [authorityPath] })).kubeconfig);
+    await expect(run(["home"])).rejects.toThrow(
+      `(get secrets/authority-tls -n homestead: 403, no right to ${authorityPath}): ${refused} auth can-i get secrets/authority-tls -n homestead shows whether it may be; or, with its certificate in a file: npx homestead verify home --ca-file <file>`,
+    );
+  });
+
+  it("asks no cluster where the authority is in a file", async () => {
+    selfSigned(kubeconfigFor("http://127.0.0.1:1"));
+    expect((await loadTarget("home", "PEM")).ca).toBe("PEM");
   });
 });

@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import * as path from "node:path";
 import type * as Pulumi from "@pulumi/pulumi";
 import { startPlanning } from "../planning";
-import { readStackConfig } from "../stack-config";
+import { StackConfigError, notTold, readStackConfig } from "../stack-config";
 import { Placeholders } from "./placeholders";
 import type { JsonObject } from "./mask";
 import { provided } from "./provided";
@@ -15,7 +15,11 @@ import type { PlanAnswer, PlanRequest } from "../plan";
 
 async function evaluate(request: PlanRequest): Promise<PlanAnswer> {
   const placeholders = new Placeholders();
-  const stack = readStackConfig(request.folder, request.stack, (name) => placeholders.of(name), request);
+  const refused: StackConfigError[] = [];
+  const stack = readStackConfig(request.folder, request.stack, (name) => placeholders.of(name), {
+    ...request,
+    refuse: (fault) => refused.push(fault),
+  });
   shareKeys(stack.config);
 
   // The program's own copy of the SDK: a second one would not see the mocks.
@@ -29,10 +33,14 @@ async function evaluate(request: PlanRequest): Promise<PlanAnswer> {
   pulumi.runtime.setAllConfig(stack.config, stack.secretKeys);
 
   // The engine's host runs every program inside this; it makes the stack's root resource the default parent.
-  await pulumi.runtime.runInPulumiStack(async () => {
+  const running = pulumi.runtime.runInPulumiStack(async () => {
     const program = load(stack.main) as unknown;
     return (typeof program === "function" ? (program as () => Promise<unknown>)() : program) as Promise<unknown>;
   });
+  await running.catch((error: unknown) => {
+    throw refused.length === 0 ? error : together(refused, error);
+  });
+  if (refused.length > 0) throw together(refused);
   await settled(load);
   return {
     kind: "plan",
@@ -55,11 +63,21 @@ function shareKeys(config: Record<string, string>): void {
   }
 }
 
+/** Nobody should hear of what the program finds wrong only when what the CLI finds is mended. A bug may be that value's. */
+function together(refused: readonly StackConfigError[], program?: unknown): StackConfigError {
+  const found = isForAPerson(program) ? [program] : [];
+  const rest = notTold(refused, found[0]?.faults ?? []);
+  return new StackConfigError([...rest, ...found].map(({ message }) => message).join("\n"));
+}
+
+/** A fault as Pulumi knows it; the settings' has all of theirs. */
+const isForAPerson = (error: unknown): error is Error & { faults?: { key: string }[] } =>
+  (error as { __pulumiRunError?: boolean } | undefined)?.__pulumiRunError === true;
+
 /** A person's fault is told without a stack trace; everything else is a bug and keeps its trace. */
 function faultOf(error: unknown): PlanAnswer {
   const { message, stack } = error instanceof Error ? error : new Error(String(error));
-  const forAPerson =
-    error instanceof SdkMovedError || (error as { __pulumiRunError?: boolean }).__pulumiRunError === true;
+  const forAPerson = error instanceof SdkMovedError || isForAPerson(error);
   return { kind: "fault", message, ...(forAPerson || stack === undefined ? {} : { trace: stack }) };
 }
 

@@ -15,7 +15,7 @@ export interface Context {
   name: string;
   /** The file that has it, absolute: a stack names one file, and $KUBECONFIG may list several. */
   file: string;
-  /** The API server's address, for a person to recognise it. */
+  /** The API server's address, for a person to recognise it; "" where the cluster that the context names is not in the file. */
   server: string;
 }
 

@@ -7,8 +7,9 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { parse as parseYaml, stringify } from "yaml";
 import { SettingsError, formatFaults, optionalSecrets, parseSettings, requiredSecrets } from "../../settings";
+import type { Fault } from "../../settings";
 import { Placeholders } from "../plan/placeholders";
-import { StackConfigError, readStackConfig } from "../stack-config";
+import { StackConfigError, notTold, readStackConfig } from "../stack-config";
 import { UserError } from "../user-error";
 import type { Context, Found } from "./cluster";
 import { inTrial, originOf } from "./mends";
@@ -192,23 +193,27 @@ export async function withStackFile<T>(
 export async function checkOverrides(folder: string, stack: string, overrides: Overrides): Promise<void> {
   const { origins } = overrides;
   await withStackFile(folder, stack, overrides, (configFile) => {
+    const refused: StackConfigError[] = [];
+    let faults: Fault[] = [];
     try {
       const placeholders = new Placeholders();
       // The embedded object store's keys are the same for both buckets.
       const secret = (key: string) => placeholders.of(key.replace(/^media(?=AccessKeyId|SecretAccessKey)/, "vault"));
-      const { config } = readStackConfig(folder, stack, secret, { configFile });
+      const refuse = (fault: StackConfigError) => refused.push(fault);
+      const { config } = readStackConfig(folder, stack, secret, { configFile, refuse });
       parseSettings({ stack, config, folder });
     } catch (error) {
-      if (error instanceof SettingsError) {
-        const faults = error.faults.map((fault) => inTrial(fault, origins));
-        throw new UserError(formatFaults(stack, faults));
-      }
-      if (!(error instanceof StackConfigError)) throw error;
-      const origin = error.key === undefined ? undefined : originOf(error.key, origins);
-      throw new UserError(
-        error.message.replace(`${path.basename(configFile)}:`, (all) => (origin ? `${origin}:` : all)),
-      );
+      if (error instanceof SettingsError) faults = error.faults;
+      else if (error instanceof StackConfigError) refused.push(error);
+      else throw error;
     }
+    const said = notTold(refused, faults).map(({ key, message }) => {
+      const origin = key === undefined ? undefined : originOf(key, origins);
+      return message.replace(`${path.basename(configFile)}:`, (all) => (origin ? `${origin}:` : all));
+    });
+    const own = faults.map((fault) => inTrial(fault, origins));
+    if (own.length > 0) said.push(formatFaults(stack, own));
+    if (said.length > 0) throw new UserError(said.join("\n"));
   });
 }
 

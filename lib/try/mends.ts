@@ -66,8 +66,9 @@ export function inTrial(fault: Fault, origins: Origins): Fault {
     .replace(/(--set (?:'[^']*'|\S+))(?:, then:| &&) \.\/try (?=--set)/g, "$1 ");
   // An entry goes into the list that was given, unless it was given by itself.
   const entry = /--set '[^']*\[\d+\]=/.test(mend) && !Object.keys(origins).some((key) => isEntry(key, fault.key));
-  const instead =
-    origin !== undefined && mend.includes("./try --set") ? `, ${entry ? "after" : "in place of"} ${origin}` : "";
+  // What another key needs beside it stays.
+  const setsIt = /\.\/try --set '?([^\s.=[]+)/.exec(mend)?.[1] === dotted(fault.key).split(".")[0];
+  const instead = origin !== undefined && setsIt ? `, ${entry ? "after" : "in place of"} ${origin}` : "";
   return { ...fault, mend: `${mend}${instead}` };
 }
 
