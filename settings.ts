@@ -408,6 +408,8 @@ export const schema = {
       .min(1, "a list of IPv4 and IPv6")
       .default(["IPv4"]),
     privateEgress: z.array(houseRange, allowed("a list of address ranges")).default([]),
+    // Apart: Mastodon asks whoever a stranger's post names, and has no business with the vault.
+    mastodonPrivateEgress: z.array(houseRange, allowed("a list of address ranges")).default([]),
   }).prefault({}),
   verification: object({
     from: oneOf(["here", "cluster"]).default("here"),

@@ -1530,6 +1530,8 @@ class FakeKube {
 
 interface Examined {
   lines: lines.DoctorLine[];
+  /** With those that say that the store of these tests, on this machine, is nowhere where pods could get to it. */
+  all: lines.DoctorLine[];
   cluster: FakeKube;
 }
 
@@ -1568,7 +1570,9 @@ async function examined(
     if (!(error instanceof Error)) throw error;
     return [lines.judged("stack", "thrown", "fault", error.message, "")];
   });
-  return { lines: found, cluster };
+  const ownMachine = ({ what, says }: lines.DoctorLine) =>
+    /\.endpoint$/.test(what) && says.includes("that pods can reach");
+  return { lines: found.filter((line) => !ownMachine(line)), all: found, cluster };
 }
 
 const ownCluster: World = {
@@ -1872,6 +1876,21 @@ describe("a site before its first update", () => {
         mend: "pulumi config set --path homestead:storage.databases <class> --stack home",
       },
     ]);
+  });
+
+  it("is a line for each server that pods could not reach", async () => {
+    const { all } = await examined(ownCluster, {}, { disks: "skip" });
+    expect(all.filter(({ says }) => says.includes("that pods can reach"))).toEqual(
+      (["vault", "media"] as const).map((name) => ({
+        area: name,
+        what: `${name}.endpoint`,
+        verdict: "fault",
+        says: expect.stringMatching(
+          /^"http:\/\/127\.0\.0\.1:\d+"; an update wants a server that pods can reach, at an address of .*loopback.* is at 127\.0\.0\.1$/,
+        ) as string,
+        mend: `pulumi config set --path homestead:${name}.endpoint <url> --stack home`,
+      })),
+    );
   });
 
   it("is a line for each thing that cannot be reached", async () => {

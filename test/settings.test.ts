@@ -74,7 +74,7 @@ describe("parseSettings", () => {
       registrations: "single",
       locale: "en",
       operators: { certManager: "install", cloudNativePg: "install", barmanPlugin: "install" },
-      network: { privateEgress: [] },
+      network: { privateEgress: [], mastodonPrivateEgress: [] },
       verification: { from: "here" },
       restore: {},
       archiveInterval: 15,
@@ -123,6 +123,7 @@ describe("parseSettings", () => {
     ["an IPv6 address", { ingress: { address: "2001:db8::1" } }],
     ["a host name as the address", { ingress: { address: "home.example.net" } }],
     ["an IPv6 range", { network: { privateEgress: ["fd12:3456:789a::/48", "10.0.0.0/8", "100.64.0.0/10"] } }],
+    ["a range of Mastodon's own", { network: { mastodonPrivateEgress: ["10.0.0.7/32"] } }],
     [
       "an image with digest and port",
       { blog: { kind: "image", image: `r.example:5000/a/b:1@sha256:${"0".repeat(64)}`, port: 80 } },
@@ -852,6 +853,13 @@ for (const range of ["169.254.0.0/17", "fe80::/9", "::/0", "0.0.0.0/32"])
     `"${range}"`,
     "a range without loopback and link-local addresses: the clouds' metadata servers are there",
   );
+rule(
+  "a range for Mastodon with a metadata server",
+  { network: { mastodonPrivateEgress: ["10.0.0.0/8", "168.63.129.16/32"] } },
+  "network.mastodonPrivateEgress[1]",
+  '"168.63.129.16/32"',
+  "a range without 168.63.129.16, a cloud's metadata server, such as 192.168.1.0/24 or fd12:3456:789a::/48",
+);
 rule(
   "the cluster's own namespace",
   { namespace: "kube-system" },
