@@ -139,8 +139,11 @@ function isPem(text: string): boolean {
     return false;
   }
 }
-/** What they hold is not ours to shut in, nor to give away. */
-const othersNamespaces = ["default", "kube-system", "kube-public", "kube-node-lease", "cert-manager", "cnpg-system"];
+/** What they hold is not ours to shut in, nor to give away; the last two a doctor and a drill make, and delete again. */
+const othersNamespaces = [
+  ...["default", "kube-system", "kube-public", "kube-node-lease", "cert-manager", "cnpg-system"],
+  ...["homestead-doctor", "homestead-drill"],
+];
 /** A range that a part may reach beside the internet. */
 const houseRange = z
   .string(allowed("an address range such as 192.168.1.0/24"))
@@ -149,12 +152,21 @@ const houseRange = z
     abort: true,
   })
   .refine((v) => houseRangeFault(v) === undefined, { error: ({ input }) => houseRangeFault(String(input)) });
+const imageForm = "host/path:tag[@sha256:digest]";
 const imageReference = z
   .string(allowed("an image reference"))
-  .regex(
-    /^[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)+:[A-Za-z0-9._-]+(@sha256:[0-9a-f]{64})?$/,
-    "host/path:tag[@sha256:digest]",
+  .regex(/^[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)+:[A-Za-z0-9._-]+(@sha256:[0-9a-f]{64})?$/, {
+    error: imageForm,
+    abort: true,
+  })
+  .refine(
+    (reference) => !reference.endsWith(":latest"),
+    `a tag that is not latest, which is another image tomorrow and on another node, or a digest beside it: ${imageForm}`,
   );
+/** Helm takes a range for one too, and then an update that changes nothing brings another chart. */
+const chartVersion = z
+  .string(allowed("a chart version"))
+  .regex(/^v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$/, "an exact version such as 1.0.2 or v1.21.1");
 const positive = (what: string) => z.int(allowed(what)).positive(what);
 const oneOf = <const T extends readonly [string, ...string[]]>(values: T) =>
   z.enum(values, { error: () => `one of ${values.join(", ")}` });
@@ -209,7 +221,17 @@ const certificatesInPem =
 const aSolver = "a solver of cert-manager's, with http01 or with dns01, such as {dns01: {...}}";
 const solverPart = z
   .record(z.string(), z.unknown(), allowed(aSolver))
-  .refine((part) => Object.keys(part).length > 0, aSolver);
+  .refine((part) => Object.keys(part).length > 0, { error: aSolver, abort: true });
+/** What cert-manager has a field for (cert-manager.io, "Supported DNS01 providers"). */
+const dnsProviders = "acmeDNS akamai azureDNS cloudDNS cloudflare digitalocean rfc2136 route53 webhook".split(" ");
+// The API server refuses any other, when all before the Issuer is made.
+const dns01 = solverPart.refine(
+  (part) => {
+    const [provider, ...more] = Object.keys(part).filter((key) => key !== "cnameStrategy");
+    return dnsProviders.includes(provider ?? "") && more.length === 0 && isPlainObject(part[provider ?? ""]);
+  },
+  `one of cert-manager's DNS providers, ${dnsProviders.join(", ")}, with or without a cnameStrategy`,
+);
 
 /** What the CLI makes of a moment that stands in the file without quotes: YAML takes it for a timestamp. */
 const timestamp = /^(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}(?:\.\d+)?) ([+-]\d{2})(\d{2}) \S+$/;
@@ -316,7 +338,7 @@ export const schema = {
         kind: z.literal("acme"),
         email: z.string(allowed("an e-mail address")).regex(/^[^@\s]+@[^@\s]+$/, "an e-mail address"),
         server: httpUrl.default("https://acme-v02.api.letsencrypt.org/directory"),
-        solver: object({ http01: solverPart.optional(), dns01: solverPart.optional(), selector: solverPart.optional() })
+        solver: object({ http01: solverPart.optional(), dns01: dns01.optional(), selector: solverPart.optional() })
           // cert-manager's webhook refuses any other, when all before the Issuer is made.
           .refine(({ http01, dns01 }) => (http01 === undefined) !== (dns01 === undefined), aSolver)
           .optional(),
@@ -456,7 +478,7 @@ export const schema = {
     Object.keys(publishedCharts) as ChartName[],
     object({
       repository: httpUrl.optional(),
-      version: z.string(allowed("a chart version")).optional(),
+      version: chartVersion.optional(),
       path: z.string(allowed("a folder")).optional(),
     }),
     "an object of chart references",

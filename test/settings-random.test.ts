@@ -119,7 +119,10 @@ const leaves: readonly [key: string, leaf: string, values: fc.Arbitrary<unknown>
   [
     "certificates",
     "solver",
-    fc.oneof(noObject, fc.constantFrom({}, { dns: {} }, { dns01: {} }, { http01: "traefik" })),
+    fc.oneof(
+      noObject,
+      fc.constantFrom({}, { dns: {} }, { dns01: {} }, { dns01: { hetzner: {} } }, { http01: "traefik" }),
+    ),
   ],
   ["certificates", "email", fc.oneof(fc.integer(), fc.constantFrom("nobody", "a@", "a b@c"))],
   ["dns", "kind", gibberish],
@@ -127,8 +130,16 @@ const leaves: readonly [key: string, leaf: string, values: fc.Arbitrary<unknown>
   ["search", "kind", gibberish],
   ["blog", "kind", gibberish],
   ["monitoring", "kind", gibberish],
-  ["images", "mastodon", fc.oneof(gibberish, fc.integer(), fc.constantFrom("mastodon", "ghcr.io/mastodon/mastodon"))],
-  ["charts", "mastodon", noObject],
+  [
+    "images",
+    "mastodon",
+    fc.oneof(
+      gibberish,
+      fc.integer(),
+      fc.constantFrom("mastodon", "ghcr.io/mastodon/mastodon", "ghcr.io/mastodon/mastodon:latest"),
+    ),
+  ],
+  ["charts", "mastodon", fc.oneof(noObject, fc.constantFrom({ version: "latest" }, { version: ">1" }))],
 ];
 
 /** The same in a form that the committed stack file does not have. */
