@@ -60,6 +60,8 @@ export const requiredSecrets = [
 ] as const;
 /** Secrets a stack may hold. They are not declared in `Pulumi.yaml`: a declared secret is a required one. */
 export const optionalSecrets = ["smtpPassword", "dnsKey", "acmeSolverKey"] as const;
+/** What is a secret inside of an object, where it is encrypted by its path. */
+export const secretPaths: readonly string[] = ["monitoring.notify"];
 /** The Secret that `acmeSolverKey` becomes, under the key `key`: what a solver's reference names. */
 export const acmeSolverSecret = "acme-solver";
 export type SecretKey = (typeof requiredSecrets)[number] | (typeof optionalSecrets)[number];
@@ -447,7 +449,8 @@ export const schema = {
           kind: z.literal("rules"),
           labels: labelsOf("labels such as {release: prometheus}").default({}),
           namespace: label.default("monitoring"),
-          // With a query, unlike other addresses: ntfy wants to be told there whose alerts it reads.
+          // A secret (`secretPaths`): who has it reads the alerts, and writes some. With a query, unlike other addresses: ntfy
+          // wants to be told there whose alerts it reads.
           notify: urlLike(
             "the URL of a webhook",
             /^https?:\/\/[A-Za-z0-9.[\]:-]+(\/[^#\s]*)?$/,
@@ -563,7 +566,7 @@ const show = (value: unknown): string => {
 
 const isShared = (key: string) => (sharedKeys as readonly string[]).includes(key.split(/[.[]/)[0] ?? "");
 
-const setCommand = (stack: string, key: string, secret = false): string => {
+const setCommand = (stack: string, key: string, secret = secretPaths.includes(key)): string => {
   if (isShared(key)) return `edit ${key} in Pulumi.yaml`;
   const nested = /[.[]/.test(key) ? "--path " : "";
   return `pulumi config set ${secret ? "--secret " : ""}${nested}'homestead:${key}' ${secret ? "" : "<value> "}--stack ${stack}`;
@@ -655,7 +658,9 @@ export function parseSettings(raw: RawConfiguration): Settings {
   const { stack } = raw;
   // A key can be set as a secret that need not be one, or be a misspelt secret.
   const shown = (key: string, value: unknown) =>
-    value === "[secret]" || (value !== undefined && raw.secretKeys?.includes(`homestead:${key.split(/[.[]/)[0] ?? ""}`))
+    value === "[secret]" ||
+    (secretPaths.includes(key) && value !== undefined) ||
+    (value !== undefined && raw.secretKeys?.includes(`homestead:${key.split(/[.[]/)[0] ?? ""}`))
       ? "[secret]"
       : show(value);
   const fault = (key: string, value: unknown, what: string, mend?: string) =>
@@ -679,6 +684,7 @@ export function parseSettings(raw: RawConfiguration): Settings {
 
   const { values, secrets } = collect(raw, fault);
   values.restore = asWritten(raw, values.restore);
+  clearFaults(raw, values, fault);
   const parsed = all.safeParse(values);
   if (!parsed.success) for (const issue of parsed.error.issues) report(stack, issue, values, fault);
 
@@ -745,12 +751,7 @@ function collect(raw: RawConfiguration, fault: Report) {
       // The CLI itself sees to those that Pulumi.yaml declares.
       const optional = (optionalSecrets as readonly string[]).includes(key);
       if (optional && raw.secretKeys !== undefined && !raw.secretKeys.includes(full))
-        fault(
-          key,
-          "[secret]",
-          "a secret that the stack holds encrypted: in clear, whoever sees the file has it",
-          setCommand(raw.stack, key, true),
-        );
+        fault(key, "[secret]", notInClear, setCommand(raw.stack, key, true));
     } else if ((configKeys as string[]).includes(key)) values[key] = fromText(text, schema[key as ConfigKey]);
     else {
       const near = nearest(key, known);
@@ -764,6 +765,24 @@ function collect(raw: RawConfiguration, fault: Report) {
     }
   }
   return { values, secrets };
+}
+
+/** Why a secret may not stand in a stack's file. */
+const notInClear = "a secret that the stack holds encrypted: in clear, whoever sees the file has it";
+
+/** Secrets inside of an object that stand there in clear. A trial's file is its own, and nobody commits it. */
+function clearFaults(raw: RawConfiguration, values: Record<string, unknown>, fault: Report): void {
+  if (raw.secretKeys === undefined || trialOrigins() !== undefined) return;
+  const at = (object: unknown, parts: string[]) =>
+    parts.reduce<unknown>((inner, part) => (isPlainObject(inner) ? inner[part] : undefined), object);
+  for (const path of secretPaths) {
+    const [key = "", ...parts] = path.split(".");
+    const encrypted = raw.secretKeys.includes(`homestead:${key}`);
+    // The CLI calls the whole object secret, whatever in it is.
+    const written = at(ownFile(raw, raw.stack)?.[`homestead:${key}`], parts);
+    if (at(values[key], parts) !== undefined && (!encrypted || typeof written === "string"))
+      fault(path, "[secret]", notInClear);
+  }
 }
 
 /** Pulumi hands every value over as text. Text that the schema would take as it is stays text. */
