@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net";
 import * as path from "node:path";
 import type * as k8s from "@kubernetes/client-node";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { parse } from "yaml";
 import { doctorCommand, render } from "../cli/doctor";
 import { certificateName } from "../components/ingress";
 import { bundle } from "../lib/bundle";
@@ -34,6 +35,7 @@ import type { Programs } from "../lib/doctor/program";
 import * as storage from "../lib/doctor/storage";
 import { isOlder, satisfies } from "../lib/doctor/version";
 import { kubeClient } from "../lib/kube";
+import { projectFolder } from "../lib/plan";
 import type { JsonObject } from "../lib/plan/mask";
 import type { ConfigEntry } from "../lib/pulumi-cli";
 import { loadSite } from "../lib/site-secrets";
@@ -427,11 +429,18 @@ describe("the client's address", () => {
     expect(clientAddressLine(home, traefik("Cluster"), [], "there")).toMatchObject({
       verdict: "warning",
       what: "clients' addresses",
-      says: "Service traefik may hide them from Traefik, so that all clients behind a node share one rate limit",
-      mend: expect.stringContaining(
-        `kubectl --context home -n kube-system patch service traefik -p '{"spec":{"externalTrafficPolicy":"Local"}}'`,
-      ) as unknown,
+      says: "Service traefik may hide them from Traefik, so that all clients behind a node share one rate limit, and one stranger who tries passwords can lock the owner out",
+      mend: `on k3s the HelmChartConfig of README.md, "For real", step 5 (service.spec.externalTrafficPolicy: Local), elsewhere the same where Traefik was installed from; at once, until that is applied anew: kubectl --context home -n kube-system patch service traefik -p '{"spec":{"externalTrafficPolicy":"Local"}}'`,
     });
+  });
+
+  it("has its mend where that is said to be", () => {
+    const step =
+      /\n5\. On k3s[^]*?\n6\. /.exec(fs.readFileSync(path.join(projectFolder, "README.md"), "utf8"))?.[0] ?? "";
+    const [, block = ""] = /```yaml\n([^]*?)```/.exec(step) ?? [];
+    const { metadata, spec } = parse(block) as { metadata: object; spec: { valuesContent: string } };
+    expect(metadata).toEqual({ name: "traefik", namespace: "kube-system" });
+    expect(parse(spec.valuesContent)).toEqual({ service: { spec: { externalTrafficPolicy: "Local" } } });
   });
 
   it("is one of 2^64 to a Traefik that counts no IPv6 subnets, where there is IPv6", () => {
