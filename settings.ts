@@ -60,6 +60,8 @@ export const requiredSecrets = [
 ] as const;
 /** Secrets a stack may hold. They are not declared in `Pulumi.yaml`: a declared secret is a required one. */
 export const optionalSecrets = ["smtpPassword", "dnsKey", "acmeSolverKey"] as const;
+/** What is a secret inside of an object, where it is encrypted by its path. */
+export const secretPaths: readonly string[] = ["monitoring.notify"];
 /** The Secret that `acmeSolverKey` becomes, under the key `key`: what a solver's reference names. */
 export const acmeSolverSecret = "acme-solver";
 export type SecretKey = (typeof requiredSecrets)[number] | (typeof optionalSecrets)[number];
@@ -139,8 +141,11 @@ function isPem(text: string): boolean {
     return false;
   }
 }
-/** What they hold is not ours to shut in, nor to give away. */
-const othersNamespaces = ["default", "kube-system", "kube-public", "kube-node-lease", "cert-manager", "cnpg-system"];
+/** What they hold is not ours to shut in, nor to give away; the last two a doctor and a drill make, and delete again. */
+const othersNamespaces = [
+  ...["default", "kube-system", "kube-public", "kube-node-lease", "cert-manager", "cnpg-system"],
+  ...["homestead-doctor", "homestead-drill"],
+];
 /** A range that a part may reach beside the internet. */
 const houseRange = z
   .string(allowed("an address range such as 192.168.1.0/24"))
@@ -149,12 +154,21 @@ const houseRange = z
     abort: true,
   })
   .refine((v) => houseRangeFault(v) === undefined, { error: ({ input }) => houseRangeFault(String(input)) });
+const imageForm = "host/path:tag[@sha256:digest]";
 const imageReference = z
   .string(allowed("an image reference"))
-  .regex(
-    /^[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)+:[A-Za-z0-9._-]+(@sha256:[0-9a-f]{64})?$/,
-    "host/path:tag[@sha256:digest]",
+  .regex(/^[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)+:[A-Za-z0-9._-]+(@sha256:[0-9a-f]{64})?$/, {
+    error: imageForm,
+    abort: true,
+  })
+  .refine(
+    (reference) => !reference.endsWith(":latest"),
+    `a tag that is not latest, which is another image tomorrow and on another node, or a digest beside it: ${imageForm}`,
   );
+/** Helm takes a range for one too, and then an update that changes nothing brings another chart. */
+const chartVersion = z
+  .string(allowed("a chart version"))
+  .regex(/^v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$/, "an exact version such as 1.0.2 or v1.21.1");
 const positive = (what: string) => z.int(allowed(what)).positive(what);
 const oneOf = <const T extends readonly [string, ...string[]]>(values: T) =>
   z.enum(values, { error: () => `one of ${values.join(", ")}` });
@@ -209,7 +223,17 @@ const certificatesInPem =
 const aSolver = "a solver of cert-manager's, with http01 or with dns01, such as {dns01: {...}}";
 const solverPart = z
   .record(z.string(), z.unknown(), allowed(aSolver))
-  .refine((part) => Object.keys(part).length > 0, aSolver);
+  .refine((part) => Object.keys(part).length > 0, { error: aSolver, abort: true });
+/** What cert-manager has a field for (cert-manager.io, "Supported DNS01 providers"). */
+const dnsProviders = "acmeDNS akamai azureDNS cloudDNS cloudflare digitalocean rfc2136 route53 webhook".split(" ");
+// The API server refuses any other, when all before the Issuer is made.
+const dns01 = solverPart.refine(
+  (part) => {
+    const [provider, ...more] = Object.keys(part).filter((key) => key !== "cnameStrategy");
+    return dnsProviders.includes(provider ?? "") && more.length === 0 && isPlainObject(part[provider ?? ""]);
+  },
+  `one of cert-manager's DNS providers, ${dnsProviders.join(", ")}, with or without a cnameStrategy`,
+);
 
 /** What the CLI makes of a moment that stands in the file without quotes: YAML takes it for a timestamp. */
 const timestamp = /^(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}(?:\.\d+)?) ([+-]\d{2})(\d{2}) \S+$/;
@@ -316,7 +340,7 @@ export const schema = {
         kind: z.literal("acme"),
         email: z.string(allowed("an e-mail address")).regex(/^[^@\s]+@[^@\s]+$/, "an e-mail address"),
         server: httpUrl.default("https://acme-v02.api.letsencrypt.org/directory"),
-        solver: object({ http01: solverPart.optional(), dns01: solverPart.optional(), selector: solverPart.optional() })
+        solver: object({ http01: solverPart.optional(), dns01: dns01.optional(), selector: solverPart.optional() })
           // cert-manager's webhook refuses any other, when all before the Issuer is made.
           .refine(({ http01, dns01 }) => (http01 === undefined) !== (dns01 === undefined), aSolver)
           .optional(),
@@ -408,6 +432,8 @@ export const schema = {
       .min(1, "a list of IPv4 and IPv6")
       .default(["IPv4"]),
     privateEgress: z.array(houseRange, allowed("a list of address ranges")).default([]),
+    // Apart: Mastodon asks whoever a stranger's post names, and has no business with the vault.
+    mastodonPrivateEgress: z.array(houseRange, allowed("a list of address ranges")).default([]),
   }).prefault({}),
   verification: object({
     from: oneOf(["here", "cluster"]).default("here"),
@@ -423,7 +449,8 @@ export const schema = {
           kind: z.literal("rules"),
           labels: labelsOf("labels such as {release: prometheus}").default({}),
           namespace: label.default("monitoring"),
-          // With a query, unlike other addresses: ntfy wants to be told there whose alerts it reads.
+          // A secret (`secretPaths`): who has it reads the alerts, and writes some. With a query, unlike other addresses: ntfy
+          // wants to be told there whose alerts it reads.
           notify: urlLike(
             "the URL of a webhook",
             /^https?:\/\/[A-Za-z0-9.[\]:-]+(\/[^#\s]*)?$/,
@@ -454,7 +481,7 @@ export const schema = {
     Object.keys(publishedCharts) as ChartName[],
     object({
       repository: httpUrl.optional(),
-      version: z.string(allowed("a chart version")).optional(),
+      version: chartVersion.optional(),
       path: z.string(allowed("a folder")).optional(),
     }),
     "an object of chart references",
@@ -539,7 +566,7 @@ const show = (value: unknown): string => {
 
 const isShared = (key: string) => (sharedKeys as readonly string[]).includes(key.split(/[.[]/)[0] ?? "");
 
-const setCommand = (stack: string, key: string, secret = false): string => {
+const setCommand = (stack: string, key: string, secret = secretPaths.includes(key)): string => {
   if (isShared(key)) return `edit ${key} in Pulumi.yaml`;
   const nested = /[.[]/.test(key) ? "--path " : "";
   return `pulumi config set ${secret ? "--secret " : ""}${nested}'homestead:${key}' ${secret ? "" : "<value> "}--stack ${stack}`;
@@ -631,7 +658,9 @@ export function parseSettings(raw: RawConfiguration): Settings {
   const { stack } = raw;
   // A key can be set as a secret that need not be one, or be a misspelt secret.
   const shown = (key: string, value: unknown) =>
-    value === "[secret]" || (value !== undefined && raw.secretKeys?.includes(`homestead:${key.split(/[.[]/)[0] ?? ""}`))
+    value === "[secret]" ||
+    (secretPaths.includes(key) && value !== undefined) ||
+    (value !== undefined && raw.secretKeys?.includes(`homestead:${key.split(/[.[]/)[0] ?? ""}`))
       ? "[secret]"
       : show(value);
   const fault = (key: string, value: unknown, what: string, mend?: string) =>
@@ -655,6 +684,7 @@ export function parseSettings(raw: RawConfiguration): Settings {
 
   const { values, secrets } = collect(raw, fault);
   values.restore = asWritten(raw, values.restore);
+  clearFaults(raw, values, fault);
   const parsed = all.safeParse(values);
   if (!parsed.success) for (const issue of parsed.error.issues) report(stack, issue, values, fault);
 
@@ -721,12 +751,7 @@ function collect(raw: RawConfiguration, fault: Report) {
       // The CLI itself sees to those that Pulumi.yaml declares.
       const optional = (optionalSecrets as readonly string[]).includes(key);
       if (optional && raw.secretKeys !== undefined && !raw.secretKeys.includes(full))
-        fault(
-          key,
-          "[secret]",
-          "a secret that the stack holds encrypted: in clear, whoever sees the file has it",
-          setCommand(raw.stack, key, true),
-        );
+        fault(key, "[secret]", notInClear, setCommand(raw.stack, key, true));
     } else if ((configKeys as string[]).includes(key)) values[key] = fromText(text, schema[key as ConfigKey]);
     else {
       const near = nearest(key, known);
@@ -740,6 +765,24 @@ function collect(raw: RawConfiguration, fault: Report) {
     }
   }
   return { values, secrets };
+}
+
+/** Why a secret may not stand in a stack's file. */
+const notInClear = "a secret that the stack holds encrypted: in clear, whoever sees the file has it";
+
+/** Secrets inside of an object that stand there in clear. A trial's file is its own, and nobody commits it. */
+function clearFaults(raw: RawConfiguration, values: Record<string, unknown>, fault: Report): void {
+  if (raw.secretKeys === undefined || trialOrigins() !== undefined) return;
+  const at = (object: unknown, parts: string[]) =>
+    parts.reduce<unknown>((inner, part) => (isPlainObject(inner) ? inner[part] : undefined), object);
+  for (const path of secretPaths) {
+    const [key = "", ...parts] = path.split(".");
+    const encrypted = raw.secretKeys.includes(`homestead:${key}`);
+    // The CLI calls the whole object secret, whatever in it is.
+    const written = at(ownFile(raw, raw.stack)?.[`homestead:${key}`], parts);
+    if (at(values[key], parts) !== undefined && (!encrypted || typeof written === "string"))
+      fault(path, "[secret]", notInClear);
+  }
 }
 
 /** Pulumi hands every value over as text. Text that the schema would take as it is stays text. */

@@ -1,6 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { privateRanges } from "../lib/address-ranges";
+import { privateEgressAnnotation } from "../lib/egress";
 import { labels, operatorPods, resources } from "../lib/pods";
 import type { Settings } from "../settings";
 import { publicUrl } from "./media";
@@ -70,18 +71,22 @@ const anywhereButMetadata: Record<Settings["network"]["families"][number], Peer[
 export const anywhereOf = ({ families }: Settings["network"]): Peer[] =>
   families.flatMap((family) => anywhereButMetadata[family]);
 
-const internetOf = ({ families }: Settings["network"]): Peer[] => families.map((family) => internet[family]);
-const houseOf = ({ privateEgress }: Settings["network"]): Peer[] =>
-  privateEgress.map((cidr) => ({ ipBlock: { cidr } }));
+const internetOf = ({ families }: Pick<Settings["network"], "families">): Peer[] =>
+  families.map((family) => internet[family]);
+const rangesOf = (ranges: readonly string[]): Peer[] => ranges.map((cidr) => ({ ipBlock: { cidr } }));
 
-/** The internet, and what the stack names of the house. */
-export const outsideOf = (network: Settings["network"]): Peer[] => [...internetOf(network), ...houseOf(network)];
+/** The internet, and what the stack names of the house for who talks to the vault. Mastodon does not. */
+export const outsideOf = (network: Pick<Settings["network"], "families" | "privateEgress">): Peer[] => [
+  ...internetOf(network),
+  ...rangesOf(network.privateEgress),
+];
 
 /**
- * What Mastodon may ask the internet for: the web, the media bucket, the mail server. Not every port: where a node has a
- * public address, as a VPS does, the cluster's API and its kubelet are the internet, too.
+ * What Mastodon may ask for outside: the web, the media bucket, the mail server. Not every port: where a node has a public
+ * address, as a VPS does, the cluster's API and its kubelet are the internet, too; and what listens in the house at an address
+ * that is named for one port is not named with it.
  */
-function internetPorts({ media, smtp }: Pick<IsolationArgs, "media" | "smtp">): number[] {
+function mastodonPorts({ media, smtp }: Pick<IsolationArgs, "media" | "smtp">): number[] {
   const bucket = media.kind === "bucket" ? [portOf(media.endpoint)] : [];
   const mail = smtp.kind === "server" ? [smtp.port] : [];
   return [...new Set([80, 443, ...bucket, ...mail])];
@@ -116,7 +121,8 @@ export function policies(
 ): Record<string, Policy> {
   const traefik = inNamespace(args.ingress.namespace, args.ingress.labels);
   const outside = outsideOf(args.network);
-  const house = houseOf(args.network);
+  const { privateEgress, mastodonPrivateEgress } = args.network;
+  const mastodonsOutside = [...internetOf(args.network), ...rangesOf(mastodonPrivateEgress)];
   // A policy knows no host names: of the vault it can say the port.
   const vault = { to: outside, ports: tcp(portOf(args.vault.endpoint)) };
   const mastodonClients = [pods("mastodon", "mastodon-owner", "mastodon-feeds", "mastodon-search-index"), jobs];
@@ -180,12 +186,10 @@ export function policies(
       ingress: [{ from: [traefik], ports: tcp(3000) }],
       egress: [
         ...mastodonEgress,
-        { to: internetOf(args.network), ports: tcp(...internetPorts(args)) },
+        { to: mastodonsOutside, ports: tcp(...mastodonPorts(args)) },
         // The owner's blog, for the link that proves whose profile it is, and for previews: where the site's public address is
         // the node's own, the way there is turned to Traefik's pod, whose address is private, before a policy is asked.
         { to: [traefik], ports: tcp(...traefikPorts) },
-        // A rule without peers would be one for all of them.
-        ...(house.length === 0 ? [] : [{ to: house }]),
       ],
     },
     // It hands on what it hears from Valkey, after a look into the database at who asks (streaming/index.js has no client for
@@ -234,7 +238,11 @@ export function policies(
         lookUps,
         // Behind the ingress address may be Traefik's pod itself, at whatever ports that listens at.
         { to: [traefik] },
-        { to: outside, ports: tcp(...verifiedPorts(args)) },
+        // The bucket is where Mastodon finds it; the names may be at an address in the house (`verification.address`).
+        {
+          to: [...internetOf(args.network), ...rangesOf([...new Set([...privateEgress, ...mastodonPrivateEgress])])],
+          ports: tcp(...verifiedPorts(args)),
+        },
         { to: [pods("object-store")], ports: tcp(7070) },
       ],
     },
@@ -286,6 +294,9 @@ export class Isolation extends pulumi.ComponentResource {
             "pod-security.kubernetes.io/enforce": "restricted",
             "pod-security.kubernetes.io/warn": "restricted",
           },
+          ...(args.network.privateEgress.length > 0
+            ? { annotations: { [privateEgressAnnotation]: args.network.privateEgress.join(",") } }
+            : {}),
         },
       },
       { parent: this, provider: args.kept, retainOnDelete: true },

@@ -152,8 +152,9 @@ export function mastodonValues(args: ValueArgs) {
         // Access is the bucket's affair: many stores know no ACLs per object, and answer 400 to one. An empty text is
         // what Mastodon wants then; the chart cannot say it by its own key.
         ...(settings.media.kind === "volume" ? {} : { S3_PERMISSION: "" }),
-        ...(settings.network.privateEgress.length > 0
-          ? { ALLOWED_PRIVATE_ADDRESSES: settings.network.privateEgress.join(",") }
+        // It ends Mastodon's own guard for these addresses, against posts that name what is in the house.
+        ...(settings.network.mastodonPrivateEgress.length > 0
+          ? { ALLOWED_PRIVATE_ADDRESSES: settings.network.mastodonPrivateEgress.join(",") }
           : {}),
       },
     },

@@ -63,12 +63,15 @@ export const metadataServers: Record<Family, readonly string[]> = {
 
 /** A machine's own addresses, loopback and link-local: no house's range may hold one, and none is another machine's. */
 export const machinesOwn = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10"];
+const multicast = ["224.0.0.0/4", "ff00::/8"];
 
 /** Why pods may not be let through to a range (`network.privateEgress`), as what is allowed; undefined where they may. */
 export function houseRangeFault(range: string): string | undefined {
   if (machinesOwn.some((own) => overlap(own, range)))
     return "a range without loopback and link-local addresses: the clouds' metadata servers are there";
   if (overlap(mapped, range)) return "a range of IPv4 addresses as such: 10.0.0.0/8, not ::ffff:10.0.0.0/104";
+  if (multicast.some((all) => overlap(all, range)))
+    return `a range without multicast addresses (${multicast.join(", ")}), at which no server is`;
   const server = Object.values(metadataServers)
     .flat()
     .find((address) => holds([range], address));

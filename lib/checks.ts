@@ -25,7 +25,7 @@ import { DoctorCluster } from "./doctor/cluster";
 import { issuerOf } from "./doctor/issuer";
 import { mendOfInstalled, operatorMarks, subnetLimits } from "./doctor/operators";
 import type { Definitions, OperatorName, SubnetLimits } from "./doctor/operators";
-import { addressesOf, missingRanges, serversOf } from "./egress";
+import { addressesOf, missingRanges, reachable, serversOf } from "./egress";
 import { readReleases } from "./helm-records";
 import type { Releases } from "./helm-records";
 import {
@@ -882,25 +882,44 @@ async function checkBuckets(settings: Settings, keys: CheckKeys, report: Report)
 async function checkEgress(settings: Settings, report: Report): Promise<void> {
   const { network, site } = settings;
   const servers = await Promise.all(
-    serversOf(settings).map(async ({ what, host }) => ({
-      what,
-      named: net.isIP(host) === 0,
-      ranges: missingRanges(await addressesOf(host), network),
-    })),
+    serversOf(settings).map(async (server) => {
+      const addresses = await addressesOf(server.host);
+      const usable = reachable(addresses, network.families);
+      return { ...server, addresses, usable, missing: missingRanges(usable, network[server.list]) };
+    }),
   );
-  const closed = servers.filter(({ ranges }) => ranges.length > 0);
-  if (closed.length === 0) return;
-  const missing = [...new Set(closed.flatMap(({ ranges }) => ranges))];
-  const set = missing.map(
-    (range, i) =>
-      `pulumi config set --path 'homestead:network.privateEgress[${network.privateEgress.length + i}]' ${range} --stack ${site}`,
-  );
-  report(
-    "network.privateEgress",
-    network.privateEgress,
-    `a list with ${missing.join(", ")}, or with a range around it: ${closed.map(({ what }) => what).join(" and ")} ${closed.length === 1 ? "is" : "are"} there, and the network policies let pods reach no private address that is not named`,
-    `${set.join(", then: ")}${closed.some(({ named }) => named) ? "; a name's address is what this machine's DNS says: the pods' own may say a public one, and then the range is not needed, and does no harm" : ""}`,
-  );
+  const isName = ({ host }: { host: string }) => net.isIP(host) === 0;
+  for (const server of servers.filter(({ addresses, usable }) => addresses.length > 0 && usable.length === 0)) {
+    const { key, value, what, addresses } = server;
+    const wanted = `at an address of the cluster's families (network.families: ${network.families.join(", ")}) that is none of a machine's own (loopback, link-local) and no cloud's metadata server`;
+    const [other] = (["IPv4", "IPv6"] as const).filter(
+      (family) => !network.families.includes(family) && reachable(addresses, [family]).length > 0,
+    );
+    report(
+      key,
+      value,
+      `a server that pods can reach, ${wanted}; ${what} is at ${addresses.join(", ")}`,
+      `pulumi config set --path homestead:${key} ${key === "smtp.host" ? "<host>" : "<url>"} --stack ${site}` +
+        (other ? `, or, where the cluster has ${other}, name it in network.families in Pulumi.${site}.yaml` : "") +
+        (isName(server) ? "; a name's address is what this machine says, by its DNS or /etc/hosts" : ""),
+    );
+  }
+  const clients = { privateEgress: "the pods that talk to the vault", mastodonPrivateEgress: "Mastodon" } as const;
+  for (const list of ["privateEgress", "mastodonPrivateEgress"] as const) {
+    const closed = servers.filter((server) => server.list === list && server.missing.length > 0);
+    if (closed.length === 0) continue;
+    const ranges = [...new Set(closed.flatMap(({ missing }) => missing))];
+    const set = ranges.map(
+      (range, i) =>
+        `pulumi config set --path 'homestead:network.${list}[${network[list].length + i}]' ${range} --stack ${site}`,
+    );
+    report(
+      `network.${list}`,
+      network[list],
+      `a list with ${ranges.join(", ")}, or with a range around it: ${closed.map(({ what }) => what).join(" and ")} ${closed.length === 1 ? "is" : "are"} there, and the network policies let ${clients[list]} reach no private address that this list does not name`,
+      `${set.join(", then: ")}${closed.some(isName) ? "; a name's address is what this machine's DNS says: the pods' own may say a public one, and then the range is not needed, and does no harm" : ""}`,
+    );
+  }
 }
 
 /** A program that is missing would be noticed only at the update's very end. */

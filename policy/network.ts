@@ -1,5 +1,6 @@
 /** Rules for the network: who reaches a pod, whom a pod reaches, and how the world comes in. */
 import { familyOf, holds, isWithin, metadataServers, overlap, privateRanges } from "../lib/address-ranges";
+import { privateEgressAnnotation } from "../lib/egress";
 import { at, fields, list, nameOf, namespaceOf, namespacesOf, partsOf, podsOf, same, texts } from "./objects";
 import type { KubernetesObject } from "./objects";
 import { breaches, fault, objectRule, stackRule } from "./rule";
@@ -119,33 +120,55 @@ function reachesAnyAddress(object: KubernetesObject): boolean {
   return database || operators;
 }
 
-/** The ranges of the house that the stack names (`network.privateEgress`): Mastodon is told the same. */
-const declaredRanges = (objects: readonly KubernetesObject[]): string[] =>
+const rangesIn = (text: unknown): string[] =>
+  typeof text === "string" ? text.split(",").map((range) => range.trim()) : [];
+
+/** The ranges of the house that Mastodon is told it may reach (`network.mastodonPrivateEgress`). */
+const mastodonsRanges = (objects: readonly KubernetesObject[]): string[] =>
   objects
     .filter(({ kind }) => kind === "Release" || kind === "ConfigMap")
     .flatMap((object) => partsOf(object))
-    .flatMap(({ value }) => {
-      const ranges = value["ALLOWED_PRIVATE_ADDRESSES"];
-      return typeof ranges === "string" ? ranges.split(",").map((range) => range.trim()) : [];
-    });
+    .flatMap(({ value }) => rangesIn(value["ALLOWED_PRIVATE_ADDRESSES"]));
+
+/** Those that the stack names for who talks to the vault (`network.privateEgress`). */
+const vaultsRanges = (objects: readonly KubernetesObject[]): string[] =>
+  objects
+    .filter(({ kind }) => kind === "Namespace")
+    .flatMap((object) => rangesIn(fields(at(object, "metadata.annotations"))[privateEgressAnnotation]));
+
+/** Whether a policy is for Mastodon's pods, among others. */
+function isMastodons(object: KubernetesObject): boolean {
+  const selector = at(object, "spec.podSelector");
+  const { matchLabels, matchExpressions } = fields(selector);
+  const name = "app.kubernetes.io/name";
+  return (
+    isEmpty(selector) ||
+    fields(matchLabels)[name] === "mastodon" ||
+    list(matchExpressions).some(({ key, values }) => key === name && texts(values).includes("mastodon"))
+  );
+}
 
 const privateAddresses = stackRule(
   "private-addresses",
   "who breaks into a pod must not get from there into the house, nor to the cluster's own machines",
   (objects) => {
-    const declared = declaredRanges(objects);
+    const mastodons = mastodonsRanges(objects);
+    const all = [...mastodons, ...vaultsRanges(objects)];
     return objects
       .filter(({ kind }) => kind === "NetworkPolicy")
-      .flatMap((object) =>
-        breaches(
+      .flatMap((object) => {
+        const named = isMastodons(object)
+          ? { list: "network.mastodonPrivateEgress", ranges: mastodons }
+          : { list: "network.privateEgress", ranges: all };
+        return breaches(
           object,
           list(at(object, "spec.egress")).flatMap((rule, i) =>
             list(rule["to"]).flatMap((peer, j) =>
-              blockFaults(object, `spec.egress[${i}]`, `to[${j}].ipBlock`, rule["ports"], peer["ipBlock"], declared),
+              blockFaults(object, `spec.egress[${i}]`, `to[${j}].ipBlock`, rule["ports"], peer["ipBlock"], named),
             ),
           ),
-        ),
-      );
+        );
+      });
   },
 );
 
@@ -155,22 +178,18 @@ function blockFaults(
   peer: string,
   ports: unknown,
   block: unknown,
-  declared: readonly string[],
+  { list: name, ranges }: { list: string; ranges: readonly string[] },
 ): string[] {
   const { cidr, except } = fields(block);
-  if (typeof cidr !== "string" || declared.some((range) => isWithin(cidr, range))) return [];
+  if (typeof cidr !== "string") return [];
   const all = list(ports).length > 0 && list(ports).every(({ port }) => port !== undefined);
-  const named = all
-    ? []
-    : [fault(`${field}.ports`, ports, "ports by number, since it is for addresses that nobody named")];
-  if (reachesAnyAddress(object)) return named;
+  const named = all ? [] : [fault(`${field}.ports`, ports, "ports by number, since it is for addresses")];
+  if (reachesAnyAddress(object) || ranges.some((range) => isWithin(cidr, range))) return named;
   const open = privateRanges[familyOf(cidr)]
     .filter((range) => overlap(range, cidr))
     .filter((range) => !texts(except).some((excepted) => isWithin(range, excepted)));
   const inside = open.some((range) => isWithin(cidr, range));
-  const allowed = inside
-    ? "a range of network.privateEgress"
-    : `except ${open.join(", ")}, or a range of network.privateEgress`;
+  const allowed = inside ? `a range of ${name}` : `except ${open.join(", ")}, or a range of ${name}`;
   return [...named, ...(open.length === 0 ? [] : [fault(`${field}.${peer}`, cidr, allowed)])];
 }
 

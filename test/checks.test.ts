@@ -6,7 +6,7 @@ import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { checkSite, leftOfRestore, postrenderFault, siteFaults } from "../lib/checks";
-import { missingRanges, serversOf } from "../lib/egress";
+import { missingRanges, reachable, serversOf } from "../lib/egress";
 import { firstLease, formatLease, parseLease } from "../lib/lease/lease";
 import type { Lease } from "../lib/lease/lease";
 import { projectFolder } from "../lib/plan";
@@ -19,11 +19,19 @@ import { chartsInFolders, configurationOf } from "./support/configuration";
 import { kubeconfigFor } from "./support/fake-cluster";
 import { temporaryFolder } from "./support/folders";
 
-// A house's own name server.
+// A house's own name server. The vault of these tests is on this machine, where no site's may be.
+const nameServer: Record<string, string[]> = {
+  "mail.house.example": ["10.9.0.7"],
+  localhost: ["203.0.113.7"],
+  "vault.house.example": ["127.0.1.1"],
+  "ipv6.example": ["fd12::1", "fe80::1"],
+};
 vi.mock("node:dns/promises", async (original) => {
   const dns = await original<typeof import("node:dns/promises")>();
-  const lookup = (host: string, options: { all: true }) =>
-    host === "mail.house.example" ? Promise.resolve([{ address: "10.9.0.7", family: 4 }]) : dns.lookup(host, options);
+  const lookup = (host: string, options: { all: true }) => {
+    const known = nameServer[host];
+    return known === undefined ? dns.lookup(host, options) : Promise.resolve(known.map((address) => ({ address })));
+  };
   return { ...dns, lookup };
 });
 
@@ -263,10 +271,17 @@ async function beforeSwitch(world: World, changes: Record<string, unknown> = {})
   return (await siteFaults(settings, keys, { purpose: "switch" })).map(({ key }) => key);
 }
 
+/** What an update of a `home` that lacks nothing but what is changed would refuse. */
+async function prepareAndAsk(changes: Record<string, unknown>) {
+  const { settings, keys } = await prepare({}, changes, {});
+  return siteFaults(settings, keys);
+}
+
 async function prepare(world: World, changes: Record<string, unknown>, seen: Seen) {
   const url = await serve(world, seen);
   const { site = "home" } = world;
-  const buckets = { vault: { endpoint: url, bucket: "vault" }, media: { endpoint: url, bucket: "media" } };
+  const endpoint = url.replace("127.0.0.1", "localhost");
+  const buckets = { vault: { endpoint, bucket: "vault" }, media: { endpoint, bucket: "media" } };
   const settings = parseSettings(
     configurationOf(site, {
       cluster: { context: "trial", kubeconfig: kubeconfigFor(url) },
@@ -515,14 +530,14 @@ describe("search", () => {
 describe("a server at a private address", () => {
   const mail = (host: string) => ({ smtp: { kind: "server", host, from: "a@ramble.moe" } });
 
-  it("is refused where the network policies would keep the pods from it, with the range to name", async () => {
-    const network = { privateEgress: ["10.9.0.0/16"] };
+  it("is refused where the network policies would keep Mastodon from it, with the range to name", async () => {
+    const network = { mastodonPrivateEgress: ["10.9.0.0/16"] };
     expect(await check({}, { ...mail("100.64.3.4"), network })).toBe(
       [
         "1 fault in the configuration of stack 'home'; nothing was changed.",
-        '  homestead:network.privateEgress: ["10.9.0.0/16"]',
-        "    allowed: a list with 100.64.3.4/32, or with a range around it: the mail server (100.64.3.4) is there, and the network policies let pods reach no private address that is not named",
-        "    mend:    pulumi config set --path 'homestead:network.privateEgress[1]' 100.64.3.4/32 --stack home",
+        '  homestead:network.mastodonPrivateEgress: ["10.9.0.0/16"]',
+        "    allowed: a list with 100.64.3.4/32, or with a range around it: the mail server (100.64.3.4) is there, and the network policies let Mastodon reach no private address that this list does not name",
+        "    mend:    pulumi config set --path 'homestead:network.mastodonPrivateEgress[1]' 100.64.3.4/32 --stack home",
       ].join("\n"),
     );
   });
@@ -531,17 +546,47 @@ describe("a server at a private address", () => {
     const said = await check({}, mail("mail.house.example"));
     expect(said).toContain("the mail server (mail.house.example) is there");
     expect(said).toMatch(
-      /mend: .*privateEgress\[0\]' 10\.9\.0\.7\/32 --stack home; a name's address is what this machine's DNS says: the pods' own may say a public one, and then the range is not needed, and does no harm$/,
+      /mend: .*mastodonPrivateEgress\[0\]' 10\.9\.0\.7\/32 --stack home; a name's address is what this machine's DNS says: the pods' own may say a public one, and then the range is not needed, and does no harm$/,
     );
   });
 
-  it("is reached where its range is named", async () => {
-    expect(await check({}, { ...mail("10.9.0.7"), network: { privateEgress: ["10.9.0.0/16"] } })).toBe("missing");
+  it("is reached where its range is named for Mastodon, and not where it is named for who talks to the vault", async () => {
+    const range = ["10.9.0.0/16"];
+    expect(await check({}, { ...mail("10.9.0.7"), network: { mastodonPrivateEgress: range } })).toBe("missing");
+    expect(await check({}, { ...mail("10.9.0.7"), network: { privateEgress: range } })).toContain(
+      "homestead:network.mastodonPrivateEgress: []",
+    );
+  });
+
+  it("is the vault's for Postgres and what else talks to it, and the media bucket's for Mastodon", async () => {
+    onTestFinished(() => void (nameServer["localhost"] = ["203.0.113.7"]));
+    nameServer["localhost"] = ["192.168.7.2"];
+    const faults = async (changes: Record<string, unknown>) => {
+      const all = (await prepareAndAsk(changes)).filter(({ key }) => key.startsWith("homestead:network."));
+      return all.map(({ allowed, ...fault }) => ({ ...fault, allowed: allowed.replace(/:\d+\)/, ":9000)") }));
+    };
+    const named =
+      "; a name's address is what this machine's DNS says: the pods' own may say a public one, and then the range is not needed, and does no harm";
+    const [media, vault, ...more] = await faults({});
+    expect(more).toEqual([]);
+    expect(vault).toEqual({
+      key: "homestead:network.privateEgress",
+      value: "[]",
+      allowed:
+        "a list with 192.168.7.2/32, or with a range around it: the vault (http://localhost:9000) is there, and the network policies let the pods that talk to the vault reach no private address that this list does not name",
+      mend: `pulumi config set --path 'homestead:network.privateEgress[0]' 192.168.7.2/32 --stack home${named}`,
+    });
+    expect(media?.key).toBe("homestead:network.mastodonPrivateEgress");
+    expect(media?.allowed).toContain("the media bucket (http://localhost:9000) is there");
+    // One server may be both; each list says who is let through to it.
+    const keys = async (network: object) => (await faults({ network })).map(({ key }) => key);
+    expect(await keys({ privateEgress: ["192.168.7.0/24"] })).toEqual(["homestead:network.mastodonPrivateEgress"]);
+    expect(await keys({ mastodonPrivateEgress: ["192.168.7.0/24"] })).toEqual(["homestead:network.privateEgress"]);
   });
 
   it("is one whose every address is closed, of the cluster's families", () => {
     const missing = (families: ("IPv4" | "IPv6")[], ...addresses: string[]) =>
-      missingRanges(addresses, { families, privateEgress: ["192.168.1.0/24"] });
+      missingRanges(reachable(addresses, families), ["192.168.1.0/24"]);
     expect(missing(["IPv4"], "192.168.2.5", "10.1.1.1")).toEqual(["192.168.2.5/32", "10.1.1.1/32"]);
     expect(missing(["IPv4"], "192.168.2.5", "192.168.1.5")).toEqual([]);
     expect(missing(["IPv4"], "10.1.1.1", "203.0.113.7")).toEqual([]);
@@ -549,13 +594,13 @@ describe("a server at a private address", () => {
     expect(missing(["IPv4"], "10.1.1.1", "2001:db8::1")).toEqual(["10.1.1.1/32"]);
     expect(missing(["IPv4", "IPv6"], "fd00::1")).toEqual(["fd00::1/128"]);
     expect(missing(["IPv4"], "::ffff:10.1.1.1")).toEqual(["10.1.1.1/32"]);
-    // What did not resolve is another check's, and what is this machine itself may not be named.
+    // What did not resolve is another check's.
     expect(missing(["IPv4"])).toEqual([]);
-    expect(missing(["IPv4"], "127.0.0.1")).toEqual([]);
-    // What the policies keep pods from is named whatever it is called; a metadata server may not be.
+    // What is a machine's own is no way there.
+    expect(missing(["IPv4"], "10.1.1.1", "169.254.1.1")).toEqual(["10.1.1.1/32"]);
+    // What the policies keep pods from is named whatever it is called.
     expect(missing(["IPv4"], "198.18.0.5")).toEqual(["198.18.0.5/32"]);
     expect(missing(["IPv6"], "64:ff9b::cb00:7107")).toEqual(["64:ff9b::cb00:7107/128"]);
-    expect(missing(["IPv4"], "192.0.0.192")).toEqual([]);
   });
 
   it("is the vault's, the media bucket's and the mail server's, and nothing that is in the cluster", () => {
@@ -567,6 +612,51 @@ describe("a server at a private address", () => {
     const both = { vault: bucket("https://minio.lan:9000"), media: bucket("http://[fd00::1]:9000") };
     expect(hosts("home", both)).toEqual(["minio.lan", "fd00::1"]);
     expect(hosts("dev")).toEqual([]);
+  });
+});
+
+describe("a server where no pod gets to it", () => {
+  it("is one with no address of the cluster's families, but a machine's own or a cloud's", () => {
+    expect(reachable(["127.0.0.1", "169.254.1.1", "10.1.1.1", "fd12::1"], ["IPv4"])).toEqual(["10.1.1.1"]);
+    expect(reachable(["127.0.0.1", "0.0.0.0", "192.0.0.192", "168.63.129.16"], ["IPv4"])).toEqual([]);
+    expect(reachable(["::1", "fe80::1%eth0", "fd00:ec2::254", "203.0.113.7"], ["IPv6"])).toEqual([]);
+    expect(reachable(["2001:db8::1"], ["IPv4", "IPv6"])).toEqual(["2001:db8::1"]);
+  });
+
+  it("is refused, whichever it is, before anything changes: an update would wait for it in vain", async () => {
+    const smtp = { kind: "server", host: "127.0.0.1", from: "a@ramble.moe" };
+    expect((await prepareAndAsk({ smtp })).map(({ key, value, allowed, mend }) => [key, value, allowed, mend])).toEqual(
+      [
+        [
+          "homestead:smtp.host",
+          '"127.0.0.1"',
+          "a server that pods can reach, at an address of the cluster's families (network.families: IPv4) that is none of a machine's own (loopback, link-local) and no cloud's metadata server; the mail server (127.0.0.1) is at 127.0.0.1",
+          "pulumi config set --path homestead:smtp.host <host> --stack home",
+        ],
+      ],
+    );
+    const keys = async (changes: Record<string, unknown>) => (await prepareAndAsk(changes)).map(({ key }) => key);
+    const at = (endpoint: string, bucket: string) => ({ endpoint, bucket });
+    expect(await keys({ vault: at("http://[::1]:9", "vault") })).toContain("homestead:vault.endpoint");
+    expect(await keys({ media: at("http://127.0.0.1:9", "media") })).toContain("homestead:media.endpoint");
+  });
+
+  it("is said with the way out where it has a name, or an address of the family that the stack does not ask for", async () => {
+    const mendOf = async (host: string) => {
+      const faults = await prepareAndAsk({ smtp: { kind: "server", host, from: "a@ramble.moe" } });
+      return faults.map(({ allowed, mend }) => [allowed.split("; ").at(-1), mend]);
+    };
+    const set = "pulumi config set --path homestead:smtp.host <host> --stack home";
+    const name = "; a name's address is what this machine says, by its DNS or /etc/hosts";
+    expect(await mendOf("vault.house.example")).toEqual([
+      ["the mail server (vault.house.example) is at 127.0.1.1", `${set}${name}`],
+    ]);
+    expect(await mendOf("ipv6.example")).toEqual([
+      [
+        "the mail server (ipv6.example) is at fd12::1, fe80::1",
+        `${set}, or, where the cluster has IPv6, name it in network.families in Pulumi.home.yaml${name}`,
+      ],
+    ]);
   });
 });
 

@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net";
 import * as path from "node:path";
 import type * as k8s from "@kubernetes/client-node";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { parse } from "yaml";
 import { doctorCommand, render } from "../cli/doctor";
 import { certificateName } from "../components/ingress";
 import { bundle } from "../lib/bundle";
@@ -34,6 +35,7 @@ import type { Programs } from "../lib/doctor/program";
 import * as storage from "../lib/doctor/storage";
 import { isOlder, satisfies } from "../lib/doctor/version";
 import { kubeClient } from "../lib/kube";
+import { projectFolder } from "../lib/plan";
 import type { JsonObject } from "../lib/plan/mask";
 import type { ConfigEntry } from "../lib/pulumi-cli";
 import { loadSite } from "../lib/site-secrets";
@@ -427,11 +429,18 @@ describe("the client's address", () => {
     expect(clientAddressLine(home, traefik("Cluster"), [], "there")).toMatchObject({
       verdict: "warning",
       what: "clients' addresses",
-      says: "Service traefik may hide them from Traefik, so that all clients behind a node share one rate limit",
-      mend: expect.stringContaining(
-        `kubectl --context home -n kube-system patch service traefik -p '{"spec":{"externalTrafficPolicy":"Local"}}'`,
-      ) as unknown,
+      says: "Service traefik may hide them from Traefik, so that all clients behind a node share one rate limit, and one stranger who tries passwords can lock the owner out",
+      mend: `on k3s the HelmChartConfig of README.md, "For real", step 5 (service.spec.externalTrafficPolicy: Local), elsewhere the same where Traefik was installed from; at once, until that is applied anew: kubectl --context home -n kube-system patch service traefik -p '{"spec":{"externalTrafficPolicy":"Local"}}'`,
     });
+  });
+
+  it("has its mend where that is said to be", () => {
+    const step =
+      /\n5\. On k3s[^]*?\n6\. /.exec(fs.readFileSync(path.join(projectFolder, "README.md"), "utf8"))?.[0] ?? "";
+    const [, block = ""] = /```yaml\n([^]*?)```/.exec(step) ?? [];
+    const { metadata, spec } = parse(block) as { metadata: object; spec: { valuesContent: string } };
+    expect(metadata).toEqual({ name: "traefik", namespace: "kube-system" });
+    expect(parse(spec.valuesContent)).toEqual({ service: { spec: { externalTrafficPolicy: "Local" } } });
   });
 
   it("is one of 2^64 to a Traefik that counts no IPv6 subnets, where there is IPv6", () => {
@@ -1530,6 +1539,8 @@ class FakeKube {
 
 interface Examined {
   lines: lines.DoctorLine[];
+  /** With those that say that the store of these tests, on this machine, is nowhere where pods could get to it. */
+  all: lines.DoctorLine[];
   cluster: FakeKube;
 }
 
@@ -1568,7 +1579,9 @@ async function examined(
     if (!(error instanceof Error)) throw error;
     return [lines.judged("stack", "thrown", "fault", error.message, "")];
   });
-  return { lines: found, cluster };
+  const ownMachine = ({ what, says }: lines.DoctorLine) =>
+    /\.endpoint$/.test(what) && says.includes("that pods can reach");
+  return { lines: found.filter((line) => !ownMachine(line)), all: found, cluster };
 }
 
 const ownCluster: World = {
@@ -1872,6 +1885,21 @@ describe("a site before its first update", () => {
         mend: "pulumi config set --path homestead:storage.databases <class> --stack home",
       },
     ]);
+  });
+
+  it("is a line for each server that pods could not reach", async () => {
+    const { all } = await examined(ownCluster, {}, { disks: "skip" });
+    expect(all.filter(({ says }) => says.includes("that pods can reach"))).toEqual(
+      (["vault", "media"] as const).map((name) => ({
+        area: name,
+        what: `${name}.endpoint`,
+        verdict: "fault",
+        says: expect.stringMatching(
+          /^"http:\/\/127\.0\.0\.1:\d+"; an update wants a server that pods can reach, at an address of .*loopback.* is at 127\.0\.0\.1$/,
+        ) as string,
+        mend: `pulumi config set --path homestead:${name}.endpoint <url> --stack home`,
+      })),
+    );
   });
 
   it("is a line for each thing that cannot be reached", async () => {

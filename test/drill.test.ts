@@ -326,7 +326,11 @@ describe("the throwaway namespace", () => {
   });
 
   it("reaches the vault where the site does: by IPv6, and at the private addresses that the stack names", () => {
-    const network = { families: ["IPv4" as const, "IPv6" as const], privateEgress: ["192.168.1.0/24"] };
+    const network = {
+      families: ["IPv4" as const, "IPv6" as const],
+      privateEgress: ["192.168.1.0/24"],
+      mastodonPrivateEgress: ["10.9.0.7/32"],
+    };
     const settings = {
       ...args.settings,
       network,

@@ -5,11 +5,16 @@ import { operatorPolicies } from "../components/operators";
 import { holds, isWithin } from "../lib/address-ranges";
 import { at } from "../lib/plan";
 import { labels as ours } from "../lib/pods";
+import type { Settings } from "../settings";
 import { plannedStack } from "./support/planned";
 
 const args = {
   ingress: { namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
-  network: { families: ["IPv4" as const], privateEgress: ["10.210.0.0/24"] },
+  network: {
+    families: ["IPv4" as const],
+    privateEgress: ["10.210.0.0/24"],
+    mastodonPrivateEgress: ["192.168.7.0/24", "192.168.9.9/32"],
+  },
   monitoring: { kind: "rules" as const, labels: {}, namespace: "monitoring" },
   vault: { endpoint: "https://s3.example.net:8443", region: "us-east-1", bucket: "vault" },
   media: { kind: "volume" as const },
@@ -47,6 +52,14 @@ const egressOf = (all: Record<string, Policy>, labels: Record<string, string>): 
   Object.values(all)
     .filter(({ podSelector }) => selects(podSelector as Selector, labels))
     .flatMap(({ egress }) => (egress as Rule[] | undefined) ?? []);
+
+const noHouse = { privateEgress: [], mastodonPrivateEgress: [] };
+
+/** The ranges of addresses that a policy lets its pods out to. */
+const blocksOf = (policy: Policy | undefined): { cidr: string; except?: string[] }[] =>
+  ((policy?.egress as { to: { ipBlock?: { cidr: string; except?: string[] } }[] }[] | undefined) ?? [])
+    .flatMap(({ to }) => to)
+    .flatMap(({ ipBlock }) => ipBlock ?? []);
 
 const looksUp = (rules: Rule[]) => rules.some(({ ports }) => ports?.some(({ port }) => port === 53));
 /** Ports at which it may reach the internet. */
@@ -112,7 +125,8 @@ describe("what each pod may begin", () => {
   it("is of the data what streaming reads, and neither cache nor search nor uploads", () => {
     const rules = JSON.stringify(egressOf(made, component("streaming")));
     for (const part of ["cnpg.io/cluster", '"valkey"']) expect(rules).toContain(part);
-    for (const part of ["valkey-cache", "search", "object-store", "10.210.0.0/24"]) expect(rules).not.toContain(part);
+    for (const part of ["valkey-cache", "search", "object-store", "10.210.0.0/24", "192.168.7.0/24"])
+      expect(rules).not.toContain(part);
   });
 
   it("leads a verification to the web's ports and the bucket's, and not to a public node's API", () => {
@@ -133,23 +147,37 @@ describe("policies", () => {
     expect(made["default-deny"]).toEqual({ podSelector: {}, policyTypes: ["Ingress", "Egress"] });
   });
 
-  it("gives Mastodon the internet, the named private range, and no other private address", () => {
-    const blocks = (made["mastodon"]?.egress as { to: { ipBlock?: { cidr: string; except?: string[] } }[] }[])
-      .flatMap((rule) => rule.to)
-      .flatMap((peer) => (peer.ipBlock ? [peer.ipBlock] : []));
-    expect(blocks.map((b) => b.cidr)).toEqual(["0.0.0.0/0", "10.210.0.0/24"]);
+  it("gives Mastodon the internet, the ranges that are named for it, and no other private address", () => {
+    const blocks = blocksOf(made["mastodon"]);
+    expect(blocks.map((b) => b.cidr)).toEqual(["0.0.0.0/0", "192.168.7.0/24", "192.168.9.9/32"]);
     expect(blocks[0]?.except).toEqual(
       expect.arrayContaining(["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "127.0.0.0/8"]),
     );
   });
 
+  it("opens the house to Mastodon at the ports it has business with, and the vault's address not at all", () => {
+    const media = { kind: "bucket" as const, endpoint: "http://192.168.7.2:9000", region: "x", bucket: "media" };
+    const smtp = { kind: "server", host: "192.168.9.9", port: 587 } as Settings["smtp"];
+    const rules = egressOf(policies({ ...args, media, smtp }), component("web"));
+    const house = rules.filter(({ to }) => JSON.stringify(to).includes("192.168."));
+    expect(house.map(({ ports }) => ports?.map(({ port }) => port))).toEqual([[80, 443, 9000, 587]]);
+    expect(JSON.stringify(rules)).not.toContain("10.210.0.0/24");
+  });
+
+  it("keeps everybody but Mastodon from what is named for Mastodon, a verification apart, which asks the bucket", () => {
+    const open = Object.entries(made).filter(([, policy]) =>
+      blocksOf(policy).some(({ cidr }) => /^192\.168/.test(cidr)),
+    );
+    expect(open.map(([name]) => name)).toEqual(["mastodon", "verification"]);
+    const vaults = Object.entries(made).filter(([, policy]) => blocksOf(policy).some(({ cidr }) => /^10\./.test(cidr)));
+    expect(vaults.map(([name]) => name)).toEqual(["postgres", "valkey-keeper", "media-copy", "verification"]);
+  });
+
   it("lets nobody out to what a network has beside RFC 1918, nor to IPv4 by way of IPv6", () => {
-    const both = policies({ ...args, network: { families: ["IPv4", "IPv6"], privateEgress: [] } });
-    const blocks = (both["mastodon"]?.egress as { to: { ipBlock?: { cidr: string; except: string[] } }[] }[])
-      .flatMap(({ to }) => to)
-      .flatMap(({ ipBlock }) => ipBlock ?? []);
+    const both = policies({ ...args, network: { families: ["IPv4", "IPv6"], ...noHouse } });
+    const blocks = blocksOf(both["mastodon"]);
     expect(blocks.map(({ cidr }) => cidr)).toEqual(["0.0.0.0/0", "::/0"]);
-    const [ipv4 = [], ipv6 = []] = blocks.map(({ except }) => except);
+    const [ipv4 = [], ipv6 = []] = blocks.map(({ except = [] }) => except);
     const open = (except: readonly string[], ...addresses: string[]) => addresses.filter((one) => !holds(except, one));
     // Azure's WireServer and Oracle's metadata server are at addresses that look public.
     expect(
@@ -172,15 +200,9 @@ describe("policies", () => {
   });
 
   it("excepts only what Kubernetes takes: strictly inside of the block, and no IPv4 address as an IPv6 one", () => {
-    const everywhere = { ...args, network: { families: ["IPv4" as const, "IPv6" as const], privateEgress: [] } };
+    const everywhere = { ...args, network: { families: ["IPv4" as const, "IPv6" as const], ...noHouse } };
     const spaces = [policies(everywhere), ...Object.values(operatorPolicies(everywhere))];
-    const blocks = spaces
-      .flatMap((space) => Object.values(space))
-      .flatMap(
-        ({ egress }) => (egress as { to: { ipBlock?: { cidr: string; except?: string[] } }[] }[] | undefined) ?? [],
-      )
-      .flatMap(({ to }) => to)
-      .flatMap(({ ipBlock }) => ipBlock ?? []);
+    const blocks = spaces.flatMap((space) => Object.values(space)).flatMap(blocksOf);
     expect(blocks.length).toBeGreaterThan(10);
     for (const { cidr, except = [] } of blocks)
       for (const range of except) {
@@ -203,9 +225,6 @@ describe("policies", () => {
     expect(portsOf({})).toEqual([[80, 443]]);
     const media = { kind: "bucket", endpoint: "https://s3.example.net:9000", region: "x", bucket: "media" };
     expect(portsOf({ media, smtp: { kind: "server", port: 587 } })).toEqual([[80, 443, 9000, 587]]);
-    expect(
-      JSON.stringify(policies({ ...args, network: { ...args.network, privateEgress: [] } })["mastodon"]),
-    ).not.toContain('"to":[]');
   });
 
   it("adds the IPv6 internet only where the cluster has IPv6", () => {

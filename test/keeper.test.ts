@@ -197,6 +197,23 @@ describe("one look at the lease", () => {
     expect([mark(), epoch()]).toEqual(["ours 1000 600\n", "2\n"]);
   });
 
+  it("knows when it last read a lease, whosever that is, and not where it could not or there is none", async () => {
+    const { keeper, store, setUptime } = await keeperOf(vps);
+    await keeper.look();
+    expect(keeper.readAt).toBeUndefined();
+    // Another's, its own soon, and its own.
+    for (const [i, lease] of [first, lost, dead].entries()) {
+      store.put("lease.json", formatLease(lease));
+      setUptime(2000 + i);
+      await keeper.look();
+      expect(keeper.readAt).toBe(2000 + i);
+    }
+    store.put("lease.json", "{}");
+    setUptime(3000);
+    await keeper.look();
+    expect(keeper.readAt).toBe(2002);
+  });
+
   it("waits for the other site's last snapshot by the lease's age, whoever looks", async () => {
     const { keeper, store, said, mark, dump } = await keeperOf(vps);
     const taken = (seconds: number) =>

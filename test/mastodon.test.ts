@@ -23,7 +23,7 @@ const settings: Args["settings"] = {
   maintenance: "off",
   media: { endpoint: "https://s3.example.net", region: "eu", bucket: "media" } as Args["settings"]["media"],
   smtp: { kind: "none" },
-  network: { families: ["IPv4"], privateEgress: [] },
+  network: { families: ["IPv4"], privateEgress: [], mastodonPrivateEgress: [] },
   images,
 };
 const values = (change: Partial<Args["settings"]> = {}) =>
@@ -108,10 +108,13 @@ describe("mastodonValues", () => {
     expect(v.mastodon.createAdmin.enabled).toBe(false);
   });
 
-  it("lets Mastodon reach private addresses only where the stack names them", () => {
+  it("lets Mastodon reach private addresses only where the stack names them for it: it asks whom a stranger's post names", () => {
     expect(values().mastodon.extraEnvVars).not.toHaveProperty("ALLOWED_PRIVATE_ADDRESSES");
-    const named = values({ network: { families: ["IPv4"], privateEgress: ["10.1.0.0/16", "10.2.0.1/32"] } });
+    const ranges = { privateEgress: ["10.9.0.7/32"], mastodonPrivateEgress: ["10.1.0.0/16", "10.2.0.1/32"] };
+    const named = values({ network: { families: ["IPv4"], ...ranges } });
     expect(named.mastodon.extraEnvVars).toMatchObject({ ALLOWED_PRIVATE_ADDRESSES: "10.1.0.0/16,10.2.0.1/32" });
+    const vaults = values({ network: { families: ["IPv4"], ...ranges, mastodonPrivateEgress: [] } });
+    expect(vaults.mastodon.extraEnvVars).not.toHaveProperty("ALLOWED_PRIVATE_ADDRESSES");
   });
 });
 describe("an upgrade of Mastodon", () => {

@@ -363,6 +363,7 @@ describe("the keeper's metrics", () => {
       uptime,
       valkey: { port: await freePort(), password: path.join(gate, "none"), queues: [] },
       uploaded: () => undefined,
+      leaseRead: () => undefined,
       ...options,
     });
     const mark = (text: string) => fs.writeFileSync(path.join(gate, "mark"), text);
@@ -389,6 +390,14 @@ describe("the keeper's metrics", () => {
     expect(await values()).toMatchObject({ 'homestead_gate_state{state="unverified"}': 1 });
     mark("others\n");
     expect(await values()).toMatchObject({ 'homestead_gate_state{state="closed"}': 1 });
+  });
+
+  it("tell how long ago the lease was read, whosever it is: a takeover that waits leaves no mark", async () => {
+    const keeper: { readAt?: number } = {};
+    const { values } = await metricsOf({ leaseRead: () => keeper.readAt });
+    expect(await values()).not.toHaveProperty("homestead_lease_read_age_seconds");
+    keeper.readAt = 990.7;
+    expect((await values())["homestead_lease_read_age_seconds"]).toBeCloseTo(10);
   });
 
   it("tell when the keeper started, and of no snapshot in the vault before it has taken one there", async () => {

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { parse, stringify } from "yaml";
 import { dashboard } from "../components/monitoring/dashboard";
 import { alerts, ruleGroups, runbook } from "../components/monitoring/rules";
@@ -12,6 +12,7 @@ import { metrics } from "../lib/lease/metrics/exposition";
 import { at, planStack, projectFolder } from "../lib/plan";
 import { onPath } from "../lib/pulumi-cli";
 import { parseSettings } from "../settings";
+import type { RawConfiguration, SettingsError } from "../settings";
 import { configurationOf } from "./support/configuration";
 import { copyProject, temporaryFolder } from "./support/folders";
 import { leftOut } from "./support/left-out";
@@ -250,8 +251,8 @@ describe("monitoring in the program", () => {
   });
 
   it("tells the operator's Alertmanager of a webhook, whose address stands in a Secret alone", async () => {
-    const topic = "https://ntfy.example/a-topic?template=alertmanager";
-    const config = `config:\n  homestead:monitoring: {kind: rules, labels: {release: prometheus}, notify: "${topic}"}\n`;
+    const notify = "notify: {secure: AAABAAAA}";
+    const config = `config:\n  homestead:monitoring: {kind: rules, labels: {release: prometheus}, ${notify}}\n`;
     const folder = copyProject({ "Pulumi.home.yaml": (text) => text.replace("config:\n", config) });
     const plan = await planStack("home", { folder });
     const objects = plan.resources.filter(
@@ -260,13 +261,16 @@ describe("monitoring in the program", () => {
     expect(objects.map(({ name }) => name)).toContain("monitoring-alertmanager");
     for (const { inputs } of objects) {
       expect(await faultsOf(inputs)).toEqual([]);
-      expect(JSON.stringify(inputs)).not.toContain("a-topic");
+      expect(JSON.stringify(inputs)).not.toContain("monitoring.notify");
     }
     for (const name of ["monitoring-alertmanager", "monitoring-rules", "monitoring-valkey"]) {
       expect(named(plan, name).inputs).toMatchObject({ metadata: { labels: { release: "prometheus" } } });
     }
-    expect(named(plan, "monitoring-notify").secretPaths).toEqual(["stringData"]);
-    expect(JSON.stringify(plan.outputs)).not.toContain("a-topic");
+    const secret = named(plan, "monitoring-notify");
+    expect(secret.inputs).toMatchObject({ stringData: { url: "<monitoring.notify>" } });
+    expect(secret.secretPaths).toEqual(["stringData"]);
+    expect(plan.resources.flatMap(({ leaks }) => leaks)).toEqual([]);
+    expect(JSON.stringify(plan.outputs)).not.toContain("monitoring.notify");
   });
 
   it("is nothing where it is off", () => {
@@ -330,9 +334,45 @@ describe("the key monitoring", () => {
         "    mend:    pulumi config set --path 'homestead:monitoring.kind' <value> --stack home",
     );
     expect(fault({ kind: "rules", notfy: "x" })).toContain("allowed: only kind, labels, namespace, notify");
-    expect(fault({ kind: "rules", notify: "ntfy.sh/x" })).toContain(
-      "allowed: the URL of a webhook, http:// or https://",
+    expect(fault({ kind: "rules", notify: "ntfy.sh/x" })).toBe(
+      "  homestead:monitoring.notify: [secret]\n    allowed: the URL of a webhook, http:// or https://\n" +
+        "    mend:    pulumi config set --secret --path 'homestead:monitoring.notify' --stack home",
     );
     expect(fault({ kind: "rules", notify: "https://ntfy.sh/x?template=alertmanager" })).toBe("");
+  });
+
+  it("refuses the webhook's address in clear: whoever has it reads the alerts, and writes some", () => {
+    const notify = "https://ntfy.sh/a-topic?template=alertmanager";
+    const raw = configurationOf("home", { monitoring: { kind: "rules", notify } });
+    const refused = (more: Partial<RawConfiguration>) => {
+      try {
+        parseSettings({ ...raw, ...more });
+        return [];
+      } catch (error) {
+        return (error as SettingsError).faults;
+      }
+    };
+    const inClear = [
+      {
+        key: "homestead:monitoring.notify",
+        value: "[secret]",
+        allowed: "a secret that the stack holds encrypted: in clear, whoever sees the file has it",
+        mend: "pulumi config set --secret --path 'homestead:monitoring.notify' --stack home",
+      },
+    ];
+    const secretKeys = ["homestead:monitoring"];
+    expect(refused({ secretKeys: [] })).toEqual(inClear);
+    expect(refused({ secretKeys })).toEqual([]);
+    // Something else in the same object is encrypted.
+    const file = (monitoring: object) => {
+      const home = { "kubernetes:strictMode": "true", "homestead:monitoring": monitoring };
+      return { secretKeys, stackFiles: { home } };
+    };
+    expect(refused(file({ kind: "rules", notify, labels: { a: { secure: "AAAA" } } }))).toEqual(inClear);
+    expect(refused(file({ kind: "rules", notify: { secure: "AAAA" } }))).toEqual([]);
+    // A trial's file is its own, and nobody commits it.
+    vi.stubEnv("HOMESTEAD_TRIAL", "{}");
+    onTestFinished(() => void vi.unstubAllEnvs());
+    expect(refused({ secretKeys: [] })).toEqual([]);
   });
 });

@@ -10,6 +10,7 @@ import type { JsonObject } from "../lib/plan/mask";
 import { labels, restrictedContainer, restrictedPod, resources } from "../lib/pods";
 import { webService } from "../components/mastodon";
 import { privateRanges } from "../lib/address-ranges";
+import { privateEgressAnnotation } from "../lib/egress";
 import { patches } from "../policy/access";
 import { loginService } from "../policy/network";
 import { containersOf, objectOf } from "../policy/objects";
@@ -128,7 +129,11 @@ describe("each rule", () => {
   const https = [{ protocol: "TCP", port: 443 }];
   const declared = (ranges: string) =>
     release({ values: { mastodon: { extraEnvVars: { ALLOWED_PRIVATE_ADDRESSES: ranges } } } });
+  /** What the stack names for who talks to the vault. */
+  const namedFor = (ranges: string) =>
+    object("v1", "Namespace", { metadata: { name: namespace, annotations: { [privateEgressAnnotation]: ranges } } });
   const database = { matchExpressions: [{ key: "cnpg.io/cluster", operator: "Exists" }] };
+  const keeper = { matchLabels: labels("valkey") };
   const binding = (roleRef: object, subjects: object[]) =>
     object("rbac.authorization.k8s.io/v1", "RoleBinding", { roleRef, subjects });
   const withEnv = (name: string, value: object) => deployment({ container: { env: [{ name, ...value }] } });
@@ -529,9 +534,11 @@ describe("each rule", () => {
           outward(block("0.0.0.0/0", ...privateRanges.IPv4), https),
           outward(block("::/0", ...privateRanges.IPv6), https),
         ],
-        // What the stack names of the house, at any port.
-        [outward(block("10.9.1.0/24")), declared("192.168.1.5/32, 10.9.0.0/16")],
-        [outward(block("fd12:3456:789a::7/128")), declared("fd12:3456:789a::/48")],
+        // What the stack names of the house: for Mastodon what Mastodon is told, for the others the vault's as well.
+        [outward(block("10.9.1.0/24"), https), declared("192.168.1.5/32, 10.9.0.0/16")],
+        [outward(block("fd12:3456:789a::7/128"), https), declared("fd12:3456:789a::/48")],
+        [outward(block("10.9.1.0/24"), https, keeper), namedFor("192.168.1.5/32,10.9.0.0/16")],
+        [outward(block("10.9.1.0/24"), https, keeper), declared("10.9.0.0/16")],
         // Public, and nobody's house.
         [outward(block("203.0.113.0/24"), https)],
         // Who needs the cluster's API, which may be anywhere.
@@ -547,13 +554,37 @@ describe("each rule", () => {
       break: [
         [
           [outward(block("0.0.0.0/0", "169.254.0.0/16"), https)],
-          `NetworkPolicy homestead/a: spec.egress[0].to[0].ipBlock is "0.0.0.0/0"; allowed: except ${privateRanges.IPv4.filter((range) => range !== "169.254.0.0/16").join(", ")}, or a range of network.privateEgress`,
+          `NetworkPolicy homestead/a: spec.egress[0].to[0].ipBlock is "0.0.0.0/0"; allowed: except ${privateRanges.IPv4.filter((range) => range !== "169.254.0.0/16").join(", ")}, or a range of network.mastodonPrivateEgress`,
         ],
         [
           [outward(block("10.0.0.0/8"), https)],
+          'spec.egress[0].to[0].ipBlock is "10.0.0.0/8"; allowed: a range of network.mastodonPrivateEgress',
+        ],
+        [
+          [outward(block("10.0.0.0/8"), https, keeper)],
           'spec.egress[0].to[0].ipBlock is "10.0.0.0/8"; allowed: a range of network.privateEgress',
         ],
-        [[outward(block("10.0.0.0/8")), declared("10.9.0.0/16")], 'ipBlock is "10.0.0.0/8"'],
+        [[outward(block("10.0.0.0/8"), https), declared("10.9.0.0/16")], 'ipBlock is "10.0.0.0/8"'],
+        // The vault's address is none of Mastodon's business, nor of whom a policy for every pod selects.
+        [[outward(block("10.9.1.0/24"), https), namedFor("10.9.0.0/16")], "a range of network.mastodonPrivateEgress"],
+        [
+          [outward(block("10.9.1.0/24"), https, {}), namedFor("10.9.0.0/16")],
+          "a range of network.mastodonPrivateEgress",
+        ],
+        [
+          [
+            outward(block("10.9.1.0/24"), https, {
+              matchExpressions: [{ key: "app.kubernetes.io/name", operator: "In", values: ["valkey", "mastodon"] }],
+            }),
+            namedFor("10.9.0.0/16"),
+          ],
+          "a range of network.mastodonPrivateEgress",
+        ],
+        // A range of the house is named for a server, not for all that listens there.
+        [
+          [outward(block("10.9.1.0/24")), declared("10.9.0.0/16")],
+          "spec.egress[0].ports is not set; allowed: ports by number, since it is for addresses",
+        ],
         [[outward(block("::/0", "fc00::/7"), https)], "64:ff9b::/96"],
         // Half a range is not the range.
         [
@@ -562,7 +593,7 @@ describe("each rule", () => {
         ],
         [
           [outward(block("0.0.0.0/0", ...privateRanges.IPv4))],
-          "spec.egress[0].ports is not set; allowed: ports by number, since it is for addresses that nobody named",
+          "spec.egress[0].ports is not set; allowed: ports by number, since it is for addresses",
         ],
         [[outward(block("0.0.0.0/1"), undefined, database)], "spec.egress[0].ports is not set"],
         [[outward(block("0.0.0.0/0", ...privateRanges.IPv4), [{ protocol: "TCP" }])], "spec.egress[0].ports"],
@@ -818,7 +849,10 @@ const withEverything = () =>
       "Pulumi.home.yaml": (text) =>
         text
           .replace(/ +homestead:media:\n(?: {4}.*\n)+/, "  homestead:media: {kind: volume}\n")
-          .concat("  homestead:search: {kind: elasticsearch}\n  homestead:verification: {from: cluster}\n"),
+          .concat(
+            "  homestead:search: {kind: elasticsearch}\n  homestead:verification: {from: cluster}\n" +
+              "  homestead:network: {privateEgress: [10.9.0.7/32], mastodonPrivateEgress: [192.168.1.0/24]}\n",
+          ),
     }),
   });
 

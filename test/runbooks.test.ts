@@ -23,7 +23,7 @@ import { onPath } from "../lib/pulumi-cli";
 import type { Journal, StepName } from "../lib/switch/journal";
 import { filesAt } from "../lib/switch/steps";
 import type { FileValues } from "../lib/switch/steps";
-import { acmeSolverSecret, configKeys, optionalSecrets, requiredSecrets } from "../settings";
+import { acmeSolverSecret, configKeys, optionalSecrets, requiredSecrets, secretPaths } from "../settings";
 import { plannedStack, stacks } from "./support/planned";
 import { rulesAt, takes } from "./support/schema-path";
 
@@ -335,7 +335,7 @@ function keyFault(words: readonly string[]): string | undefined {
   if (!names.includes(name)) return `there is no configuration key ${name}`;
   if (key.includes(".") && !words.includes("--path")) return `homestead:${key} needs --path`;
   const value = words[1] === "set" ? words[at + 1] : undefined;
-  if (!(configKeys as readonly string[]).includes(name)) {
+  if (!(configKeys as readonly string[]).includes(name) || secretPaths.includes(key)) {
     return words[1] === "set" && !words.includes("--secret") ? `homestead:${key} needs --secret` : undefined;
   }
   const rules = rulesAt(key);

@@ -178,7 +178,7 @@ describe("the server's settings", () => {
 describe("the search server's network", () => {
   const made = policies({
     ingress: { namespace: "kube-system", labels: { "app.kubernetes.io/name": "traefik" } },
-    network: { families: ["IPv4"], privateEgress: [] },
+    network: { families: ["IPv4"], privateEgress: [], mastodonPrivateEgress: [] },
     monitoring: { kind: "off" },
     vault: { endpoint: "https://s3.example.net", region: "us-east-1", bucket: "vault" },
     media: { kind: "volume" },

@@ -100,11 +100,17 @@ const leaves: readonly [key: string, leaf: string, values: fc.Arbitrary<unknown>
   ["operators", "certManager", gibberish],
   ["network", "families", fc.oneof(noObject, fc.constant(["IPv5"]), fc.constant([]))],
   ["network", "privateEgress", fc.oneof(gibberish, fc.constantFrom(["10.0.0.0/99"], ["home"], [1]))],
+  ["network", "mastodonPrivateEgress", fc.oneof(gibberish, fc.constantFrom(["10.0.0.0/99"], ["home"], [1]))],
   ["verification", "from", gibberish],
   ["restore", "to", fc.oneof(gibberish, fc.constantFrom("yesterday", "2026-11-22", "2026-11-22T10:00:00"))],
   ["restore", "to", fc.constantFrom("2026-02-30T10:00:00Z", "2026-11-22T25:00:00Z", "2026-11-22T10:00:00+99:99")],
   ["restore", "oldCluster", fc.oneof(gibberish, fc.constantFrom("off", "home", "8f1c7a52-0d7e-4f0b-9d51"))],
   ["network", "privateEgress", fc.constantFrom(["0.0.0.0/0"], ["169.254.169.254/32"], ["127.0.0.0/8"], ["::/0"])],
+  [
+    "network",
+    "mastodonPrivateEgress",
+    fc.constantFrom(["0.0.0.0/0"], ["169.254.169.254/32"], ["127.0.0.0/8"], ["::/0"]),
+  ],
   ["ingress", "labels", fc.oneof(noObject, fc.constant({}), wrongLabels)],
   ["vault", "endpoint", fc.constantFrom("https://[", "https://:", "https://s3.example.net:99999")],
   ["media", "publicUrl", fc.oneof(gibberish, fc.constantFrom("https://[", "media.example.net", "ftp://a"))],
@@ -113,7 +119,10 @@ const leaves: readonly [key: string, leaf: string, values: fc.Arbitrary<unknown>
   [
     "certificates",
     "solver",
-    fc.oneof(noObject, fc.constantFrom({}, { dns: {} }, { dns01: {} }, { http01: "traefik" })),
+    fc.oneof(
+      noObject,
+      fc.constantFrom({}, { dns: {} }, { dns01: {} }, { dns01: { hetzner: {} } }, { http01: "traefik" }),
+    ),
   ],
   ["certificates", "email", fc.oneof(fc.integer(), fc.constantFrom("nobody", "a@", "a b@c"))],
   ["dns", "kind", gibberish],
@@ -121,8 +130,16 @@ const leaves: readonly [key: string, leaf: string, values: fc.Arbitrary<unknown>
   ["search", "kind", gibberish],
   ["blog", "kind", gibberish],
   ["monitoring", "kind", gibberish],
-  ["images", "mastodon", fc.oneof(gibberish, fc.integer(), fc.constantFrom("mastodon", "ghcr.io/mastodon/mastodon"))],
-  ["charts", "mastodon", noObject],
+  [
+    "images",
+    "mastodon",
+    fc.oneof(
+      gibberish,
+      fc.integer(),
+      fc.constantFrom("mastodon", "ghcr.io/mastodon/mastodon", "ghcr.io/mastodon/mastodon:latest"),
+    ),
+  ],
+  ["charts", "mastodon", fc.oneof(noObject, fc.constantFrom({ version: "latest" }, { version: ">1" }))],
 ];
 
 /** The same in a form that the committed stack file does not have. */

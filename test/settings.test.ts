@@ -6,6 +6,8 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import * as versions from "../versions";
 import { folderLimit } from "../lib/blog-folder";
+import { doctorNamespace } from "../lib/doctor/disk";
+import { drillNamespace } from "../lib/drill/manifests";
 import { createSharedSecrets, identityFingerprint } from "../lib/identity";
 import { placeholderSecrets } from "../lib/plan/placeholders";
 import {
@@ -74,7 +76,7 @@ describe("parseSettings", () => {
       registrations: "single",
       locale: "en",
       operators: { certManager: "install", cloudNativePg: "install", barmanPlugin: "install" },
-      network: { privateEgress: [] },
+      network: { privateEgress: [], mastodonPrivateEgress: [] },
       verification: { from: "here" },
       restore: {},
       archiveInterval: 15,
@@ -123,6 +125,12 @@ describe("parseSettings", () => {
     ["an IPv6 address", { ingress: { address: "2001:db8::1" } }],
     ["a host name as the address", { ingress: { address: "home.example.net" } }],
     ["an IPv6 range", { network: { privateEgress: ["fd12:3456:789a::/48", "10.0.0.0/8", "100.64.0.0/10"] } }],
+    ["an image by its digest, whatever it is called", { images: { valkey: `a.b/c:latest@sha256:${"0".repeat(64)}` } }],
+    [
+      "charts of exact versions",
+      { charts: { mastodon: { version: "2.0.0-rc.1" }, "cert-manager": { version: "v1.22.0+k" } } },
+    ],
+    ["a range of Mastodon's own", { network: { mastodonPrivateEgress: ["10.0.0.7/32"] } }],
     [
       "an image with digest and port",
       { blog: { kind: "image", image: `r.example:5000/a/b:1@sha256:${"0".repeat(64)}`, port: 80 } },
@@ -150,7 +158,7 @@ describe("parseSettings", () => {
           kind: "acme",
           email: "a@b",
           solver: {
-            dns01: { cloudflare: { apiTokenSecretRef: { name: "a", key: "b" } } },
+            dns01: { cnameStrategy: "Follow", cloudflare: { apiTokenSecretRef: { name: "a", key: "b" } } },
             selector: { dnsZones: ["a.b"] },
           },
         },
@@ -706,6 +714,40 @@ rule(
   editOwn("certificates.solver.dns01"),
 );
 rule(
+  "a solver of nothing",
+  { certificates: { ...acme, solver: { dns01: {} } } },
+  "certificates.solver.dns01",
+  "{}",
+  solver,
+  editOwn("certificates.solver.dns01"),
+);
+const providers =
+  "one of cert-manager's DNS providers, acmeDNS, akamai, azureDNS, cloudDNS, cloudflare, digitalocean, rfc2136, route53, webhook, with or without a cnameStrategy";
+rule(
+  "a solver by a provider that cert-manager has not got",
+  { certificates: { ...acme, solver: { dns01: { hetzner: { apiTokenSecretRef: {} } } } } },
+  "certificates.solver.dns01",
+  '{"hetzner":{"apiTokenSecretRef":{}}}',
+  providers,
+  editOwn("certificates.solver.dns01"),
+);
+rule(
+  "a solver by two providers",
+  { certificates: { ...acme, solver: { dns01: { cloudflare: {}, route53: {} } } } },
+  "certificates.solver.dns01",
+  '{"cloudflare":{},"route53":{}}',
+  providers,
+  editOwn("certificates.solver.dns01"),
+);
+rule(
+  "a solver by a provider's name alone",
+  { certificates: { ...acme, solver: { dns01: { cnameStrategy: "Follow", route53: "eu-west-1" } } } },
+  "certificates.solver.dns01",
+  '{"cnameStrategy":"Follow","route53":"eu-west-1"}',
+  providers,
+  editOwn("certificates.solver.dns01"),
+);
+rule(
   "an issuer of no kind",
   { certificates: { kind: "issuer", name: "a", issuerKind: "CA" } },
   "certificates.issuerKind",
@@ -868,13 +910,38 @@ for (const range of ["169.254.0.0/17", "fe80::/9", "::/0", "0.0.0.0/32"])
     `"${range}"`,
     "a range without loopback and link-local addresses: the clouds' metadata servers are there",
   );
+for (const range of ["::ffff:10.0.0.0/104", "::ffff:a00:0/120"])
+  rule(
+    `IPv4 addresses as IPv6 ones (${range})`,
+    { network: { privateEgress: [range] } },
+    "network.privateEgress[0]",
+    `"${range}"`,
+    "a range of IPv4 addresses as such: 10.0.0.0/8, not ::ffff:10.0.0.0/104",
+  );
+for (const range of ["224.0.0.0/4", "239.1.1.1/32", "ff02::/16", "224.0.0.0/3"])
+  rule(
+    `a range with multicast (${range})`,
+    { network: { mastodonPrivateEgress: [range] } },
+    "network.mastodonPrivateEgress[0]",
+    `"${range}"`,
+    "a range without multicast addresses (224.0.0.0/4, ff00::/8), at which no server is",
+  );
 rule(
-  "the cluster's own namespace",
-  { namespace: "kube-system" },
-  "namespace",
-  '"kube-system"',
-  "a namespace of its own, none of default, kube-system, kube-public, kube-node-lease, cert-manager, cnpg-system",
+  "a range for Mastodon with a metadata server",
+  { network: { mastodonPrivateEgress: ["10.0.0.0/8", "168.63.129.16/32"] } },
+  "network.mastodonPrivateEgress[1]",
+  '"168.63.129.16/32"',
+  "a range without 168.63.129.16, a cloud's metadata server, such as 192.168.1.0/24 or fd12:3456:789a::/48",
 );
+// What a doctor and a drill leave behind they say how to delete.
+for (const namespace of ["kube-system", doctorNamespace, drillNamespace])
+  rule(
+    `a namespace that is somebody else's (${namespace})`,
+    { namespace },
+    "namespace",
+    `"${namespace}"`,
+    "a namespace of its own, none of default, kube-system, kube-public, kube-node-lease, cert-manager, cnpg-system, homestead-doctor, homestead-drill",
+  );
 rule(
   "a Traefik without labels",
   { ingress: { address: "203.0.113.10", labels: {} } },
@@ -1024,6 +1091,21 @@ rule(
   "host/path:tag[@sha256:digest]",
 );
 rule(
+  "an image that is another one tomorrow",
+  { images: { valkey: "a.b/c:latest" } },
+  "images.valkey",
+  '"a.b/c:latest"',
+  "a tag that is not latest, which is another image tomorrow and on another node, or a digest beside it: host/path:tag[@sha256:digest]",
+);
+for (const version of ["latest", "^1.0.0", "1.0", "1.x", ""])
+  rule(
+    `a chart of a version that is none, '${version}'`,
+    { charts: { mastodon: { version } } },
+    "charts.mastodon.version",
+    JSON.stringify(version),
+    "an exact version such as 1.0.2 or v1.21.1",
+  );
+rule(
   "a chart of no part",
   { charts: { redis: {} } },
   "charts.redis",
@@ -1034,7 +1116,7 @@ rule(
 const chart = path.join(__dirname, "fixtures", "chart");
 rule(
   "a chart of a folder and a version",
-  { charts: { mastodon: { path: chart, version: "1" } } },
+  { charts: { mastodon: { path: chart, version: "1.0.2" } } },
   "charts.mastodon.path",
   JSON.stringify(chart),
   "a path alone, or a repository and a version",

@@ -129,13 +129,20 @@ function diskAlerts(args: RulesArgs): Alert[] {
 function leaseAlerts(args: RulesArgs): Alert[] {
   const { own } = writing(args);
   const age = `homestead_lease_mark_age_seconds${own()}`;
+  // A pod that is made anew has no mark to grow old. Nor has one whose takeover waits on purpose, but that one reads the lease.
+  const neverOurs = [
+    `(time() - homestead_keeper_started_timestamp_seconds${own()} > 90)`,
+    age,
+    `homestead_lease_read_age_seconds${own()} < 60`,
+    `homestead_gate_state${own('state="closed"')} == 1`,
+  ].join(" unless on (namespace, pod) ");
   // A site that has taken over waits on purpose, and starts up after that.
   const waits = `${Math.ceil(waitFor(args.leaseGrace) / 60) + 5}m`;
   return [
     alert(args, "LeaseUnverified", "critical", "30s", {
-      expr: `${age} > 60 and ${age} > homestead_lease_grace_seconds${own()} / 3`,
+      expr: `${age} > 60 and ${age} > homestead_lease_grace_seconds${own()} / 3 or ${neverOurs}`,
       summary: "The site lease could not be read for {{ $value | humanizeDuration }}",
-      description: `After ${args.leaseGrace} s (leaseGrace) the site writes nothing more until the vault answers again.`,
+      description: `After ${args.leaseGrace} s (leaseGrace), and at once where Valkey's pod is a new one, the site writes nothing until the vault answers again.`,
     }),
     alert(args, "GateClosed", "critical", waits, {
       expr: `homestead_gate_state${own('state="open"')} == 0`,

@@ -213,8 +213,8 @@ export function clientAddressLine(
     "operators",
     what,
     "warning",
-    `Service ${hiding.name} may hide them from Traefik, so that all clients behind a node share one rate limit`,
-    `set externalTrafficPolicy Local where Traefik was installed from (k3s: a HelmChartConfig with service.spec), or at once: ${kubectl(cluster)} -n ${ingress.namespace} patch service ${hiding.name} -p '{"spec":{"externalTrafficPolicy":"Local"}}'`,
+    `Service ${hiding.name} may hide them from Traefik, so that all clients behind a node share one rate limit, and one stranger who tries passwords can lock the owner out`,
+    `on k3s the HelmChartConfig of README.md, "For real", step 5 (service.spec.externalTrafficPolicy: Local), elsewhere the same where Traefik was installed from; at once, until that is applied anew: ${kubectl(cluster)} -n ${ingress.namespace} patch service ${hiding.name} -p '{"spec":{"externalTrafficPolicy":"Local"}}'`,
   );
 }
 

@@ -48,6 +48,8 @@ export class Keeper {
    * longer than the grace. Undefined before the lease was first ours.
    */
   private aloneUntil: number | undefined;
+  /** Uptime at the last look that found a lease, whosever it is; undefined: none has yet. */
+  readAt: number | undefined;
   /**
    * When the vault last had the newest snapshot that Valkey wrote, in seconds since 1970; undefined: not since the start.
    * Whether Valkey writes any is not seen here.
@@ -104,6 +106,7 @@ export class Keeper {
       return;
     }
     if (stored === undefined) return this.say("there is no lease in the vault");
+    this.readAt = asked;
     this.note(stored, asked);
     const { lease } = stored;
     const verdict = judge(stored, claim);

@@ -32,6 +32,8 @@ export interface MetricsOptions extends Pick<KeeperOptions, "claim" | "vault" | 
   valkey: ValkeyAccess;
   /** When the vault last had Valkey's newest snapshot, in seconds since 1970; undefined: not since the keeper's start. */
   uploaded: () => number | undefined;
+  /** Uptime at the keeper's last look that found a lease; undefined: none has. */
+  leaseRead: () => number | undefined;
   disk?: DiskProbe;
   webfinger?: WebfingerProbe;
   mediaCopied?: string;
@@ -75,7 +77,8 @@ export class Metrics {
 
   /** As the gate sees it: by the mark, which is in memory, and the machine's uptime. */
   private leaseSamples(): Sample[] {
-    const { claim, gate, uptime = "/proc/uptime" } = this.options;
+    const { claim, gate, uptime = "/proc/uptime", leaseRead } = this.options;
+    const readAt = leaseRead();
     const mark = readOr(path.join(gate, "mark"));
     const now = Number((readOr(uptime) ?? "").split(" ")[0]);
     const verdict = gateVerdict(mark, now);
@@ -88,6 +91,7 @@ export class Metrics {
         labels: { state },
         value: state === verdict ? 1 : 0,
       })),
+      ...known("homestead_lease_read_age_seconds", readAt === undefined ? undefined : Math.max(0, now - readAt)),
       ...(ours === undefined
         ? []
         : [
@@ -125,7 +129,7 @@ function every(seconds: number, work: () => Promise<void>): void {
 }
 
 /** Starts what the environment asks for. */
-export function startMetrics(options: KeeperOptions, keeper: Pick<Keeper, "uploadedAt">): void {
+export function startMetrics(options: KeeperOptions, keeper: Pick<Keeper, "uploadedAt" | "readAt">): void {
   const { METRICS_PORT, APEX, WEB_HOST = "", OWNER = "", AUTHORITY = "", QUEUES = "", PASSWORD = "" } = process.env;
   const { MEDIA_COPIED } = process.env;
   if (!METRICS_PORT) return;
@@ -135,6 +139,7 @@ export function startMetrics(options: KeeperOptions, keeper: Pick<Keeper, "uploa
     ...options,
     valkey: { password: PASSWORD, queues: QUEUES.split(" ") },
     uploaded: () => keeper.uploadedAt,
+    leaseRead: () => keeper.readAt,
     ...(subject ? { webfinger: new WebfingerProbe(subject, publicClient(subject, AUTHORITY), say) } : {}),
     ...(MEDIA_COPIED ? { mediaCopied: MEDIA_COPIED } : {}),
   }).start(Number(METRICS_PORT));

@@ -20,8 +20,9 @@ export const placeholderSecrets = {
   ownerPassword: "placeholder-ownerPassword",
 } as const satisfies SharedSecrets;
 
-/** Optional secrets whose format is checked. */
+/** Optional secrets whose format is checked, by their names or their paths. */
 const placeholderOptional: Partial<Record<string, string>> = {
+  "monitoring.notify": "https://placeholder.invalid/monitoring.notify",
   dnsKey: Buffer.from("homestead plan: not the key of a DNS server").toString("base64"),
 };
 

@@ -11,6 +11,10 @@ export const metrics = {
   homestead_keeper_started_timestamp_seconds: { type: "gauge", help: "When the keeper started." },
   homestead_gate_state: { type: "gauge", help: "1 for what the gate does now, 0 for what it does not." },
   homestead_lease_mark_age_seconds: { type: "gauge", help: "Seconds since the lease was last seen to be this site's." },
+  homestead_lease_read_age_seconds: {
+    type: "gauge",
+    help: "Seconds since the lease was last read, whosever it was.",
+  },
   homestead_lease_grace_seconds: { type: "gauge", help: "Age at which the gate pauses writes." },
   homestead_snapshot_uploaded_timestamp_seconds: {
     type: "gauge",

@@ -3,12 +3,13 @@
  * "Done means" 3 and 5).
  */
 import * as assert from "node:assert/strict";
+import * as net from "node:net";
 import * as tls from "node:tls";
 import { keysIn, secretsBelow, secretsIn } from "../cases/secrets";
 import { mustBeAdmitted, unrestricted } from "../support/admission";
 import type { Cluster, KubeObject } from "../support/cluster";
 import { containersOf, lasting } from "../support/disk";
-import { breaches, internet, lookFrom, parseSight, probeProgram } from "../support/egress";
+import { breaches, internet, lookFrom, parseSight, probeProgram, vaultsHouse } from "../support/egress";
 import type { Reach, Sight, Target } from "../support/egress";
 import { Node } from "../support/node";
 import { atExit, eventually, sleep } from "../support/processes";
@@ -201,10 +202,17 @@ function speaks(host: string, servername: string, version: "TLSv1.1" | "TLSv1.2"
 /** Parts of the site that a connection is tried to. */
 const parts = ["postgres", "valkey", "valkey-cache", "web", "streaming", "blog", "search"];
 
+/** In the house: what nobody names, and a port that nobody has business with at an address that is named for Mastodon. */
+const strangeAddresses = ["private address", "another port of the remote server's"];
+/** The web at an address that is named for who talks to the vault. */
+const web = "web in the vault's house";
+/** On the lab alone, where something answers. */
+const answeredAddresses = ["metadata", web];
+
 /** By the name of the pod's part: what it cannot do without, and what it has no business with. */
 function table(extra: readonly string[]): Record<string, Reach> {
   const but = (...names: string[]) => parts.filter((part) => !names.includes(part));
-  const never = ["private address", ...extra];
+  const never = [...strangeAddresses, ...extra];
   const data = ["postgres", "valkey", "valkey-cache"];
   const api = ["API server", "other cluster's API server"];
   const world = ["vault", "internet"];
@@ -232,7 +240,7 @@ function table(extra: readonly string[]): Record<string, Reach> {
  */
 function standInTable(extra: readonly string[]): Record<string, Reach & { labels: Record<string, string> }> {
   const but = (...names: string[]) => parts.filter((part) => !names.includes(part));
-  const never = ["private address", ...extra, "API server", "other cluster's API server"];
+  const never = [...strangeAddresses, ...extra, "API server", "other cluster's API server"];
   const world = ["vault", "internet"];
   const data = ["postgres", "valkey", "valkey-cache", "search"];
   // Schema, account, feeds and index: Mastodon's code, and none of the internet.
@@ -245,8 +253,12 @@ function standInTable(extra: readonly string[]): Record<string, Reach & { labels
     search: { needs: [], never: ["dns", ...but("search"), ...never, ...world], labels: labels("search") },
     // The vault is somewhere on the internet.
     "media-copy": { needs: ["dns", "vault"], never: [...parts, ...never], labels: labels("media-copy") },
-    // As the world does it asks the web, and the media bucket, which here is in the same server as the vault.
-    verification: { needs: ["dns", ...world], never: [...parts, ...never], labels: labels("verification") },
+    // As the world does it asks the web, in the house as well, and the media bucket, which here is in the vault's server.
+    verification: {
+      needs: ["dns", ...world, ...extra.filter((name) => name === web)],
+      never: [...parts, ...never.filter((name) => name !== web)],
+      labels: labels("verification"),
+    },
     "mastodon-assets": { needs: [], never: ["dns", ...parts, ...never, ...world], labels: labels("mastodon-assets") },
   };
 }
@@ -307,13 +319,13 @@ async function connections(context: Context, site: SharedSite): Promise<Sight[]>
       "no pod reaches the metadata address; Mastodon reaches the internet",
       "only on the lab does one answer",
     );
-  } else await node.answersAt([metadata, internet], logs);
+  } else await node.answersAt([metadata, internet, vaultsHouse], logs);
 
   const endStandIns = await report.step(
     "pods with the labels of Jobs, search, media copy and verification",
     () => made,
   );
-  const all = await targets(context, cluster, pods, node !== undefined);
+  const all = await targets(context, cluster, pods, { answered: node !== undefined, port: await listening(context) });
   const inside = new Set(parts);
   const there = (name: string) => name === "dns" || all.some((target) => target.name === name);
 
@@ -342,14 +354,15 @@ async function connections(context: Context, site: SharedSite): Promise<Sight[]>
     assert.deepEqual(breaches(walled, { needs: [], never }), []);
   });
 
-  const rules = table([...(node === undefined ? [] : ["metadata"])]);
+  const extra = node === undefined ? [] : answeredAddresses;
+  const rules = table(extra);
   await report.check("every lasting pod is of a part whose connections are known", () => {
     const unknown = pods.filter((pod) => rules[partOf(pod)] === undefined).map((pod) => pod.metadata.name);
     assert.deepEqual(unknown, []);
     const missing = Object.keys(rules).filter((part) => !pods.some((pod) => partOf(pod) === part));
     assert.deepEqual(missing, []);
   });
-  const others = standInTable([...(node === undefined ? [] : ["metadata"])]);
+  const others = standInTable(extra);
   const [looks, sightsOfOthers] = await report.step("a look around from every container", () =>
     Promise.all([
       Promise.all(pods.map(async (pod) => ({ pod, seen: await lookAround(cluster, image, pod, all) }))),
@@ -419,7 +432,7 @@ async function operators(
       const never = enforced([
         ...(looksUp(pod) ? [] : ["dns"]),
         ...parts.filter((part) => part !== "postgres" || space === "cert-manager"),
-        ...["private address", "metadata"],
+        ...[...strangeAddresses, "metadata"],
       ]);
       await report.check(`${name}: reaches ${needs.join() || "nothing"}; not ${never.join(", ")}`, async () => {
         const seen = (await looks.get(pod)) ?? [];
@@ -453,12 +466,22 @@ async function lookAround(
   return seen;
 }
 
+/** Something that listens at this machine's address, which the stack names for Mastodon. @returns at which port */
+async function listening({ environment }: Context): Promise<number> {
+  const server = net.createServer((socket) => socket.on("error", () => undefined).end());
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject).listen(0, environment.hostAddress, resolve);
+  });
+  atExit(() => server.close());
+  return (server.address() as net.AddressInfo).port;
+}
+
 /** Everything that a connection is tried to. */
 async function targets(
   { environment }: Context,
   cluster: Cluster,
   pods: KubeObject[],
-  answered: boolean,
+  { answered, port }: { answered: boolean; port: number },
 ): Promise<Target[]> {
   const address = (part: string): string => {
     const pod = pods.find((candidate) => partOf(candidate) === part);
@@ -485,8 +508,10 @@ async function targets(
     target("vault", vault.hostname, vaultPort),
     // The other site's Traefik: an address in the house that is nobody's business.
     target("private address", environment.vps.address, 80),
+    target("another port of the remote server's", environment.hostAddress, port),
     ...(environment.lab === undefined ? [] : [target("other cluster's API server", environment.vps.address, 6443)]),
     ...(answered ? [target("metadata", metadata, 80), target("internet", internet, 443)] : []),
+    ...(answered ? [target(web, vaultsHouse, 80)] : []),
   ];
 }
 

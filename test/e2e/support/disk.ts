@@ -149,8 +149,10 @@ export class OldRedis {
     private readonly going: { still: boolean },
   ) {}
 
-  /** Starts it, and begins to watch once it is ready. */
+  /** Starts a new one, and begins to watch once it is ready. */
   static async start(cluster: Cluster, image: string): Promise<OldRedis> {
+    // One of before has been killed already, or is still on its way out.
+    await cluster.kubectl(["delete", "namespace", controlNamespace, "--ignore-not-found", "--timeout=90s"]);
     await cluster.apply(oldRedis(image, slowClass));
     await cluster.kubectl(["wait", "-n", controlNamespace, "pod/redis", "--for=condition=Ready", "--timeout=90s"]);
     const going = { still: true };

@@ -15,6 +15,12 @@ export interface Target {
 /** Stands for the internet (TEST-NET-2): on the lab something is made to answer there. */
 export const internet = "198.51.100.7";
 
+/**
+ * An address in the house that the shared site names for who talks to the vault, and not for Mastodon: on the lab something is
+ * made to answer there, too.
+ */
+export const vaultsHouse = "10.99.7.7";
+
 /** What was seen from one container's side. */
 export interface Sight {
   /** Target's name -> `open`, or why there is no connection. */

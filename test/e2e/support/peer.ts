@@ -28,14 +28,14 @@ export class Peer {
 
   /**
    * Starts one and gives it a name in the tests' zone. The one called `peer` is at port 443, as the world's servers
-   * are; others are at a free port, or at the one they had before.
+   * are; another one beside it is at port 80, with TLS too: the policies let Mastodon out to the web's ports.
    * @param authority PEM of the authority that vouches for the site.
    */
   static async start(
     context: Context,
     authority: string,
     name = "peer",
-    port = name === "peer" ? 443 : 0,
+    port = name === "peer" ? 443 : 80,
   ): Promise<Peer> {
     const { environment, logs } = context;
     const domain = `${name}.${environment.zone}`;

@@ -175,10 +175,9 @@ export class Project {
     this.set(site, "ingress", { address: access.address });
     this.set(site, "certificates", { kind: "selfSigned" });
     this.set(site, "dns", { kind: "command", command: `bash ${this.dnsCommand()}` });
-    // The vault and the remote server have private addresses here, which a real site's would not.
-    this.set(site, "network", {
-      privateEgress: privateRanges([environment.hostAddress, new URL(environment.s3.endpoint).hostname]),
-    });
+    // The vault, the media bucket and the remote servers have private addresses here, which a real site's would not.
+    const house = privateRanges([environment.hostAddress, new URL(environment.s3.endpoint).hostname]);
+    this.set(site, "network", { privateEgress: house, mastodonPrivateEgress: house });
     // The tests know more images than the program does.
     const images = Object.fromEntries(Object.entries(environment.images).filter(([name]) => name in publishedImages));
     if (Object.keys(images).length > 0) this.set(site, "images", images);

@@ -4,6 +4,7 @@
  */
 import * as fs from "node:fs";
 import { Cluster } from "./cluster";
+import { vaultsHouse } from "./egress";
 import { succeeded } from "./project";
 import type { Project } from "./project";
 import type { Context } from "./scenario";
@@ -48,8 +49,8 @@ let kept: Kept | undefined;
 
 /**
  * The site of the recommended profile on `home`: databases on the node-local class, media in the bucket, and of the
- * private ranges only the vault and the remote server. The one that an earlier scenario left, if it is still there and
- * answers; else a new one from an empty cluster.
+ * private addresses the S3 server's, for Mastodon the remote server's as well, and for who talks to the vault one more. The
+ * one that an earlier scenario left, if it is still there and answers; else a new one from an empty cluster.
  */
 export async function sharedSite(context: Context): Promise<SharedSite> {
   const { environment, report } = context;
@@ -58,10 +59,10 @@ export async function sharedSite(context: Context): Promise<SharedSite> {
   kept = undefined;
   const cluster = new Cluster(environment.home, environment);
   const { project, secrets, s3 } = await outlivingTheScenario(() => prepare(context, [environment.home]));
+  const store = new URL(environment.s3.endpoint).hostname;
   project.set("home", "network", {
-    privateEgress: [environment.hostAddress, new URL(environment.s3.endpoint).hostname].map(
-      (address) => `${address}/32`,
-    ),
+    privateEgress: [store, vaultsHouse].map((address) => `${address}/32`),
+    mastodonPrivateEgress: [store, environment.hostAddress].map((address) => `${address}/32`),
   });
   const { output } = succeeded(await report.step("pulumi up, from nothing", () => project.up("home")), "pulumi up");
   const client = await clientOf(cluster, namesOf(environment.zone), secrets);
