@@ -11,7 +11,7 @@ import { keysOf } from "./bucket-keys";
 import { DrillCluster, DrillFailure } from "./drill/cluster";
 import * as manifests from "./drill/manifests";
 import type { DrillArgs } from "./drill/manifests";
-import { lostSinceBackup, missingFromRestored, missingWithoutLive, parseReport } from "./drill/verdicts";
+import { lostSinceBackup, missingFromRestored, missingWithoutLive, parseReport, unlikeMastodon } from "./drill/verdicts";
 import type { MastodonReport, RowCounts } from "./drill/verdicts";
 import { kubeClient, kubectl, Unanswered } from "./kube";
 import { copiedAt } from "./media-copied";
@@ -223,7 +223,7 @@ export async function compare(
     rows.live === undefined
       ? [missingWithoutLive(backup, restored)]
       : [lostSinceBackup(backup, rows.live), missingFromRestored(rows.live, restored)];
-  failures.push(...found.flatMap((one) => one.failures));
+  failures.push(...found.flatMap((one) => one.failures), ...unlikeMastodon(backup, restored));
   warnings.push(...found.flatMap((one) => one.warnings));
 }
 
