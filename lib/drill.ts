@@ -11,7 +11,14 @@ import { keysOf } from "./bucket-keys";
 import { DrillCluster, DrillFailure } from "./drill/cluster";
 import * as manifests from "./drill/manifests";
 import type { DrillArgs } from "./drill/manifests";
-import { lostSinceBackup, missingFromRestored, missingWithoutLive, parseReport, unlikeMastodon } from "./drill/verdicts";
+import {
+  lostSinceBackup,
+  missingFromRestored,
+  missingWithoutLive,
+  parseReport,
+  span,
+  unlikeMastodon,
+} from "./drill/verdicts";
 import type { MastodonReport, RowCounts } from "./drill/verdicts";
 import { kubeClient, kubectl, Unanswered } from "./kube";
 import { copiedAt } from "./media-copied";
@@ -21,6 +28,7 @@ import { readLease } from "./lease/store";
 import { s3Request } from "./s3";
 import type { BucketKeys } from "./s3";
 import type { Site } from "./site-secrets";
+import { byLimit, copyLimits } from "./status/lines";
 import { UserError } from "./user-error";
 import { archiveName } from "../settings";
 import type { Settings } from "../settings";
@@ -40,6 +48,8 @@ export interface DrillResult {
   decryptedValues?: number;
   /** How many uploads were fetched. */
   mediaFetched?: number;
+  /** Where media is on a volume: when the last whole copy of it began. */
+  mediaCopy?: { at: string; ageSeconds: number };
   /** How long it took, in seconds. */
   seconds: { restore?: number; boot?: number; total: number };
 }
@@ -143,6 +153,7 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   await countLive(cluster, settings, result);
 
   const copied = settings.media.kind === "volume" ? await copiedAt(site) : undefined;
+  if (settings.media.kind === "volume") judgeCopy(settings, { copied, now: new Date() }, result);
   const args: DrillArgs = {
     settings,
     archive: result.archive,
@@ -175,12 +186,9 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   }
   result.seconds.boot = since(bootStart);
 
+  if (settings.media.kind === "volume" && copied === undefined) return;
   progress("fetching a sample of media");
-  if (settings.media.kind === "volume" && copied === undefined)
-    result.failures.push(
-      `${copiedKey(settings.site)} is not in bucket '${settings.vault.bucket}', or not for these keys: the media volume was never copied whole`,
-    );
-  else await fetchMedia(site, report.mediaSample, result);
+  await fetchMedia(site, report.mediaSample, result);
 }
 
 /** Counts what is to be compared; without it the drill goes on, and says so. */
@@ -266,6 +274,31 @@ export async function judgeIdentity(
   } else if (encryptedValues === 0) {
     warnings.push(`${untried}; the identity has the fingerprint that the lease names`);
   }
+}
+
+/**
+ * Whether what was uploaded of late is in the vault, where media is on a volume: of uploads the sample has none that the
+ * last copy could lack.
+ *
+ * @param copied when the last whole copy began; undefined where there is none
+ */
+export function judgeCopy(
+  { site, vault }: Pick<Settings, "site" | "vault">,
+  { copied, now }: { copied: Date | undefined; now: Date },
+  result: Pick<DrillResult, "failures" | "warnings" | "mediaCopy">,
+): void {
+  if (copied === undefined) {
+    result.failures.push(
+      `${copiedKey(site)} is not in bucket '${vault.bucket}', or not for these keys: the media volume was never copied whole`,
+    );
+    return;
+  }
+  const ageSeconds = Math.max(0, Math.round((now.getTime() - copied.getTime()) / 1000));
+  result.mediaCopy = { at: copied.toISOString(), ageSeconds };
+  const verdict = byLimit(ageSeconds, copyLimits);
+  if (verdict === "ok") return;
+  const says = `the media volume's last whole copy is ${span(ageSeconds)} old: of what was uploaded since, the vault may have nothing`;
+  (verdict === "fault" ? result.failures : result.warnings).push(says);
 }
 
 /**

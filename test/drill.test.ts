@@ -9,7 +9,7 @@ import { drillCommand, render } from "../cli/drill";
 import { endOf, listing, newestOf, newestSegment } from "../lib/archive";
 import { outsideOf, portOf } from "../components/isolation";
 import { filesPrefix } from "../components/media-copy";
-import { compare, countLive, drill, fetchMedia, judgeIdentity } from "../lib/drill";
+import { compare, countLive, drill, fetchMedia, judgeCopy, judgeIdentity } from "../lib/drill";
 import { countQuery, DrillCluster, DrillFailure } from "../lib/drill/cluster";
 import { createSharedSecrets, identityFingerprint } from "../lib/identity";
 import { firstLease, formatLease } from "../lib/lease/lease";
@@ -460,6 +460,12 @@ describe("a drill's result", () => {
     expect(text).not.toContain("bookmarks");
   });
 
+  it("says how old the copy of a media volume is", () => {
+    const mediaCopy = { at: "2026-11-23T00:01:07.905Z", ageSeconds: 900 };
+    expect(render({ ...result, mediaCopy })).toContain("media copy    15 min old\n");
+    expect(render(result)).not.toContain("media copy");
+  });
+
   it("shows of other tables those that have fewer rows somewhere, and counts the rest", () => {
     const backup = { users: 1, lists: 4, mentions: 7, tags: 0, mutes: 2 };
     const rows = { backup, restored: { ...backup, lists: 5 }, live: { ...backup, lists: 6, mentions: 6 } };
@@ -672,6 +678,37 @@ describe("the sample of media", () => {
       '"env":[{"name":"MEDIA_WRITTEN_BEFORE","value":"2026-11-23T00:00:00.000Z"}]',
     );
     expect(job({})).not.toContain("MEDIA_WRITTEN_BEFORE");
+  });
+});
+
+describe("the copy of a media volume", () => {
+  const now = new Date("2026-11-23T08:00:00Z");
+  const hours = (age: number) => new Date(now.getTime() - age * 3_600_000);
+  const judged = (copied: Date | undefined) => {
+    const result: Parameters<typeof judgeCopy>[2] = { failures: [], warnings: [] };
+    judgeCopy({ site: "home", vault: { endpoint: "", region: "", bucket: "vault" } }, { copied, now }, result);
+    return result;
+  };
+
+  it("is as old as homestead status takes it", () => {
+    expect(judged(hours(0.25))).toEqual({
+      failures: [],
+      warnings: [],
+      mediaCopy: { at: "2026-11-23T07:45:00.000Z", ageSeconds: 900 },
+    });
+    const old = (age: string) =>
+      `the media volume's last whole copy is ${age} old: of what was uploaded since, the vault may have nothing`;
+    expect(judged(hours(3))).toMatchObject({ failures: [], warnings: [old("3 h")] });
+    expect(judged(hours(24))).toMatchObject({ failures: [old("24 h")], warnings: [] });
+  });
+
+  it("is missed", () => {
+    expect(judged(undefined)).toEqual({
+      failures: [
+        "media/copied-home is not in bucket 'vault', or not for these keys: the media volume was never copied whole",
+      ],
+      warnings: [],
+    });
   });
 });
 
