@@ -8,6 +8,7 @@ import { copiedKey, filesPrefix } from "../components/media-copy";
 import { newestBaseBackup } from "./archive";
 import { reason } from "./attempt";
 import { keysOf } from "./bucket-keys";
+import { archiveOf, findDatabases, majorOf } from "./database";
 import { DrillCluster, DrillFailure } from "./drill/cluster";
 import * as manifests from "./drill/manifests";
 import type { DrillArgs } from "./drill/manifests";
@@ -141,12 +142,17 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   const { settings, secrets } = site;
   const { progress } = options;
   const vaultKeys = keysOf(site).vault;
-  const backup = await newestBaseBackup(settings.vault, vaultKeys, result.archive);
+  const { archive, images } = await whatRuns(cluster, settings);
+  result.archive = archive;
+  const backup = await newestBaseBackup(settings.vault, vaultKeys, archive);
   if (backup === undefined)
-    throw new DrillFailure(
-      `the archive ${result.archive} in bucket '${settings.vault.bucket}' has no finished base backup`,
-    );
+    throw new DrillFailure(`the archive ${archive} in bucket '${settings.vault.bucket}' has no finished base backup`);
   result.backup = { id: backup.id, endedAt: backup.endedAt.toISOString() };
+  const major = majorOf(images.postgres);
+  if (backup.major !== undefined && major !== undefined && backup.major !== major)
+    throw new UserError(
+      `the base backup ${backup.id} in ${archive} is of Postgres ${backup.major}, and the image to restore it with is ${images.postgres}: no other major version reads its files. Set postgres in versions.ts to the one that ran (git history; pulumi stack output images --stack ${settings.site})`,
+    );
 
   const environment = await cluster.siteEnvironment(settings.site, settings.namespace);
   progress("counting rows of the live database, and waiting for its WAL in the archive");
@@ -155,8 +161,8 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   const copied = settings.media.kind === "volume" ? await copiedAt(site) : undefined;
   if (settings.media.kind === "volume") judgeCopy(settings, { copied, now: new Date() }, result);
   const args: DrillArgs = {
-    settings,
-    archive: result.archive,
+    settings: { ...settings, images },
+    archive,
     backup: backup.id,
     apiServer: await cluster.apiServer(),
     environment,
@@ -164,7 +170,7 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
     script: fs.readFileSync(path.join(projectFolder, "components", "drill.rb"), "utf8"),
     ...(copied === undefined ? {} : { mediaWrittenBefore: new Date(copied.getTime() - copyMargin * 1000) }),
   };
-  progress(`restoring ${backup.id} of ${result.archive}, as it is and with all WAL since`);
+  progress(`restoring ${backup.id} of ${archive}, as it is and with all WAL since`);
   const restoreStart = Date.now();
   await cluster.create([...manifests.namespaceObjects(args), ...manifests.databaseObjects(args)]);
   const limit = options.restoreSeconds ?? 3600;
@@ -189,6 +195,26 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   if (settings.media.kind === "volume" && copied === undefined) return;
   progress("fetching a sample of media");
   await fetchMedia(site, report.mediaSample, result);
+}
+
+/**
+ * The archive that the site writes, and the images that it runs; the stack's own where it runs none. What the stack names may
+ * be merged and not applied yet, which makes no backup a bad one.
+ */
+export async function whatRuns(
+  cluster: Pick<DrillCluster, "mastodonImage">,
+  settings: Settings,
+): Promise<{ archive: string; images: Settings["images"] }> {
+  const { site, namespace, generation, images } = settings;
+  const database = (await findDatabases(settings))?.current;
+  return {
+    archive: (database && archiveOf(database)) ?? archiveName(site, generation),
+    images: {
+      ...images,
+      mastodon: (await cluster.mastodonImage(namespace)) ?? images.mastodon,
+      postgres: database?.spec.imageName ?? images.postgres,
+    },
+  };
 }
 
 /** Counts what is to be compared; without it the drill goes on, and says so. */

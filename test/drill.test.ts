@@ -9,7 +9,7 @@ import { drillCommand, render } from "../cli/drill";
 import { endOf, listing, newestOf, newestSegment } from "../lib/archive";
 import { outsideOf, portOf } from "../components/isolation";
 import { filesPrefix } from "../components/media-copy";
-import { compare, countLive, drill, fetchMedia, judgeCopy, judgeIdentity } from "../lib/drill";
+import { compare, countLive, drill, fetchMedia, judgeCopy, judgeIdentity, whatRuns } from "../lib/drill";
 import { countQuery, DrillCluster, DrillFailure } from "../lib/drill/cluster";
 import { createSharedSecrets, identityFingerprint } from "../lib/identity";
 import { firstLease, formatLease } from "../lib/lease/lease";
@@ -530,6 +530,20 @@ function clusterAt(address: string): { context: string; kubeconfig: string } {
   return { context: "home", kubeconfig };
 }
 
+/** A vault in which the archive `home-g1` has the base backup `b`. @param info more lines of its `backup.info` */
+async function storeWithBackup(info = "") {
+  const store = await fakeStore();
+  const base = "pg/home-g1/base/";
+  const list = new URLSearchParams({ "list-type": "2", delimiter: "/", prefix: base }).toString();
+  store.put(
+    `/vault?${list}`,
+    `<ListBucketResult><CommonPrefixes><Prefix>${base}b/</Prefix></CommonPrefixes></ListBucketResult>`,
+  );
+  store.put(`${base}b/backup.info`, `status=DONE\nend_time=2026-11-22 23:43:26.824845+00:00\n${info}`);
+  const secrets = { vaultAccessKeyId: store.keys.accessKeyId, vaultSecretAccessKey: store.keys.secretAccessKey };
+  return { vault: { ...store.vault, bucket: "vault" }, secrets };
+}
+
 const forbidden = (message: string) => ({ code: 403, body: { kind: "Status", message } });
 const quietly = { progress: () => undefined, signal: new AbortController().signal };
 
@@ -555,19 +569,11 @@ describe("a cluster that does not answer", () => {
   });
 
   it("ends a drill midway with one line: what was found before is not lost", async () => {
-    const store = await fakeStore();
-    const base = "pg/home-g1/base/";
-    const list = new URLSearchParams({ "list-type": "2", delimiter: "/", prefix: base }).toString();
-    store.put(
-      `/vault?${list}`,
-      `<ListBucketResult><CommonPrefixes><Prefix>${base}b/</Prefix></CommonPrefixes></ListBucketResult>`,
-    );
-    store.put(`${base}b/backup.info`, "status=DONE\nend_time=2026-11-22 23:43:26.824845+00:00\n");
+    const { vault, secrets } = await storeWithBackup();
     const { cluster, ask } = await stackOn((request) =>
       request.endsWith("/configmaps/mastodon-env") ? forbidden("no") : undefined,
     );
-    const settings = parseSettings(configurationOf("home", { cluster, vault: { ...store.vault, bucket: "vault" } }));
-    const secrets = { vaultAccessKeyId: store.keys.accessKeyId, vaultSecretAccessKey: store.keys.secretAccessKey };
+    const settings = parseSettings(configurationOf("home", { cluster, vault }));
     const result = await drill({ settings, secrets }, quietly);
     expect(result.backup?.id).toBe("b");
     expect(result.failures).toEqual([
@@ -597,6 +603,60 @@ describe("a cluster that does not answer", () => {
     await expect(new DrillCluster(kubeClient(cluster), quietly.signal).create(policy)).rejects.toThrow(
       new Unanswered("create networkpolicies.networking.k8s.io -n homestead-drill", "403, no", 403),
     );
+  });
+});
+
+describe("what a drill restores", () => {
+  const image = (name: string) => `registry.example/${name}`;
+  const containers = [{ name: "mastodon-web", image: image("mastodon:v4.5.3") }];
+  const web = { spec: { template: { spec: { containers } } } };
+  const database = (imageName: string) => ({
+    metadata: { name: "postgres-g1" },
+    spec: { imageName, plugins: [{ parameters: { serverName: "home-g1" } }] },
+  });
+  /** A stack with a base backup of Postgres 17, and what runs on its cluster. */
+  const stackWith = async (runs: { web?: object; databases?: object[] }, postgres: string, generation = 1) => {
+    const { vault, secrets } = await storeWithBackup("version=170006\n");
+    const { cluster, asked } = await stackOn((request) => {
+      if (request.endsWith("/deployments/mastodon-web")) return runs.web && { code: 200, body: runs.web };
+      if (request.endsWith("/clusters")) return { code: 200, body: { items: runs.databases ?? [] } };
+      return undefined;
+    });
+    const images = { mastodon: image("mastodon:v4.6.5"), postgres };
+    const generations = { home: generation, vps: 1 };
+    const settings = parseSettings(configurationOf("home", { cluster, vault, images, generations }));
+    const hands = new DrillCluster(kubeClient(cluster), quietly.signal);
+    return { site: { settings, secrets }, hands, asked };
+  };
+
+  it("is what runs, with its images: what is merged and not applied yet says nothing of a backup", async () => {
+    const databases = [database(image("postgresql:17.6"))];
+    const { site, hands } = await stackWith({ web, databases }, image("postgresql:17.9"));
+    expect(await whatRuns(hands, site.settings)).toEqual({
+      archive: "home-g1",
+      images: { ...site.settings.images, mastodon: image("mastodon:v4.5.3"), postgres: image("postgresql:17.6") },
+    });
+    // A new major version of Postgres comes with the number of an archive that nothing is in yet.
+    const major = await stackWith({ web, databases }, image("postgresql:18.1"), 2);
+    expect(await whatRuns(major.hands, major.site.settings)).toMatchObject({
+      archive: "home-g1",
+      images: { postgres: image("postgresql:17.6") },
+    });
+  });
+
+  it("is what the stack says where nothing runs", async () => {
+    const { site, hands } = await stackWith({}, image("postgresql:17.9"));
+    expect(await whatRuns(hands, site.settings)).toEqual({ archive: "home-g1", images: site.settings.images });
+  });
+
+  it("is not tried with another major version of Postgres than the backup's: that it fails says nothing of it", async () => {
+    const { site, asked } = await stackWith({ web }, image("postgresql:18.1"));
+    await expect(drill(site, quietly)).rejects.toThrow(
+      new UserError(
+        `the base backup b in home-g1 is of Postgres 17, and the image to restore it with is ${image("postgresql:18.1")}: no other major version reads its files. Set postgres in versions.ts to the one that ran (git history; pulumi stack output images --stack home)`,
+      ),
+    );
+    expect(asked.filter((request) => request.startsWith("POST"))).toEqual([]);
   });
 });
 

@@ -5,6 +5,7 @@ import { reason } from "../attempt";
 import { apiServerSlices, ask, Unanswered, unlessMissing } from "../kube";
 import { execInPod } from "../pod-exec";
 import { deleteThrowaway } from "../throwaway";
+import { webImage } from "../upgrade-backup";
 import { UserError } from "../user-error";
 import { notCompared, span } from "./verdicts";
 import type { RowCounts } from "./verdicts";
@@ -84,6 +85,14 @@ export class DrillCluster {
     if (found === undefined)
       throw new UserError(`${site} runs no Mastodon (there is no ConfigMap mastodon-env): pulumi up --stack ${site}`);
     return found.data ?? {};
+  }
+
+  /** The image of Mastodon that runs on the site; undefined where none does. */
+  async mastodonImage(inNamespace: string): Promise<string | undefined> {
+    const apps = this.config.makeApiClient(k8s.AppsV1Api);
+    const read = apps.readNamespacedDeployment({ name: "mastodon-web", namespace: inNamespace });
+    const web = await ask(`get deployments.apps/mastodon-web -n ${inNamespace}`, read).catch(unlessMissing);
+    return web && webImage(web);
   }
 
   /** Waits until a restored database answers. */
