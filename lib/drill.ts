@@ -157,6 +157,7 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   const environment = await cluster.siteEnvironment(settings.site, settings.namespace);
   progress("counting rows of the live database, and waiting for its WAL in the archive");
   await countLive(cluster, settings, result);
+  options.signal.throwIfAborted();
 
   const copied = settings.media.kind === "volume" ? await copiedAt(site) : undefined;
   if (settings.media.kind === "volume") judgeCopy(settings, { copied, now: new Date() }, result);

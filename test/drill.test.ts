@@ -1,8 +1,10 @@
 import { execFileSync } from "node:child_process";
+import * as crypto from "node:crypto";
 import * as fs from "node:fs";
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
 import * as path from "node:path";
+import type { Duplex } from "node:stream";
 import type { KubernetesObject } from "@kubernetes/client-node";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { drillCommand, render } from "../cli/drill";
@@ -30,6 +32,7 @@ import { kubeClient, Unanswered } from "../lib/kube";
 import { onPath } from "../lib/pulumi-cli";
 import { UserError } from "../lib/user-error";
 import { parseSettings } from "../settings";
+import type { Settings } from "../settings";
 import { configurationOf } from "./support/configuration";
 
 const args: DrillArgs = {
@@ -501,8 +504,20 @@ describe("a drill's result", () => {
   });
 });
 
-/** A stack whose cluster is a small API server of ours. @param answer undefined: there is no such thing */
-async function stackOn(answer: (request: string) => { code: number; body: object } | undefined) {
+/** How an API server lets nobody into a pod. */
+const turnedAway = (code: number) => (_request: http.IncomingMessage, socket: Duplex) =>
+  void socket.end(`HTTP/1.1 ${code} ${http.STATUS_CODES[code] ?? ""}\r\ncontent-length: 0\r\n\r\n`);
+
+/**
+ * A stack whose cluster is a small API server of ours.
+ *
+ * @param answer undefined: there is no such thing
+ * @param exec what happens to who wants into a pod
+ */
+async function stackOn(
+  answer: (request: string) => { code: number; body: object } | undefined,
+  exec: (request: http.IncomingMessage, socket: Duplex) => void = turnedAway(403),
+) {
   const asked: string[] = [];
   const server = http.createServer((request, response) => {
     const what = `${request.method} ${new URL(request.url ?? "/", "http://cluster").pathname}`;
@@ -510,7 +525,7 @@ async function stackOn(answer: (request: string) => { code: number; body: object
     const { code, body } = answer(what) ?? { code: 404, body: { kind: "Status", message: "not found" } };
     response.writeHead(code, { "content-type": "application/json" }).end(JSON.stringify(body));
   });
-  server.on("upgrade", (_request, socket) => socket.end("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"));
+  server.on("upgrade", exec);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   onTestFinished(() => void server.close());
   const cluster = clusterAt(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
@@ -582,9 +597,7 @@ describe("a cluster that does not answer", () => {
   });
 
   it("is named when it lets nobody into a pod, whose client has no words for it", async () => {
-    const { cluster } = await stackOn((request) =>
-      request.endsWith("/pods") ? { code: 200, body: { items: [{ metadata: { name: "newest-1" } }] } } : undefined,
-    );
+    const { cluster } = await stackOn(withPrimary);
     const asked = new DrillCluster(kubeClient(cluster), quietly.signal).countRestored("newest");
     await expect(asked).rejects.toThrow(
       new Unanswered("create pods --subresource=exec -n homestead-drill", "403, Forbidden", 403),
@@ -603,6 +616,110 @@ describe("a cluster that does not answer", () => {
     await expect(new DrillCluster(kubeClient(cluster), quietly.signal).create(policy)).rejects.toThrow(
       new Unanswered("create networkpolicies.networking.k8s.io -n homestead-drill", "403, no", 403),
     );
+  });
+});
+
+/** The pods of a cluster whose databases are there. */
+const withPrimary = (request: string) =>
+  request.endsWith("/pods") ? { code: 200, body: { items: [{ metadata: { name: "newest-1" } }] } } : undefined;
+const failing = (code: number) => ({ code, body: { kind: "Status", message: "etcd" } });
+
+describe("a cluster that fails for a moment", () => {
+  const handsIn = (cluster: Settings["cluster"]) =>
+    new DrillCluster(kubeClient(cluster), quietly.signal, { seconds: 20, tries: 3, pause: 0.01 });
+  /** Fails so many times, and refuses after that: how often it was asked shows in what comes out. */
+  const failsFirst = (times: number) => {
+    let asked = 0;
+    return (request: http.IncomingMessage, socket: Duplex) => turnedAway(++asked > times ? 403 : 500)(request, socket);
+  };
+
+  it("is asked for its rows again", async () => {
+    const { cluster } = await stackOn(withPrimary, failsFirst(2));
+    const asked = handsIn(cluster).countRestored("newest");
+    await expect(asked).rejects.toThrow("create pods --subresource=exec -n homestead-drill: 403, Forbidden");
+  });
+
+  it("is not asked for ever", async () => {
+    const { cluster } = await stackOn(withPrimary, turnedAway(500));
+    const asked = handsIn(cluster).countRestored("newest");
+    await expect(asked).rejects.toThrow(
+      new DrillFailure("the restored database 'newest' cannot be asked: newest-1: Unexpected server response: 500"),
+    );
+  });
+
+  it("is waited for by who waits for WAL, and a database without a primary too", async () => {
+    let looks = 0;
+    const { cluster } = await stackOn(
+      (request) =>
+        request.endsWith("/pods") && ++looks <= 3 ? { code: 200, body: { items: [] } } : withPrimary(request),
+      failsFirst(4),
+    );
+    const drill = handsIn(cluster);
+    await expect(drill.archived("homestead", "000000010000000000000003", 60)).rejects.toThrow("403, Forbidden");
+  });
+
+  it("may have made what it was told to, though its answer was lost", async () => {
+    let made = 0;
+    const { cluster } = await stackOn((request) => {
+      if (request === "GET /api/v1")
+        return { code: 200, body: { resources: [{ kind: "Namespace", name: "namespaces" }] } };
+      return request.startsWith("POST") ? failing(++made === 1 ? 500 : 409) : undefined;
+    });
+    const drill = handsIn(cluster);
+    const namespace = { apiVersion: "v1", kind: "Namespace", metadata: { name: "homestead-drill" } };
+    await drill.create([namespace]);
+    // Somebody else's is another thing.
+    await expect(drill.create([namespace])).rejects.toThrow("create namespaces: 409, etcd");
+  });
+
+  /** A namespace that is there when it is first looked for. @param later what is said of it after it was deleted */
+  const leaving = (later: (look: number) => { code: number; body: object } | undefined) => {
+    let looks = 0;
+    return stackOn((request) => {
+      if (request === "GET /api/v1/persistentvolumes") return { code: 200, body: { items: [] } };
+      if (request.startsWith("DELETE")) return { code: 200, body: {} };
+      if (!request.endsWith("/namespaces/homestead-drill")) return undefined;
+      return ++looks === 1
+        ? { code: 200, body: { metadata: { labels: { "homestead/drill": "home" } } } }
+        : later(looks);
+    });
+  };
+
+  it("is waited for while the namespace goes", async () => {
+    const { cluster } = await leaving((look) => (look < 8 ? failing(look % 2 === 0 ? 429 : 500) : undefined));
+    expect(await handsIn(cluster).cleanUp(60)).toBe(true);
+  });
+
+  it("is not waited for longer than the namespace, nor where it refuses", async () => {
+    for (const code of [500, 403]) {
+      const { cluster } = await leaving(() => failing(code));
+      const gone = handsIn(cluster).cleanUp(code === 403 ? 60 : 1);
+      await expect(gone).rejects.toThrow(new Unanswered("get namespaces/homestead-drill", `${code}, etcd`, code));
+    }
+  });
+});
+
+describe("a drill that is interrupted", () => {
+  it("waits for no count, and leaves no connection that the program would wait for", async () => {
+    let closed: Promise<unknown> = Promise.reject(new Error("nobody asked"));
+    closed.catch(() => undefined);
+    const controller = new AbortController();
+    const { cluster } = await stackOn(withPrimary, (request, socket) => {
+      closed = new Promise((resolve) => socket.on("end", () => resolve(socket.end())));
+      const accept = crypto
+        .createHash("sha1")
+        .update(`${request.headers["sec-websocket-key"] ?? ""}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)
+        .digest("base64");
+      const protocol = request.headers["sec-websocket-protocol"]?.split(",")[0] ?? "";
+      socket.write(
+        `HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: ${accept}\r\nsec-websocket-protocol: ${protocol}\r\n\r\n`,
+      );
+      // The statements.
+      socket.once("data", () => controller.abort(new Error("interrupted")));
+    });
+    const count = new DrillCluster(kubeClient(cluster), controller.signal).countRestored("newest");
+    await expect(count).rejects.toThrow(/^interrupted$/);
+    await closed;
   });
 });
 
