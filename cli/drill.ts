@@ -68,6 +68,7 @@ export function render(result: DrillResult): string {
     `newest row    ${result.newestRow ? `${result.newestRow.at}, ${span(result.newestRow.ageSeconds)} old` : "none"}`,
     `encrypted     ${result.decryptedValues === undefined ? "not opened" : `${result.decryptedValues} values opened`}`,
     `media         ${result.mediaFetched === undefined ? "not tried" : `${result.mediaFetched} uploads fetched`}`,
+    ...(result.mediaCopy === undefined ? [] : [`media copy    ${span(result.mediaCopy.ageSeconds)} old`]),
     `took          ${span(total)} (restore ${restore === undefined ? "-" : span(restore)}, Mastodon ${boot === undefined ? "-" : span(boot)})`,
     ...result.warnings.map((warning) => `warning       ${warning}`),
     result.failures.length === 0 ? `this backup restores${without}` : `failures: ${result.failures.length}`,

@@ -9,6 +9,7 @@ import { imageParts, labels, resources, restrictedContainer, restrictedPod, tagA
 import { reportFailedJobs } from "../lib/failed-jobs";
 import { onceStopped, parts } from "../lib/stopping";
 import type { Part } from "../lib/stopping";
+import { servedBy, servedName } from "../lib/upgrade";
 import { madeBefore } from "../lib/upgrade-backup";
 import type { Settings } from "../settings";
 import { chartJobs } from "./isolation";
@@ -39,6 +40,7 @@ export interface MastodonArgs extends Pick<Found, "installed" | "killed" | "data
     | "cluster"
     | "maintenance"
     | "promotionToken"
+    | "epoch"
   >;
   /** Secret with `username` and `password`; its being there says that the database accepts connections. */
   postgres: { host: pulumi.Input<string>; secretName: pulumi.Input<string>; cluster: pulumi.Input<string> };
@@ -349,6 +351,7 @@ export class Mastodon extends pulumi.ComponentResource {
     // line hours would pass before anything is served. The backup is made all the same, and the update ends with it.
     const before = args.installed === "there" ? backup : [];
     const release = this.release(name, args, [...secrets, ...this.accounts(name, args), ...before]);
+    if (role === "active") this.served(name, args, release);
     this.serving = args.settings.role === "active" ? [release, this.owner(name, args, release)] : [release];
     if (args.settings.role === "standby" && args.settings.standby === "warm") {
       new PulledImages(`${name}-images`, { ...args.settings, namespace: args.namespace }, { parent: this });
@@ -461,6 +464,22 @@ export class Mastodon extends pulumi.ComponentResource {
         ignoreChanges,
         hooks: { onError: [reportFailedJobs(settings.cluster, args.namespace, chartJobs)] },
       },
+    );
+  }
+
+  /**
+   * Says which version runs, once it is there whole. The release goes with a `destroy`, which keeps the database, and by the
+   * release alone the next update would let any version onto its schema.
+   */
+  private served(name: string, { namespace, settings, databaseName, kept }: MastodonArgs, release: pulumi.Resource) {
+    const { images, epoch } = settings;
+    return new k8s.core.v1.ConfigMap(
+      `${name}-served`,
+      {
+        metadata: { name: servedName, namespace, labels: labels("mastodon") },
+        data: servedBy(images.mastodon, { database: databaseName, epoch }),
+      },
+      { parent: this, provider: kept, retainOnDelete: true, dependsOn: [release] },
     );
   }
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Keeps the media volume and its copy in the vault together. Runs in rclone's image.
 #
-#   restore   before Mastodon starts: fills a new volume from the vault, and brings what an older one lacks
+#   restore   before Mastodon starts: fills a new volume from the vault, and brings what an older one lacks after a takeover, or
+#             since the vault was told to forget it
 #   push      on the active site, every 15 minutes: new files to the vault
 #   pull      on a standby, every 15 minutes: new files from the vault
 #
@@ -104,9 +105,11 @@ case "$1" in
 restore)
   look
   if [ "$known" = "$CLAIM" ]; then insist_on_volume "$lost"; fi
-  # Once for a volume and an epoch: what Mastodon has deleted is still in the vault, and would come back every time.
+  # Once for a volume and an epoch: what Mastodon has deleted is still in the vault, and would come back every time. And where
+  # the vault does not know the volume, though that says it is filled: another one has served since, or a bucket.
   filled="$VOLUME/homestead/restored"
-  if [ "$(cat "$filled" 2> /dev/null)" != "$CLAIM $EPOCH" ] && echo "$listed" | grep -qx "$(basename "$FILES")/"; then
+  if [ "$known $(cat "$filled" 2> /dev/null)" != "$CLAIM $CLAIM $EPOCH" ] &&
+    echo "$listed" | grep -qx "$(basename "$FILES")/"; then
     from_vault
   fi
   mkdir -p "$VOLUME/homestead"

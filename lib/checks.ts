@@ -47,7 +47,7 @@ import { readLease, writeLease } from "./lease/store";
 import { isPlanning } from "./planning";
 import { isOurs } from "./ours";
 import { hasNsupdate } from "./rfc2136";
-import { upgradeFault } from "./upgrade";
+import { lastServed, servedName, upgradeFault } from "./upgrade";
 import { backupPrefix, findUpgradeBackup, webImage } from "./upgrade-backup";
 import type { UpgradeBackup } from "./upgrade-backup";
 import { bucketFault, bucketTrouble, hasObjects } from "./s3";
@@ -279,7 +279,7 @@ async function lookAround(
   if (unrunnable !== undefined) faults.push(unrunnable);
   const databases = await findDatabases(settings);
   const external = settings.objectStore === "external";
-  const cluster = checkCluster(settings, purpose, report);
+  const cluster = checkCluster(settings, { purpose, database: databases?.current?.metadata.name }, report);
   const [{ ours, uid = "", ...found }, , lease] = await Promise.all([
     cluster,
     Promise.all([checkNsupdate(settings.dns, then, report), checkEgress(settings, report)]),
@@ -482,7 +482,7 @@ const noCluster: ClusterFound = {
   apiServerPorts: usualApiPorts,
 };
 
-async function checkCluster(settings: Settings, purpose: Purpose, report: Report): Promise<ClusterFound> {
+async function checkCluster(settings: Settings, of: UpgradeOf, report: Report): Promise<ClusterFound> {
   const { cluster, site } = settings;
   let config: k8s.KubeConfig;
   try {
@@ -534,7 +534,7 @@ async function checkCluster(settings: Settings, purpose: Purpose, report: Report
     answer(checkMarker(core, settings, report)),
     answer(checkApiServer(config, core, settings, report)),
     answer(checkPlugin(config.makeApiClient(k8s.AppsV1Api), settings, report)),
-    answer(checkUpgrade(config.makeApiClient(k8s.AppsV1Api), settings, purpose, report)),
+    answer(checkUpgrade(config, settings, of, report)),
     answer(checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report)),
     ...(definitions === undefined
       ? []
@@ -674,8 +674,19 @@ async function checkStorageClasses(storage: k8s.StorageV1Api, settings: Settings
   }
 }
 
-/** What runs decides which version may come next. */
-async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, purpose: Purpose, report: Report): Promise<void> {
+/** What an upgrade is looked at for, and the database that there is, by its name. */
+interface UpgradeOf {
+  purpose: Purpose;
+  database: string | undefined;
+}
+
+/** What runs decides which version may come next; after a `destroy`, which keeps the database, what ran on that one last. */
+async function checkUpgrade(
+  config: k8s.KubeConfig,
+  settings: Settings,
+  { purpose, database }: UpgradeOf,
+  report: Report,
+): Promise<void> {
   const { namespace, images, site, otherSite = "", role, promotionToken } = settings;
   const maintenance = purpose === "handover" ? "web" : settings.maintenance;
   const set = `set the version in versions.ts, or: pulumi config set --path homestead:images.mastodon <image> --stack ${site}`;
@@ -693,6 +704,7 @@ async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, purpose: Pu
           : undefined;
   try {
     const question = `get deployments.apps/mastodon-web -n ${namespace}`;
+    const apps = config.makeApiClient(k8s.AppsV1Api);
     const web = await ask(question, apps.readNamespacedDeployment({ name: "mastodon-web", namespace }));
     // What a standby's Deployment of no pods says is what was pulled here, not what the server runs.
     const standsBy =
@@ -723,6 +735,13 @@ async function checkUpgrade(apps: k8s.AppsV1Api, settings: Settings, purpose: Pu
         `pulumi config rm homestead:maintenance --stack ${site}`,
       );
     }
+    if (database === undefined) return;
+    const core = config.makeApiClient(k8s.CoreV1Api);
+    const read = core.readNamespacedConfigMap({ name: servedName, namespace });
+    const note = await ask(`get configmaps/${servedName} -n ${namespace}`, read).catch(unlessMissing);
+    const last = lastServed(note?.data, { database, epoch: settings.epoch });
+    const fault = last === undefined ? undefined : upgradeFault(last, images.mastodon, { now: "ran last" });
+    if (fault !== undefined) report("images.mastodon", images.mastodon, fault, set);
   }
 }
 

@@ -8,10 +8,18 @@ import { copiedKey, filesPrefix } from "../components/media-copy";
 import { newestBaseBackup } from "./archive";
 import { reason } from "./attempt";
 import { keysOf } from "./bucket-keys";
+import { archiveOf, findDatabases, majorOf } from "./database";
 import { DrillCluster, DrillFailure } from "./drill/cluster";
 import * as manifests from "./drill/manifests";
 import type { DrillArgs } from "./drill/manifests";
-import { lostSinceBackup, missingFromRestored, missingWithoutLive, parseReport } from "./drill/verdicts";
+import {
+  lostSinceBackup,
+  missingFromRestored,
+  missingWithoutLive,
+  parseReport,
+  span,
+  unlikeMastodon,
+} from "./drill/verdicts";
 import type { MastodonReport, RowCounts } from "./drill/verdicts";
 import { kubeClient, kubectl, Unanswered } from "./kube";
 import { copiedAt } from "./media-copied";
@@ -21,6 +29,7 @@ import { readLease } from "./lease/store";
 import { s3Request } from "./s3";
 import type { BucketKeys } from "./s3";
 import type { Site } from "./site-secrets";
+import { byLimit, copyLimits } from "./status/lines";
 import { UserError } from "./user-error";
 import { archiveName } from "../settings";
 import type { Settings } from "../settings";
@@ -40,6 +49,8 @@ export interface DrillResult {
   decryptedValues?: number;
   /** How many uploads were fetched. */
   mediaFetched?: number;
+  /** Where media is on a volume: when the last whole copy of it began. */
+  mediaCopy?: { at: string; ageSeconds: number };
   /** How long it took, in seconds. */
   seconds: { restore?: number; boot?: number; total: number };
 }
@@ -131,21 +142,28 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   const { settings, secrets } = site;
   const { progress } = options;
   const vaultKeys = keysOf(site).vault;
-  const backup = await newestBaseBackup(settings.vault, vaultKeys, result.archive);
+  const { archive, images } = await whatRuns(cluster, settings);
+  result.archive = archive;
+  const backup = await newestBaseBackup(settings.vault, vaultKeys, archive);
   if (backup === undefined)
-    throw new DrillFailure(
-      `the archive ${result.archive} in bucket '${settings.vault.bucket}' has no finished base backup`,
-    );
+    throw new DrillFailure(`the archive ${archive} in bucket '${settings.vault.bucket}' has no finished base backup`);
   result.backup = { id: backup.id, endedAt: backup.endedAt.toISOString() };
+  const major = majorOf(images.postgres);
+  if (backup.major !== undefined && major !== undefined && backup.major !== major)
+    throw new UserError(
+      `the base backup ${backup.id} in ${archive} is of Postgres ${backup.major}, and the image to restore it with is ${images.postgres}: no other major version reads its files. Set postgres in versions.ts to the one that ran (git history; pulumi stack output images --stack ${settings.site})`,
+    );
 
   const environment = await cluster.siteEnvironment(settings.site, settings.namespace);
   progress("counting rows of the live database, and waiting for its WAL in the archive");
   await countLive(cluster, settings, result);
+  options.signal.throwIfAborted();
 
   const copied = settings.media.kind === "volume" ? await copiedAt(site) : undefined;
+  if (settings.media.kind === "volume") judgeCopy(settings, { copied, now: new Date() }, result);
   const args: DrillArgs = {
-    settings,
-    archive: result.archive,
+    settings: { ...settings, images },
+    archive,
     backup: backup.id,
     apiServer: await cluster.apiServer(),
     environment,
@@ -153,7 +171,7 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
     script: fs.readFileSync(path.join(projectFolder, "components", "drill.rb"), "utf8"),
     ...(copied === undefined ? {} : { mediaWrittenBefore: new Date(copied.getTime() - copyMargin * 1000) }),
   };
-  progress(`restoring ${backup.id} of ${result.archive}, as it is and with all WAL since`);
+  progress(`restoring ${backup.id} of ${archive}, as it is and with all WAL since`);
   const restoreStart = Date.now();
   await cluster.create([...manifests.namespaceObjects(args), ...manifests.databaseObjects(args)]);
   const limit = options.restoreSeconds ?? 3600;
@@ -175,12 +193,29 @@ async function run(site: Site, cluster: DrillCluster, result: DrillResult, optio
   }
   result.seconds.boot = since(bootStart);
 
+  if (settings.media.kind === "volume" && copied === undefined) return;
   progress("fetching a sample of media");
-  if (settings.media.kind === "volume" && copied === undefined)
-    result.failures.push(
-      `${copiedKey(settings.site)} is not in bucket '${settings.vault.bucket}', or not for these keys: the media volume was never copied whole`,
-    );
-  else await fetchMedia(site, report.mediaSample, result);
+  await fetchMedia(site, report.mediaSample, result);
+}
+
+/**
+ * The archive that the site writes, and the images that it runs; the stack's own where it runs none. What the stack names may
+ * be merged and not applied yet, which makes no backup a bad one.
+ */
+export async function whatRuns(
+  cluster: Pick<DrillCluster, "mastodonImage">,
+  settings: Settings,
+): Promise<{ archive: string; images: Settings["images"] }> {
+  const { site, namespace, generation, images } = settings;
+  const database = (await findDatabases(settings))?.current;
+  return {
+    archive: (database && archiveOf(database)) ?? archiveName(site, generation),
+    images: {
+      ...images,
+      mastodon: (await cluster.mastodonImage(namespace)) ?? images.mastodon,
+      postgres: database?.spec.imageName ?? images.postgres,
+    },
+  };
 }
 
 /** Counts what is to be compared; without it the drill goes on, and says so. */
@@ -223,7 +258,7 @@ export async function compare(
     rows.live === undefined
       ? [missingWithoutLive(backup, restored)]
       : [lostSinceBackup(backup, rows.live), missingFromRestored(rows.live, restored)];
-  failures.push(...found.flatMap((one) => one.failures));
+  failures.push(...found.flatMap((one) => one.failures), ...unlikeMastodon(backup, restored));
   warnings.push(...found.flatMap((one) => one.warnings));
 }
 
@@ -266,6 +301,31 @@ export async function judgeIdentity(
   } else if (encryptedValues === 0) {
     warnings.push(`${untried}; the identity has the fingerprint that the lease names`);
   }
+}
+
+/**
+ * Whether what was uploaded of late is in the vault, where media is on a volume: of uploads the sample has none that the
+ * last copy could lack.
+ *
+ * @param copied when the last whole copy began; undefined where there is none
+ */
+export function judgeCopy(
+  { site, vault }: Pick<Settings, "site" | "vault">,
+  { copied, now }: { copied: Date | undefined; now: Date },
+  result: Pick<DrillResult, "failures" | "warnings" | "mediaCopy">,
+): void {
+  if (copied === undefined) {
+    result.failures.push(
+      `${copiedKey(site)} is not in bucket '${vault.bucket}', or not for these keys: the media volume was never copied whole`,
+    );
+    return;
+  }
+  const ageSeconds = Math.max(0, Math.round((now.getTime() - copied.getTime()) / 1000));
+  result.mediaCopy = { at: copied.toISOString(), ageSeconds };
+  const verdict = byLimit(ageSeconds, copyLimits);
+  if (verdict === "ok") return;
+  const says = `the media volume's last whole copy is ${span(ageSeconds)} old: of what was uploaded since, the vault may have nothing`;
+  (verdict === "fault" ? result.failures : result.warnings).push(says);
 }
 
 /**

@@ -132,6 +132,42 @@ export async function ask<T>(question: string, work: Promise<T>, seconds = 20): 
   }
 }
 
+/** Whether the same question may be answered a moment later: no answer came, or it was that of a server in trouble. */
+export const isPassing = (error: unknown): error is Unanswered =>
+  error instanceof Unanswered && (error.status === undefined || error.status === 429 || error.status >= 500);
+
+/** How often a cluster is asked, and in seconds how long it is waited for, and for the next time. */
+export interface Patience {
+  seconds: number;
+  tries: number;
+  pause: number;
+}
+
+/** One that is restarted, or busy, answers the next time. */
+export const patience: Patience = { seconds: 20, tries: 3, pause: 1 };
+
+/**
+ * {@link ask}, and again where that may help.
+ *
+ * @param signal whoever has ended it does not wait for a second answer
+ * @throws Unanswered
+ */
+export async function askPatiently<T>(
+  question: string,
+  work: () => Promise<T>,
+  signal: AbortSignal,
+  { seconds, tries, pause }: Patience = patience,
+): Promise<T> {
+  for (let left = tries - 1; ; left--) {
+    try {
+      return await ask(question, work(), seconds);
+    } catch (error) {
+      if (left === 0 || signal.aborted || !isPassing(error)) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, pause * 1000));
+  }
+}
+
 /** What the API server says of a request that it did not fulfil, in one line. The client hands the answer on as it came. */
 export function wordsOf({ code, body }: k8s.ApiException<unknown>): string {
   let said: unknown = body;

@@ -1,6 +1,7 @@
 /** Running a command in a pod, as `kubectl exec` does. */
 import { PassThrough, Readable } from "node:stream";
 import * as k8s from "@kubernetes/client-node";
+import { Late, unlessAborted } from "./attempt";
 
 export interface PodCommand {
   namespace: string;
@@ -11,33 +12,57 @@ export interface PodCommand {
   input?: string;
   /** @default 60 */
   seconds?: number;
+  /** Ends it early. The connection is closed; a command that notices that only when it is done is left to itself. */
+  signal?: AbortSignal;
 }
 
-/** @returns standard output. @throws Error with the last thing the command said, when it fails or takes too long */
+/** What is used of the client's WebSocket. */
+interface Socket {
+  onclose: unknown;
+  terminate: () => void;
+}
+
+/**
+ * @returns standard output
+ * @throws Error with the last thing the command said, when it fails; Late when it takes too long; what the signal was aborted
+ *   with
+ */
 export async function execInPod(config: k8s.KubeConfig, what: PodCommand): Promise<string> {
-  const seconds = what.seconds ?? 60;
+  const { seconds = 60, signal } = what;
+  signal?.throwIfAborted();
   const out = collector();
   const err = collector();
   const input = what.input === undefined ? null : Readable.from([what.input]);
-  return new Promise<string>((resolve, reject) => {
+  let timer: NodeJS.Timeout | undefined;
+  let socket: Socket | undefined;
+  let over = false;
+  const answered = new Promise<string>((resolve, reject) => {
     const fail = (reason: string) => reject(new Error(`${what.pod}: ${reason}`));
-    const timer = setTimeout(() => fail(`no answer within ${seconds} s`), seconds * 1000);
+    timer = setTimeout(() => reject(new Late(`${what.pod}: no answer within ${seconds} s`)), seconds * 1000);
     const done = (status: k8s.V1Status) => {
-      clearTimeout(timer);
       if (status.status === "Success") resolve(out.text());
       else fail(lastLine(err.text()) || lastLine(out.text()) || (status.message ?? "the command failed"));
     };
     new k8s.Exec(config)
       .exec(what.namespace, what.pod, what.container, what.command, out.stream, err.stream, input, false, done)
-      .then((socket: { onclose: unknown }) => {
+      .then((opened: Socket) => {
+        socket = opened;
         // A node that dies closes the connection without a word about the command.
-        socket.onclose = () => setTimeout(() => fail("the connection ended"), 1000);
+        opened.onclose = () => setTimeout(() => fail("the connection ended"), 1000);
+        if (over) opened.terminate();
       })
-      .catch((error: unknown) => {
-        clearTimeout(timer);
-        fail(toldBy(error));
-      });
+      .catch((error: unknown) => fail(toldBy(error)));
   });
+  try {
+    return await (signal === undefined ? answered : unlessAborted(signal, answered));
+  } catch (error) {
+    // Open, it would keep the program from ending.
+    socket?.terminate();
+    throw error;
+  } finally {
+    over = true;
+    clearTimeout(timer);
+  }
 }
 
 /** The client hands on what its socket says, which is an event and no Error. */

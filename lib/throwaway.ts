@@ -1,7 +1,7 @@
 /** A namespace that is made for a while and deleted with all it holds: a doctor's, a drill's. */
 import * as k8s from "@kubernetes/client-node";
 import { span } from "./drill/verdicts";
-import { unlessMissing } from "./kube";
+import { isPassing, unlessMissing } from "./kube";
 import { UserError } from "./user-error";
 
 export interface Throwaway {
@@ -21,7 +21,7 @@ export type Put = <T>(question: string, work: () => Promise<T>) => Promise<T>;
  * Deletes the namespace if it is there, and waits until it is gone.
  *
  * @returns whether there was one
- * @throws UserError when it is somebody else's, or does not go
+ * @throws UserError when it is somebody else's, or does not go; what `put` throws, where that was the last there was to see
  */
 export async function deleteThrowaway(core: k8s.CoreV1Api, throwaway: Throwaway, put: Put): Promise<boolean> {
   const { namespace, label, of, seconds } = throwaway;
@@ -36,11 +36,19 @@ export async function deleteThrowaway(core: k8s.CoreV1Api, throwaway: Throwaway,
   await releaseVolumes(core, namespace, put);
   await put(`delete namespaces/${namespace}`, () => core.deleteNamespace({ name: namespace })).catch(unlessMissing);
   const end = Date.now() + seconds * 1000;
-  while ((await look()) !== undefined) {
-    if (Date.now() > end) throw new UserError(`the namespace ${namespace} is still not gone after ${span(seconds)}`);
+  let why: Error;
+  do {
+    try {
+      if ((await look()) === undefined) return true;
+      why = new UserError(`the namespace ${namespace} is still not gone after ${span(seconds)}`);
+    } catch (error) {
+      // It goes all the same: who asks is only not told.
+      if (!isPassing(error)) throw error;
+      why = error;
+    }
     await new Promise((resolve) => setTimeout(resolve, 1000));
-  }
-  return true;
+  } while (Date.now() <= end);
+  throw why;
 }
 
 /** A class that retains volumes would keep one, with what is on it, for each namespace that was ever made. */

@@ -12,6 +12,7 @@ import type { Lease } from "../lib/lease/lease";
 import { projectFolder } from "../lib/plan";
 import { configWith } from "../lib/switch/files";
 import { filesAt } from "../lib/switch/steps";
+import { servedBy, servedName } from "../lib/upgrade";
 import { madeBefore } from "../lib/upgrade-backup";
 import type { BackupObject, UpgradeBackup } from "../lib/upgrade-backup";
 import { parseSettings } from "../settings";
@@ -81,6 +82,8 @@ interface World {
   keeper?: string[];
   /** Image of the Mastodon that runs here. */
   runs?: string;
+  /** What the note says of the one that ran last. */
+  served?: Record<string, string>;
   /** CloudNativePG's Backups. */
   backups?: BackupObject[];
   /** Paths of the cluster that are answered with this status and message, or by the end of the connection. */
@@ -111,7 +114,7 @@ async function serve(world: World, seen: Seen): Promise<string> {
   const { databases = {}, vault = [], marker, definitions = [], unfinished = false, silentBelow, operatorIn } = world;
   const { apiServer = { address: "192.0.2.1", port: 6443 }, cilium } = world;
   const { deployments = [], namespaces = {}, issuers = [], keeper, installed } = world;
-  const { runs, backups } = world;
+  const { runs, served, backups } = world;
   const records = installed ? [{ metadata: { name: "v1", labels: { status: "deployed", version: "1" } } }] : [];
   const definition = (name: string, versions: object[] = []) => ({
     metadata: { name },
@@ -200,6 +203,7 @@ async function serve(world: World, seen: Seen): Promise<string> {
       runs === undefined
         ? undefined
         : { spec: { replicas: 1, template: { spec: { containers: [{ name: "mastodon-web", image: runs }] } } } },
+    [`/api/v1/namespaces/homestead/configmaps/${servedName}`]: served && { data: served },
     "/apis/postgresql.cnpg.io/v1/namespaces/homestead/backups": backups && { items: backups },
     "/api/v1/namespaces/homestead":
       marker === undefined ? undefined : { metadata: { name: "homestead", labels: { "homestead/site": marker } } },
@@ -456,6 +460,48 @@ describe("an upgrade", () => {
     const seen: Seen = {};
     await check(world, changes, seen);
     expect(seen.installed).toBe(installed);
+  });
+
+  const mastodon = (tag: string) => `ghcr.io/mastodon/mastodon:${tag}`;
+  /** A site of which a destroy has left the database, and the note. */
+  const destroyed = (tag: string): World => ({
+    databases,
+    vault: [base("home-g1")],
+    marker,
+    served: servedBy(mastodon(tag), { database: "postgres-g1", epoch: 1 }),
+  });
+
+  it.each([
+    ["v4.8.0", "a release of v4.7 first: v4.6.2 ran last, and no minor version may be skipped"],
+    ["v4.5.9", "v4.6.x or newer: v4.6.2 ran last, and its schema does not go back (docs/runbooks/rollback.md)"],
+  ])("to %s is refused after a destroy as before it: the database is of what ran on it last", async (next, allowed) => {
+    expect(await check(destroyed("v4.6.2"), { images: { mastodon: mastodon(next) } })).toBe(
+      [
+        "1 fault in the configuration of stack 'home'; nothing was changed.",
+        `  homestead:images.mastodon: "${mastodon(next)}"`,
+        `    allowed: ${allowed}`,
+        "    mend:    set the version in versions.ts, or: pulumi config set --path homestead:images.mastodon <image> --stack home",
+      ].join("\n"),
+    );
+  });
+
+  it("is not held up by what ran before the other site took over: that one may have upgraded the database", async () => {
+    const images = { mastodon: mastodon("v4.8.0") };
+    expect(await check({ ...destroyed("v4.6.2"), lease: { epoch: 3 } }, { images, epoch: 3 })).toBe("there");
+    expect(await check(destroyed("v4.7.1"), { images })).toBe("there");
+  });
+
+  it("is not held up by what ran on a database before: a restored one is of whatever its archive holds", async () => {
+    const vault = [base("home-g1"), base("home-g2")];
+    const world = { ...destroyed("v4.6.2"), databases: restored, vault };
+    expect(await check(world, { ...raised, images: { mastodon: mastodon("v4.8.0") } })).toBe("there");
+    const gone = { ...destroyed("v4.6.2"), databases: {} };
+    expect(await check(gone, { ...raised, images: { mastodon: mastodon("v4.8.0") } })).toBe("missing");
+  });
+
+  it("goes by what runs, where something does", async () => {
+    const world = { ...destroyed("v4.6.2"), runs: mastodon("v4.7.0") };
+    expect(await check(world, { images: { mastodon: mastodon("v4.8.0") } })).toBe("there");
   });
 
   const wanted = parseSettings(configurationOf("home")).images.mastodon;

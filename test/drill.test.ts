@@ -1,15 +1,17 @@
 import { execFileSync } from "node:child_process";
+import * as crypto from "node:crypto";
 import * as fs from "node:fs";
 import * as http from "node:http";
 import type { AddressInfo } from "node:net";
 import * as path from "node:path";
+import type { Duplex } from "node:stream";
 import type { KubernetesObject } from "@kubernetes/client-node";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { drillCommand, render } from "../cli/drill";
 import { endOf, listing, newestOf, newestSegment } from "../lib/archive";
 import { outsideOf, portOf } from "../components/isolation";
 import { filesPrefix } from "../components/media-copy";
-import { compare, countLive, drill, fetchMedia, judgeIdentity } from "../lib/drill";
+import { compare, countLive, drill, fetchMedia, judgeCopy, judgeIdentity, whatRuns } from "../lib/drill";
 import { countQuery, DrillCluster, DrillFailure } from "../lib/drill/cluster";
 import { createSharedSecrets, identityFingerprint } from "../lib/identity";
 import { firstLease, formatLease } from "../lib/lease/lease";
@@ -30,6 +32,7 @@ import { kubeClient, Unanswered } from "../lib/kube";
 import { onPath } from "../lib/pulumi-cli";
 import { UserError } from "../lib/user-error";
 import { parseSettings } from "../settings";
+import type { Settings } from "../settings";
 import { configurationOf } from "./support/configuration";
 
 const args: DrillArgs = {
@@ -181,8 +184,9 @@ describe("rows missing from the restored database", () => {
 
 describe("a drill without the live database", () => {
   const whole = { accounts: 3, users: 1, user_roles: 4, statuses: 40, follows: 2, media_attachments: 5, lists: 2 };
-  const compared = async (backup: RowCounts, restored: RowCounts) => {
-    const result: Parameters<typeof compare>[1] = { rows: {}, failures: [], warnings: [] };
+  const compared = async (backup: RowCounts, restored: RowCounts, live?: RowCounts) => {
+    const rows = live === undefined ? {} : { live };
+    const result: Parameters<typeof compare>[1] = { rows, failures: [], warnings: [] };
     await compare({ countRestored: (name) => Promise.resolve(name === "backup" ? backup : restored) }, result);
     return result;
   };
@@ -221,14 +225,18 @@ describe("a drill without the live database", () => {
     ]);
   });
 
-  it("misses what no Mastodon is without where neither of the two has it", async () => {
-    const { follows: _, ...without } = whole;
-    const empty = { ...without, statuses: 0, users: 0, media_attachments: 0 };
-    expect((await compared(empty, empty)).failures).toEqual([
-      "table users is empty in both restored databases, and no Mastodon is without its rows",
-      "table follows is in neither restored database, and every Mastodon has it",
-    ]);
-  });
+  it.each(["silent", "as empty"])(
+    "misses what no Mastodon is without where neither of the two has it, and the live database is %s",
+    async (answers) => {
+      const { follows: _, ...without } = whole;
+      const empty = { ...without, statuses: 0, users: 0, media_attachments: 0 };
+      const live = answers === "silent" ? undefined : empty;
+      expect((await compared(empty, empty, live)).failures).toEqual([
+        "table users is empty in both restored databases, and no Mastodon is without its rows",
+        "table follows is in neither restored database, and every Mastodon has it",
+      ]);
+    },
+  );
 });
 
 /** Postgres does not start for root. */
@@ -459,6 +467,12 @@ describe("a drill's result", () => {
     expect(text).not.toContain("bookmarks");
   });
 
+  it("says how old the copy of a media volume is", () => {
+    const mediaCopy = { at: "2026-11-23T00:01:07.905Z", ageSeconds: 900 };
+    expect(render({ ...result, mediaCopy })).toContain("media copy    15 min old\n");
+    expect(render(result)).not.toContain("media copy");
+  });
+
   it("shows of other tables those that have fewer rows somewhere, and counts the rest", () => {
     const backup = { users: 1, lists: 4, mentions: 7, tags: 0, mutes: 2 };
     const rows = { backup, restored: { ...backup, lists: 5 }, live: { ...backup, lists: 6, mentions: 6 } };
@@ -494,8 +508,20 @@ describe("a drill's result", () => {
   });
 });
 
-/** A stack whose cluster is a small API server of ours. @param answer undefined: there is no such thing */
-async function stackOn(answer: (request: string) => { code: number; body: object } | undefined) {
+/** How an API server lets nobody into a pod. */
+const turnedAway = (code: number) => (_request: http.IncomingMessage, socket: Duplex) =>
+  void socket.end(`HTTP/1.1 ${code} ${http.STATUS_CODES[code] ?? ""}\r\ncontent-length: 0\r\n\r\n`);
+
+/**
+ * A stack whose cluster is a small API server of ours.
+ *
+ * @param answer undefined: there is no such thing
+ * @param exec what happens to who wants into a pod
+ */
+async function stackOn(
+  answer: (request: string) => { code: number; body: object } | undefined,
+  exec: (request: http.IncomingMessage, socket: Duplex) => void = turnedAway(403),
+) {
   const asked: string[] = [];
   const server = http.createServer((request, response) => {
     const what = `${request.method} ${new URL(request.url ?? "/", "http://cluster").pathname}`;
@@ -503,7 +529,7 @@ async function stackOn(answer: (request: string) => { code: number; body: object
     const { code, body } = answer(what) ?? { code: 404, body: { kind: "Status", message: "not found" } };
     response.writeHead(code, { "content-type": "application/json" }).end(JSON.stringify(body));
   });
-  server.on("upgrade", (_request, socket) => socket.end("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n"));
+  server.on("upgrade", exec);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   onTestFinished(() => void server.close());
   const cluster = clusterAt(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
@@ -521,6 +547,20 @@ function clusterAt(address: string): { context: string; kubeconfig: string } {
     }),
   );
   return { context: "home", kubeconfig };
+}
+
+/** A vault in which the archive `home-g1` has the base backup `b`. @param info more lines of its `backup.info` */
+async function storeWithBackup(info = "") {
+  const store = await fakeStore();
+  const base = "pg/home-g1/base/";
+  const list = new URLSearchParams({ "list-type": "2", delimiter: "/", prefix: base }).toString();
+  store.put(
+    `/vault?${list}`,
+    `<ListBucketResult><CommonPrefixes><Prefix>${base}b/</Prefix></CommonPrefixes></ListBucketResult>`,
+  );
+  store.put(`${base}b/backup.info`, `status=DONE\nend_time=2026-11-22 23:43:26.824845+00:00\n${info}`);
+  const secrets = { vaultAccessKeyId: store.keys.accessKeyId, vaultSecretAccessKey: store.keys.secretAccessKey };
+  return { vault: { ...store.vault, bucket: "vault" }, secrets };
 }
 
 const forbidden = (message: string) => ({ code: 403, body: { kind: "Status", message } });
@@ -548,19 +588,11 @@ describe("a cluster that does not answer", () => {
   });
 
   it("ends a drill midway with one line: what was found before is not lost", async () => {
-    const store = await fakeStore();
-    const base = "pg/home-g1/base/";
-    const list = new URLSearchParams({ "list-type": "2", delimiter: "/", prefix: base }).toString();
-    store.put(
-      `/vault?${list}`,
-      `<ListBucketResult><CommonPrefixes><Prefix>${base}b/</Prefix></CommonPrefixes></ListBucketResult>`,
-    );
-    store.put(`${base}b/backup.info`, "status=DONE\nend_time=2026-11-22 23:43:26.824845+00:00\n");
+    const { vault, secrets } = await storeWithBackup();
     const { cluster, ask } = await stackOn((request) =>
       request.endsWith("/configmaps/mastodon-env") ? forbidden("no") : undefined,
     );
-    const settings = parseSettings(configurationOf("home", { cluster, vault: { ...store.vault, bucket: "vault" } }));
-    const secrets = { vaultAccessKeyId: store.keys.accessKeyId, vaultSecretAccessKey: store.keys.secretAccessKey };
+    const settings = parseSettings(configurationOf("home", { cluster, vault }));
     const result = await drill({ settings, secrets }, quietly);
     expect(result.backup?.id).toBe("b");
     expect(result.failures).toEqual([
@@ -569,9 +601,7 @@ describe("a cluster that does not answer", () => {
   });
 
   it("is named when it lets nobody into a pod, whose client has no words for it", async () => {
-    const { cluster } = await stackOn((request) =>
-      request.endsWith("/pods") ? { code: 200, body: { items: [{ metadata: { name: "newest-1" } }] } } : undefined,
-    );
+    const { cluster } = await stackOn(withPrimary);
     const asked = new DrillCluster(kubeClient(cluster), quietly.signal).countRestored("newest");
     await expect(asked).rejects.toThrow(
       new Unanswered("create pods --subresource=exec -n homestead-drill", "403, Forbidden", 403),
@@ -590,6 +620,164 @@ describe("a cluster that does not answer", () => {
     await expect(new DrillCluster(kubeClient(cluster), quietly.signal).create(policy)).rejects.toThrow(
       new Unanswered("create networkpolicies.networking.k8s.io -n homestead-drill", "403, no", 403),
     );
+  });
+});
+
+/** The pods of a cluster whose databases are there. */
+const withPrimary = (request: string) =>
+  request.endsWith("/pods") ? { code: 200, body: { items: [{ metadata: { name: "newest-1" } }] } } : undefined;
+const failing = (code: number) => ({ code, body: { kind: "Status", message: "etcd" } });
+
+describe("a cluster that fails for a moment", () => {
+  const handsIn = (cluster: Settings["cluster"]) =>
+    new DrillCluster(kubeClient(cluster), quietly.signal, { seconds: 20, tries: 3, pause: 0.01 });
+  /** Fails so many times, and refuses after that: how often it was asked shows in what comes out. */
+  const failsFirst = (times: number) => {
+    let asked = 0;
+    return (request: http.IncomingMessage, socket: Duplex) => turnedAway(++asked > times ? 403 : 500)(request, socket);
+  };
+
+  it("is asked for its rows again", async () => {
+    const { cluster } = await stackOn(withPrimary, failsFirst(2));
+    const asked = handsIn(cluster).countRestored("newest");
+    await expect(asked).rejects.toThrow("create pods --subresource=exec -n homestead-drill: 403, Forbidden");
+  });
+
+  it("is not asked for ever", async () => {
+    const { cluster } = await stackOn(withPrimary, turnedAway(500));
+    const asked = handsIn(cluster).countRestored("newest");
+    await expect(asked).rejects.toThrow(
+      new DrillFailure("the restored database 'newest' cannot be asked: newest-1: Unexpected server response: 500"),
+    );
+  });
+
+  it("is waited for by who waits for WAL, and a database without a primary too", async () => {
+    let looks = 0;
+    const { cluster } = await stackOn(
+      (request) =>
+        request.endsWith("/pods") && ++looks <= 3 ? { code: 200, body: { items: [] } } : withPrimary(request),
+      failsFirst(4),
+    );
+    const drill = handsIn(cluster);
+    await expect(drill.archived("homestead", "000000010000000000000003", 60)).rejects.toThrow("403, Forbidden");
+  });
+
+  it("may have made what it was told to, though its answer was lost", async () => {
+    let made = 0;
+    const { cluster } = await stackOn((request) => {
+      if (request === "GET /api/v1")
+        return { code: 200, body: { resources: [{ kind: "Namespace", name: "namespaces" }] } };
+      return request.startsWith("POST") ? failing(++made === 1 ? 500 : 409) : undefined;
+    });
+    const drill = handsIn(cluster);
+    const namespace = { apiVersion: "v1", kind: "Namespace", metadata: { name: "homestead-drill" } };
+    await drill.create([namespace]);
+    // Somebody else's is another thing.
+    await expect(drill.create([namespace])).rejects.toThrow("create namespaces: 409, etcd");
+  });
+
+  /** A namespace that is there when it is first looked for. @param later what is said of it after it was deleted */
+  const leaving = (later: (look: number) => { code: number; body: object } | undefined) => {
+    let looks = 0;
+    return stackOn((request) => {
+      if (request === "GET /api/v1/persistentvolumes") return { code: 200, body: { items: [] } };
+      if (request.startsWith("DELETE")) return { code: 200, body: {} };
+      if (!request.endsWith("/namespaces/homestead-drill")) return undefined;
+      return ++looks === 1
+        ? { code: 200, body: { metadata: { labels: { "homestead/drill": "home" } } } }
+        : later(looks);
+    });
+  };
+
+  it("is waited for while the namespace goes", async () => {
+    const { cluster } = await leaving((look) => (look < 8 ? failing(look % 2 === 0 ? 429 : 500) : undefined));
+    expect(await handsIn(cluster).cleanUp(60)).toBe(true);
+  });
+
+  it("is not waited for longer than the namespace, nor where it refuses", async () => {
+    for (const code of [500, 403]) {
+      const { cluster } = await leaving(() => failing(code));
+      const gone = handsIn(cluster).cleanUp(code === 403 ? 60 : 1);
+      await expect(gone).rejects.toThrow(new Unanswered("get namespaces/homestead-drill", `${code}, etcd`, code));
+    }
+  });
+});
+
+describe("a drill that is interrupted", () => {
+  it("waits for no count, and leaves no connection that the program would wait for", async () => {
+    let closed: Promise<unknown> = Promise.reject(new Error("nobody asked"));
+    closed.catch(() => undefined);
+    const controller = new AbortController();
+    const { cluster } = await stackOn(withPrimary, (request, socket) => {
+      closed = new Promise((resolve) => socket.on("end", () => resolve(socket.end())));
+      const accept = crypto
+        .createHash("sha1")
+        .update(`${request.headers["sec-websocket-key"] ?? ""}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)
+        .digest("base64");
+      const protocol = request.headers["sec-websocket-protocol"]?.split(",")[0] ?? "";
+      socket.write(
+        `HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: ${accept}\r\nsec-websocket-protocol: ${protocol}\r\n\r\n`,
+      );
+      // The statements.
+      socket.once("data", () => controller.abort(new Error("interrupted")));
+    });
+    const count = new DrillCluster(kubeClient(cluster), controller.signal).countRestored("newest");
+    await expect(count).rejects.toThrow(/^interrupted$/);
+    await closed;
+  });
+});
+
+describe("what a drill restores", () => {
+  const image = (name: string) => `registry.example/${name}`;
+  const containers = [{ name: "mastodon-web", image: image("mastodon:v4.5.3") }];
+  const web = { spec: { template: { spec: { containers } } } };
+  const database = (imageName: string) => ({
+    metadata: { name: "postgres-g1" },
+    spec: { imageName, plugins: [{ parameters: { serverName: "home-g1" } }] },
+  });
+  /** A stack with a base backup of Postgres 17, and what runs on its cluster. */
+  const stackWith = async (runs: { web?: object; databases?: object[] }, postgres: string, generation = 1) => {
+    const { vault, secrets } = await storeWithBackup("version=170006\n");
+    const { cluster, asked } = await stackOn((request) => {
+      if (request.endsWith("/deployments/mastodon-web")) return runs.web && { code: 200, body: runs.web };
+      if (request.endsWith("/clusters")) return { code: 200, body: { items: runs.databases ?? [] } };
+      return undefined;
+    });
+    const images = { mastodon: image("mastodon:v4.6.5"), postgres };
+    const generations = { home: generation, vps: 1 };
+    const settings = parseSettings(configurationOf("home", { cluster, vault, images, generations }));
+    const hands = new DrillCluster(kubeClient(cluster), quietly.signal);
+    return { site: { settings, secrets }, hands, asked };
+  };
+
+  it("is what runs, with its images: what is merged and not applied yet says nothing of a backup", async () => {
+    const databases = [database(image("postgresql:17.6"))];
+    const { site, hands } = await stackWith({ web, databases }, image("postgresql:17.9"));
+    expect(await whatRuns(hands, site.settings)).toEqual({
+      archive: "home-g1",
+      images: { ...site.settings.images, mastodon: image("mastodon:v4.5.3"), postgres: image("postgresql:17.6") },
+    });
+    // A new major version of Postgres comes with the number of an archive that nothing is in yet.
+    const major = await stackWith({ web, databases }, image("postgresql:18.1"), 2);
+    expect(await whatRuns(major.hands, major.site.settings)).toMatchObject({
+      archive: "home-g1",
+      images: { postgres: image("postgresql:17.6") },
+    });
+  });
+
+  it("is what the stack says where nothing runs", async () => {
+    const { site, hands } = await stackWith({}, image("postgresql:17.9"));
+    expect(await whatRuns(hands, site.settings)).toEqual({ archive: "home-g1", images: site.settings.images });
+  });
+
+  it("is not tried with another major version of Postgres than the backup's: that it fails says nothing of it", async () => {
+    const { site, asked } = await stackWith({ web }, image("postgresql:18.1"));
+    await expect(drill(site, quietly)).rejects.toThrow(
+      new UserError(
+        `the base backup b in home-g1 is of Postgres 17, and the image to restore it with is ${image("postgresql:18.1")}: no other major version reads its files. Set postgres in versions.ts to the one that ran (git history; pulumi stack output images --stack home)`,
+      ),
+    );
+    expect(asked.filter((request) => request.startsWith("POST"))).toEqual([]);
   });
 });
 
@@ -671,6 +859,37 @@ describe("the sample of media", () => {
       '"env":[{"name":"MEDIA_WRITTEN_BEFORE","value":"2026-11-23T00:00:00.000Z"}]',
     );
     expect(job({})).not.toContain("MEDIA_WRITTEN_BEFORE");
+  });
+});
+
+describe("the copy of a media volume", () => {
+  const now = new Date("2026-11-23T08:00:00Z");
+  const hours = (age: number) => new Date(now.getTime() - age * 3_600_000);
+  const judged = (copied: Date | undefined) => {
+    const result: Parameters<typeof judgeCopy>[2] = { failures: [], warnings: [] };
+    judgeCopy({ site: "home", vault: { endpoint: "", region: "", bucket: "vault" } }, { copied, now }, result);
+    return result;
+  };
+
+  it("is as old as homestead status takes it", () => {
+    expect(judged(hours(0.25))).toEqual({
+      failures: [],
+      warnings: [],
+      mediaCopy: { at: "2026-11-23T07:45:00.000Z", ageSeconds: 900 },
+    });
+    const old = (age: string) =>
+      `the media volume's last whole copy is ${age} old: of what was uploaded since, the vault may have nothing`;
+    expect(judged(hours(3))).toMatchObject({ failures: [], warnings: [old("3 h")] });
+    expect(judged(hours(24))).toMatchObject({ failures: [old("24 h")], warnings: [] });
+  });
+
+  it("is missed", () => {
+    expect(judged(undefined)).toEqual({
+      failures: [
+        "media/copied-home is not in bucket 'vault', or not for these keys: the media volume was never copied whole",
+      ],
+      warnings: [],
+    });
   });
 });
 

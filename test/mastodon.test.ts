@@ -19,6 +19,7 @@ const settings: Args["settings"] = {
   registrations: "single",
   locale: "en",
   role: "active",
+  epoch: 1,
   standby: "warm",
   maintenance: "off",
   media: { endpoint: "https://s3.example.net", region: "eu", bucket: "media" } as Args["settings"]["media"],
@@ -136,6 +137,19 @@ describe("an upgrade of Mastodon", () => {
     const standby = plannedStack("vps").resources.map(({ name }) => name);
     expect(standby).toContain("mastodon-release");
     expect(standby.filter((name) => name.startsWith("mastodon-backup"))).toEqual([]);
+  });
+
+  it("leaves a note of it once it is there whole, which a destroy keeps", () => {
+    const home = plannedStack("home");
+    const note = named(home, "mastodon-served");
+    expect(note.inputs).toMatchObject({
+      metadata: { name: "mastodon-served", namespace: "homestead" },
+      data: { image: images.mastodon, database: "postgres-g1", epoch: "1" },
+    });
+    expect(note.options.retainOnDelete).toBe(true);
+    expect(note.options.dependsOn).toContain(named(home, "mastodon-release").urn);
+    // Its schema is the other site's affair.
+    expect(plannedStack("vps").resources.filter(({ name }) => name.startsWith("mastodon-served"))).toEqual([]);
   });
 
   it("is not waited for where nothing is there yet: a restore serves before its first base backup is uploaded", async () => {

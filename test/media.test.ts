@@ -409,6 +409,26 @@ describe.skipIf(leftOut(rclone ? undefined : "no rclone"))("the copy of a media 
     expect(w.read(upload)).toBe("made at the other site");
   });
 
+  it("brings a volume what it lacks once the vault has forgotten it: uploads were in a bucket meanwhile", async () => {
+    const w = world();
+    await w.work("restore");
+    w.put(upload, "a picture");
+    w.put(video, "re-encoded", w.volume, 60);
+    await w.work("push");
+    w.put(`${filesPrefix}${video}`, "as it was uploaded", w.vault, 120);
+    w.put(`${filesPrefix}new.png`, "uploaded to the bucket", w.vault);
+    // As docs/runbooks/media-volume.md has it.
+    execFileSync("rclone", ["delete", path.join(w.vault, "media/volume-home")], { stdio: "ignore" });
+    expect(w.has("media/volume-home", w.vault)).toBe(false);
+    expect(await w.work("restore")).toMatchObject({ code: 0, stdout: "media: 3 files on the volume\n" });
+    expect([w.read("new.png"), w.read(video), w.read(upload)]).toEqual([
+      "uploaded to the bucket",
+      "re-encoded",
+      "a picture",
+    ]);
+    expect(w.read("media/volume-home", w.vault)).toBe("claim-1");
+  });
+
   it("brings back nothing that was deleted since, when it is run again for the same volume and epoch", async () => {
     const w = world();
     await w.work("restore");

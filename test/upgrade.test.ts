@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { upgradeFault, versionOf } from "../lib/upgrade";
+import { lastServed, servedBy, upgradeFault, versionOf } from "../lib/upgrade";
 
 const image = (tag: string) => `ghcr.io/mastodon/mastodon:${tag}`;
 
@@ -50,19 +50,44 @@ describe("upgradeFault", () => {
       "a release of v4, until it is known here which minor version of it is the last: v4.9.1 runs, and none may be skipped. If the release notes of v5.0 let v4.9 come before it, write [4, 9] into lastMinors in lib/upgrade.ts",
     );
     const known = new Map([[4, 9]]);
-    expect(upgradeFault(image("v4.9.1"), image("v5.0.0"), known)).toBeUndefined();
-    expect(upgradeFault(image("v4.8.2"), image("v5.0.0"), known)).toBe(
+    expect(upgradeFault(image("v4.9.1"), image("v5.0.0"), { lastMinor: known })).toBeUndefined();
+    expect(upgradeFault(image("v4.8.2"), image("v5.0.0"), { lastMinor: known })).toBe(
       "a release of v4.9 first: v4.8.2 runs, and no minor version may be skipped",
     );
-    expect(upgradeFault(image("v4.6.2"), image("v5.0.0"), known)).toBe(
+    expect(upgradeFault(image("v4.6.2"), image("v5.0.0"), { lastMinor: known })).toBe(
       "a release of v4.7 first, and so on to v4.9: v4.6.2 runs, and no minor version may be skipped",
     );
     expect(upgradeFault(image("v3.5.19"), image("v4.0.2"))).toBeUndefined();
+  });
+
+  it("says of what is gone that it ran last", () => {
+    expect(upgradeFault(image("v4.4.9"), image("v4.6.2"), { now: "ran last" })).toBe(
+      "a release of v4.5 first: v4.4.9 ran last, and no minor version may be skipped",
+    );
+    expect(upgradeFault(image("v4.7.0"), image("v4.6.2"), { now: "ran last" })).toBe(
+      "v4.7.x or newer: v4.7.0 ran last, and its schema does not go back (docs/runbooks/rollback.md)",
+    );
   });
 
   it.each(["v5.1.0", "v6.0.0"])("refuses to skip into %s", (wanted) => {
     expect(upgradeFault(image("v4.9.0"), image(wanted))).toBe(
       "the last release of v4 and then one of v5.0 first: v4.9.0 runs, and no minor version may be skipped",
     );
+  });
+});
+
+describe("what ran last", () => {
+  const last = `${image("v4.6.2")}@sha256:${"0".repeat(64)}`;
+  const on = { database: "postgres-g1", epoch: 3 };
+  it("is known of its database, within the epoch that it ran in", () => {
+    expect(lastServed(servedBy(last, on), on)).toBe(last);
+    // The other site has served since, and this database followed.
+    expect(lastServed(servedBy(last, on), { ...on, epoch: 5 })).toBeUndefined();
+    // Another one is of whatever its archive holds.
+    expect(lastServed(servedBy(last, on), { ...on, database: "postgres-g2" })).toBeUndefined();
+  });
+
+  it.each<Record<string, string> | undefined>([undefined, {}, { image: last }])("is not known from %j", (data) => {
+    expect(lastServed(data, on)).toBeUndefined();
   });
 });

@@ -7,7 +7,8 @@ import type { Settings } from "../../settings";
 import { unlessAborted, within } from "../attempt";
 import { bundle } from "../bundle";
 import { span } from "../drill/verdicts";
-import { ask, statusOf, Unanswered } from "../kube";
+import { askPatiently, isPassing, patience, statusOf } from "../kube";
+import type { Patience } from "../kube";
 import { deleteThrowaway } from "../throwaway";
 import { labels, resources, restrictedContainer, restrictedPod } from "../pods";
 import type { Measured } from "./fsync";
@@ -32,13 +33,6 @@ export const diskSeconds = {
   /** For the namespace to go away. */
   cleanUp: 60,
 } as const;
-
-/** How a cluster is asked: one that is restarted, or busy, answers the next time. */
-const patience = { seconds: 20, tries: 3, pause: 1 } as const;
-
-/** Whether the same question may be answered a moment later: no answer came, or it was that of a server in trouble. */
-const isPassing = (error: unknown): error is Unanswered =>
-  error instanceof Unanswered && (error.status === undefined || error.status === 429 || error.status >= 500);
 
 /** The label that binds a volume to one node. */
 const hostName = "kubernetes.io/hostname";
@@ -128,13 +122,13 @@ export class DiskProbe {
 
   /**
    * @param signal ends every wait at once, except that for the namespace to go away
-   * @param limits seconds, for tests
+   * @param limits for tests
    */
   constructor(
     config: k8s.KubeConfig,
     private readonly settings: Pick<Settings, "site" | "images">,
     private readonly signal: AbortSignal,
-    private readonly limits: { seconds: number; tries: number; pause: number } = patience,
+    private readonly limits: Patience = patience,
   ) {
     this.core = config.makeApiClient(k8s.CoreV1Api);
     this.objects = k8s.KubernetesObjectApi.makeApiClient(config);
@@ -212,16 +206,8 @@ export class DiskProbe {
   }
 
   /** What the cluster answers, in the end. @throws Unanswered */
-  private async patiently<T>(question: string, work: () => Promise<T>): Promise<T> {
-    for (let tries = 1; ; tries++) {
-      try {
-        return await ask(question, work(), this.limits.seconds);
-      } catch (error) {
-        // Whoever has ended it does not wait for a second answer.
-        if (tries === this.limits.tries || this.signal.aborted || !isPassing(error)) throw error;
-      }
-      await pause(this.limits.pause);
-    }
+  private patiently<T>(question: string, work: () => Promise<T>): Promise<T> {
+    return askPatiently(question, work, this.signal, this.limits);
   }
 
   /** The same, unless it is ended meanwhile. @throws what the signal was aborted with */

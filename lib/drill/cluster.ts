@@ -1,10 +1,12 @@
 /** A drill's hands in the cluster: it makes, waits for, asks and deletes what is in the throwaway namespace. */
 import * as http from "node:http";
 import * as k8s from "@kubernetes/client-node";
-import { reason } from "../attempt";
-import { apiServerSlices, ask, Unanswered, unlessMissing } from "../kube";
+import { Late, reason, unlessAborted } from "../attempt";
+import { apiServerSlices, ask, askPatiently, isPassing, patience, statusOf, Unanswered, unlessMissing } from "../kube";
+import type { Patience } from "../kube";
 import { execInPod } from "../pod-exec";
 import { deleteThrowaway } from "../throwaway";
+import { webImage } from "../upgrade-backup";
 import { UserError } from "../user-error";
 import { notCompared, span } from "./verdicts";
 import type { RowCounts } from "./verdicts";
@@ -45,10 +47,14 @@ export class DrillCluster {
   private readonly custom: k8s.CustomObjectsApi;
   private readonly objects: k8s.KubernetesObjectApi;
 
-  /** @param signal ends every wait at once, except that for the namespace to go away. */
+  /**
+   * @param signal ends every wait at once, except that for the namespace to go away
+   * @param limits for tests
+   */
   constructor(
     private readonly config: k8s.KubeConfig,
     private readonly signal: AbortSignal,
+    private readonly limits: Patience = patience,
   ) {
     this.core = config.makeApiClient(k8s.CoreV1Api);
     this.batch = config.makeApiClient(k8s.BatchV1Api);
@@ -58,16 +64,28 @@ export class DrillCluster {
 
   async create(objects: k8s.KubernetesObject[]): Promise<void> {
     for (const object of objects) {
+      let asked = 0;
+      const make = () => {
+        asked++;
+        return this.objects.create(object);
+      };
       this.signal.throwIfAborted();
-      await ask(creationOf(object), this.objects.create(object));
+      // Waited for in any case: what comes to be after the clean-up has looked would stay.
+      await this.patiently(creationOf(object), make).catch((error: unknown) => {
+        // One whose answer was lost had made it: the namespace is ours, and was empty.
+        if (asked === 1 || statusOf(error) !== 409) throw error;
+      });
     }
   }
 
   /** Addresses of the API server, as pods see it before and after their node has translated the Service's. */
   async apiServer(): Promise<{ addresses: string[]; port: number }[]> {
-    const own = this.core.readNamespacedService({ name: "kubernetes", namespace: "default" });
-    const service = await ask("get services/kubernetes -n default", own);
-    const slices = await ask("list endpointslices.discovery.k8s.io -n default", apiServerSlices(this.config));
+    const service = await this.ask("get services/kubernetes -n default", () =>
+      this.core.readNamespacedService({ name: "kubernetes", namespace: "default" }),
+    );
+    const slices = await this.ask("list endpointslices.discovery.k8s.io -n default", () =>
+      apiServerSlices(this.config),
+    );
     return [
       { addresses: service.spec?.clusterIPs ?? [], port: service.spec?.ports?.[0]?.port ?? 443 },
       ...slices.map((slice) => ({
@@ -79,11 +97,21 @@ export class DrillCluster {
 
   /** Environment of Mastodon's pods on the site. @throws UserError when the site has none */
   async siteEnvironment(site: string, inNamespace: string): Promise<Record<string, string>> {
-    const read = this.core.readNamespacedConfigMap({ name: "mastodon-env", namespace: inNamespace });
-    const found = await ask(`get configmaps/mastodon-env -n ${inNamespace}`, read).catch(unlessMissing);
+    const found = await this.ask(`get configmaps/mastodon-env -n ${inNamespace}`, () =>
+      this.core.readNamespacedConfigMap({ name: "mastodon-env", namespace: inNamespace }),
+    ).catch(unlessMissing);
     if (found === undefined)
       throw new UserError(`${site} runs no Mastodon (there is no ConfigMap mastodon-env): pulumi up --stack ${site}`);
     return found.data ?? {};
+  }
+
+  /** The image of Mastodon that runs on the site; undefined where none does. */
+  async mastodonImage(inNamespace: string): Promise<string | undefined> {
+    const apps = this.config.makeApiClient(k8s.AppsV1Api);
+    const web = await this.ask(`get deployments.apps/mastodon-web -n ${inNamespace}`, () =>
+      apps.readNamespacedDeployment({ name: "mastodon-web", namespace: inNamespace }),
+    ).catch(unlessMissing);
+    return web && webImage(web);
   }
 
   /** Waits until a restored database answers. */
@@ -145,30 +173,52 @@ export class DrillCluster {
   /** Waits until a segment is in the archive, as the live database says. */
   async archived(inNamespace: string, segment: string, seconds: number): Promise<void> {
     // Not the timeline's first eight digits: segments are compared as positions.
-    await this.until(seconds, `WAL segment ${segment} in the archive`, async () => {
+    const look = async () => {
       const last = (await this.sql(inNamespace, undefined, "SELECT last_archived_wal FROM pg_stat_archiver")).trim();
       return last.slice(8, 24) >= segment.slice(8) ? "done" : `the last one archived is ${last || "none"}`;
-    });
+    };
+    await this.until(seconds, `WAL segment ${segment} in the archive`, () =>
+      look().catch((error: unknown) => {
+        if (error instanceof DrillFailure) return error.message;
+        throw error;
+      }),
+    );
   }
 
   /** @param cluster undefined: the one that runs; those of earlier generations sleep */
   private async sql(inNamespace: string, cluster: string | undefined, statements: string): Promise<string> {
     const labelSelector = `cnpg.io/cluster${cluster === undefined ? "" : `=${cluster}`},cnpg.io/instanceRole=primary`;
     const which = cluster === undefined ? "the database" : `the restored database '${cluster}'`;
-    const [pod] = await this.pods(labelSelector, inNamespace);
-    if (!pod?.metadata?.name) throw new DrillFailure(`${which} has no primary`);
+    for (let left = this.limits.tries - 1; ; left--) {
+      try {
+        const [pod] = await this.pods(labelSelector, inNamespace);
+        if (!pod?.metadata?.name) throw new DrillFailure(`${which} has no primary`);
+        return await this.psql(inNamespace, pod.metadata.name, statements);
+      } catch (error) {
+        this.signal.throwIfAborted();
+        if (error instanceof Unanswered) throw error;
+        // What took so long is not asked for again.
+        if (left === 0 || error instanceof Late)
+          throw error instanceof DrillFailure ? error : new DrillFailure(`${which} cannot be asked: ${reason(error)}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, this.limits.pause * 1000));
+    }
+  }
+
+  private async psql(inNamespace: string, pod: string, statements: string): Promise<string> {
     try {
       return await execInPod(this.config, {
         namespace: inNamespace,
-        pod: pod.metadata.name,
+        pod,
         container: "postgres",
         command: ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", "mastodon"],
         input: `${statements};\n`,
         seconds: countSeconds,
+        signal: this.signal,
       });
     } catch (error) {
       const [, refused] = /Unexpected server response: (40[13])$/.exec(reason(error)) ?? [];
-      if (refused === undefined) throw new DrillFailure(`${which} cannot be asked: ${reason(error)}`);
+      if (refused === undefined) throw error;
       const says = `${refused}, ${http.STATUS_CODES[refused] ?? ""}`;
       throw new Unanswered(`create pods --subresource=exec -n ${inNamespace}`, says, Number(refused));
     }
@@ -177,7 +227,18 @@ export class DrillCluster {
   /** Deletes the namespace if it is there, and waits until it is gone. @returns whether there was one */
   cleanUp(seconds = 300): Promise<boolean> {
     const throwaway = { namespace, label: drillLabel, of: "drill", seconds };
-    return deleteThrowaway(this.core, throwaway, (question, work) => ask(question, work()));
+    return deleteThrowaway(this.core, throwaway, (question, work) => this.patiently(question, work));
+  }
+
+  /** What the cluster answers, in the end. @throws Unanswered */
+  private patiently<T>(question: string, work: () => Promise<T>): Promise<T> {
+    return askPatiently(question, work, this.signal, this.limits);
+  }
+
+  /** The same, unless it is ended meanwhile. @throws what the signal was aborted with */
+  private ask<T>(question: string, work: () => Promise<T>): Promise<T> {
+    this.signal.throwIfAborted();
+    return unlessAborted(this.signal, this.patiently(question, work));
   }
 
   private async failedPods(labelSelector: string): Promise<string[]> {
@@ -203,14 +264,14 @@ export class DrillCluster {
   }
 
   private async pods(labelSelector: string, inNamespace: string = namespace): Promise<k8s.V1Pod[]> {
-    const list = this.core.listNamespacedPod({ namespace: inNamespace, labelSelector });
-    return (await ask(`list pods -n ${inNamespace}`, list)).items;
+    const list = () => this.core.listNamespacedPod({ namespace: inNamespace, labelSelector });
+    return (await this.ask(`list pods -n ${inNamespace}`, list)).items;
   }
 
   private logOf(name: string, tailLines?: number): Promise<string> {
     const lines = tailLines === undefined ? {} : { tailLines };
-    const read = this.core.readNamespacedPodLog({ name, namespace, ...lines });
-    return ask(`get pods --subresource=log -n ${namespace}`, read);
+    const read = () => this.core.readNamespacedPodLog({ name, namespace, ...lines });
+    return this.ask(`get pods --subresource=log -n ${namespace}`, read);
   }
 
   /** Looks every two seconds. @param look says "done", or what there is instead */
@@ -218,18 +279,16 @@ export class DrillCluster {
     const end = Date.now() + seconds * 1000;
     for (;;) {
       this.signal.throwIfAborted();
-      const state = await look().catch(unlessRefused);
+      const state = await look().catch((error: unknown) => {
+        // A question that got no answer is put again, and one that was refused is not.
+        if (!isPassing(error)) throw error;
+        return error.message;
+      });
       if (state === "done") return;
       if (Date.now() > end) throw new DrillFailure(`${what}: not within ${span(seconds)}; last seen: ${state}`);
       await new Promise((resolve) => setTimeout(resolve, 2000));
     }
   }
-}
-
-/** For a wait: a question that got no answer is put again, and one that was refused is not. */
-function unlessRefused(error: unknown): string {
-  if (!(error instanceof Unanswered) || (error.status !== undefined && error.status < 500)) throw error;
-  return error.message;
 }
 
 const parseCounts = (text: string): RowCounts => JSON.parse(text.trim()) as RowCounts;

@@ -142,19 +142,20 @@ export const missingFromRestored = (live: RowCounts, restored: RowCounts): Findi
 
 /**
  * What can be said without the live database: the restored one, of the newest moment, beside the base backup that it began
- * with, and beside what every Mastodon has.
+ * with.
  */
-export function missingWithoutLive(backup: RowCounts, restored: RowCounts): Findings {
-  const { failures, warnings } = compared(backup, restored, normalLoss, (table, before, now) =>
+export const missingWithoutLive = (backup: RowCounts, restored: RowCounts): Findings =>
+  compared(backup, restored, normalLoss, (table, before, now) =>
     now === undefined
       ? `table ${table} is not in the restored database; the base backup has ${rows(before)}`
       : `table ${table} has ${rows(now)} in the restored database and ${before} in the base backup: ${before - now} lost in between`,
   );
-  return { failures: [...failures, ...unlike(backup, restored)], warnings };
-}
 
-/** What no Mastodon is without, and neither of the two has: a comparison of them finds nothing. */
-function unlike(backup: RowCounts, restored: RowCounts): string[] {
+/**
+ * What no Mastodon is without, and neither of the two has: a comparison of them finds nothing, nor does one with a live
+ * database that has lost it as well.
+ */
+export function unlikeMastodon(backup: RowCounts, restored: RowCounts): string[] {
   return neverEmpty.flatMap((table) => {
     const got = restored[table];
     if (got === undefined) {

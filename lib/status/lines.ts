@@ -230,8 +230,8 @@ function uploadsLost(uploads: NonNullable<Loss["uploads"]>): Pick<StatusLine, "v
 
 // ---------------------------------------------------------------- media on a volume
 
-/** It is copied every 15 minutes. */
-const copyLimits = { warning: hour, fault: day };
+/** How old the media volume's copy may be, in seconds: it is made every 15 minutes. */
+export const copyLimits = { warning: hour, fault: day };
 
 /** The media volume's copy in the vault. */
 export function mediaCopyLine(ageSeconds: number | undefined): StatusLine {

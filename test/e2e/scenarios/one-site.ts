@@ -563,6 +563,20 @@ async function rowsSurvive(site: Site): Promise<void> {
     );
     await assert.rejects(client.healthy(3));
   });
+  await report.check("a version that skips one is refused after it too: it leaves a note of what ran", () =>
+    project.changed(
+      ["Pulumi.home.yaml"],
+      () => {
+        const images = project.value("home", "images") as Record<string, string> | undefined;
+        project.set("home", "images", { ...images, mastodon: "ghcr.io/mastodon/mastodon:v4.99.0" });
+      },
+      async () => {
+        const outcome = await project.preview("home");
+        assert.notEqual(outcome.code, 0, "the preview succeeded");
+        assert.match(outcome.output, /ran last, and no minor version may be skipped/, diagnosis(outcome.output));
+      },
+    ),
+  );
   // A mail server has a password, one more for the search for secrets.
   project.set("home", "smtp", {
     kind: "server",

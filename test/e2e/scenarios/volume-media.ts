@@ -5,6 +5,7 @@
 import * as assert from "node:assert/strict";
 import * as crypto from "node:crypto";
 import { copiedKey, filesPrefix } from "../../../components/media-copy";
+import type { DrillResult } from "../../../lib/drill";
 import { copyMedia } from "../../../lib/switch/media";
 import { claimGone, claimUid } from "../support/claims";
 import { Cluster } from "../support/cluster";
@@ -271,8 +272,9 @@ async function drillFindsUploads({ context: { report } }: Site, project: Project
   await report.check("a drill finds the uploads in the volume's copy", async () => {
     const outcome = await project.homestead(["drill", "home", "--json"], { seconds: 900 });
     const { stdout } = succeeded(outcome, "homestead drill");
-    const { mediaFetched = 0 } = JSON.parse(stdout) as { mediaFetched?: number };
+    const { mediaFetched = 0, mediaCopy } = JSON.parse(stdout) as Pick<DrillResult, "mediaFetched" | "mediaCopy">;
     assert.equal(mediaFetched, old);
+    assert.ok(mediaCopy !== undefined && mediaCopy.ageSeconds < 3600, `the copy: ${JSON.stringify(mediaCopy)}`);
   });
 }
 
