@@ -29,6 +29,13 @@ const played = vi.hoisted(() => ({
   git: (_words: readonly string[]): string | undefined => "",
 }));
 
+// The store of these tests is on this machine, where no site's may be.
+vi.mock("node:dns/promises", async (original) => {
+  const dns = await original<typeof import("node:dns/promises")>();
+  const lookup = (host: string, options: { all: true }) =>
+    host === "localhost" ? Promise.resolve([{ address: "203.0.113.7", family: 4 }]) : dns.lookup(host, options);
+  return { ...dns, lookup };
+});
 vi.mock("../lib/pulumi-cli", async (original) => ({
   ...(await original<typeof import("../lib/pulumi-cli")>()),
   PulumiCli: class {
@@ -142,10 +149,11 @@ async function run(
     store.put(`${archive}/base/20261122T030000/backup.info`, info);
     store.put(`${archive}/wals/0000000100000000/000000010000000000000004.gz`, "");
   }
+  const endpoint = store.vault.endpoint.replace("127.0.0.1", "localhost");
   /** What only the real preflight asks for. */
   const complete = {
     charts: chartsInFolders(),
-    media: { endpoint: store.vault.endpoint, bucket: "media" },
+    media: { endpoint, bucket: "media" },
     storage: { kind: "local", databases: "local-path" },
   };
   played.exec = ({ pod, command }) => {
@@ -165,7 +173,7 @@ async function run(
   const raw = (name: SiteName) =>
     configurationOf(name, {
       cluster: { context: "trial", kubeconfig: kubeconfigs[name] },
-      vault: { endpoint: store.vault.endpoint, bucket: store.vault.bucket },
+      vault: { endpoint, bucket: store.vault.bucket },
       ...(rest.findings === "real" ? complete : {}),
       ...said,
       ...own[name],
