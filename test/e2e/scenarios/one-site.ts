@@ -58,6 +58,11 @@ export const oneSite: Scenario = {
       assert.deepEqual(differences(before, await cluster.inventory()), []);
       assert.deepEqual(project.takeDnsCalls(), []);
     });
+    await report.check("homestead verify says that the site has no authority yet", async () => {
+      const { code, output } = await project.homestead(["verify", "home"]);
+      assert.equal(code, 1, output);
+      assert.match(output, /^home has no authority yet, .+: pulumi up --stack home first; /m);
+    });
     const first = await report.step("pulumi up, from nothing", () => project.up("home"));
     outputs.push(first.output);
     await report.check("pulumi up succeeds in one go", () => succeeded(first, "pulumi up"));
@@ -68,6 +73,7 @@ export const oneSite: Scenario = {
     const site: Site = { context, project, cluster, secrets, client, mastodon, outputs };
     await dnsWasSet(site);
     await ownerCanLogIn(site);
+    await staysTheOnlyIdentity(site);
     await nothingToDo(site);
     // The one asks the API server alone, and the other waits for most of its time.
     await allOf([publishedImagesAreTaken(site), federates(site)]);
@@ -121,6 +127,19 @@ async function ownerCanLogIn({ context: { report }, cluster, client, mastodon }:
   await report.check("without a mail server mails are thrown away, not retried for days", async () => {
     const environment = await cluster.get("configmap", "mastodon-env", namespace);
     assert.equal(environment?.data?.["SMTP_DELIVERY_METHOD"], "test");
+  });
+}
+
+async function staysTheOnlyIdentity({ context: { report }, project }: Site): Promise<void> {
+  await report.check("no other identity is made for vps, whose stack is not there yet", async () => {
+    const { code, output } = await project.homestead(["identity", "create", "--stacks", "vps"]);
+    assert.equal(code, 1, output);
+    assert.match(output, /^nothing was written, .*'home' has all of them\. .*: npx homestead identity copy home vps$/m);
+    const { stdout } = await project.mustPulumi(["stack", "ls", "--json"]);
+    assert.deepEqual(
+      (JSON.parse(stdout) as { name: string }[]).map(({ name }) => name),
+      ["home"],
+    );
   });
 }
 
