@@ -275,7 +275,7 @@ function metrics(monitoring: Settings["monitoring"]): Record<string, Policy> {
  * what names none.
  *
  * The namespace outlives a `destroy`, since it holds the data; the next `up` adopts it, hence `kept`, a provider
- * that takes over what exists. Nothing else uses that provider but the database.
+ * that takes over what exists. Nothing else uses that provider but the database, and the note of which Mastodon ran.
  */
 export class Isolation extends pulumi.ComponentResource {
   /** Name of the namespace, to be used by everything in it: it is there, and its policies are. */

@@ -911,6 +911,13 @@ async function checkEgress(settings: Settings, report: Report): Promise<void> {
   for (const server of servers.filter(({ addresses, usable }) => addresses.length > 0 && usable.length === 0)) {
     const { key, value, what, addresses } = server;
     const wanted = `at an address of the cluster's families (network.families: ${network.families.join(", ")}) that is none of a machine's own (loopback, link-local) and no cloud's metadata server`;
+    // A name may say something else to the pods, but for `localhost` and those below it (RFC 6761).
+    if (isName(server) && !/(^|\.)localhost$/.test(server.host)) {
+      void pulumi.log.warn(
+        `${key}: ${what} is at ${addresses.join(", ")} as this machine's DNS or /etc/hosts says; the pods, which ask the cluster's DNS, must find it ${wanted}`,
+      );
+      continue;
+    }
     const [other] = (["IPv4", "IPv6"] as const).filter(
       (family) => !network.families.includes(family) && reachable(addresses, [family]).length > 0,
     );
@@ -919,8 +926,7 @@ async function checkEgress(settings: Settings, report: Report): Promise<void> {
       value,
       `a server that pods can reach, ${wanted}; ${what} is at ${addresses.join(", ")}`,
       `pulumi config set --path homestead:${key} ${key === "smtp.host" ? "<host>" : "<url>"} --stack ${site}` +
-        (other ? `, or, where the cluster has ${other}, name it in network.families in Pulumi.${site}.yaml` : "") +
-        (isName(server) ? "; a name's address is what this machine says, by its DNS or /etc/hosts" : ""),
+        (other ? `, or, where the cluster has ${other}, name it in network.families in Pulumi.${site}.yaml` : ""),
     );
   }
   const clients = { privateEgress: "the pods that talk to the vault", mastodonPrivateEgress: "Mastodon" } as const;

@@ -24,12 +24,13 @@ import {
   stepAhead,
   takenBack,
   tokenInUse,
+  writesAgain,
 } from "../lib/switch/resume";
 import { described, filesAt, nextStep, standingOf, stateUseOf, stepsOf } from "../lib/switch/steps";
 import { differences, mediaDifference, ranBy, sameImage, takeoverDifferences } from "../lib/switch/versions";
 import { realWorld, whyUpFailed } from "../lib/switch/world";
 import { firstLease, formatLease, leaseKey } from "../lib/lease/lease";
-import { parseSettings } from "../settings";
+import { parseSettings, SettingsError } from "../settings";
 import { images } from "../versions";
 import { chartsInFolders, configurationOf } from "./support/configuration";
 import { fakeCluster, kubeconfigFor } from "./support/fake-cluster";
@@ -316,6 +317,21 @@ describe("the steps of a switch", () => {
     expect(isPast(made, "000000030000000000000009.gz")).toBe(true);
     expect(isPast(made, undefined)).toBe(false);
     expect(isPast(undefined, "000000030000000000000009.gz")).toBe(false);
+  });
+
+  test("a token is not taken for good where the vault does not say what was written since", async () => {
+    const made = Buffer.from('{"latestCheckpointTimelineID":"2","databaseSystemIdentifier":"7"}').toString("base64");
+    const vault = { endpoint: "http://127.0.0.1:9", bucket: "vault", region: "us-east-1" };
+    const there = {
+      settings: { vault, generations: {} },
+      secrets: { vaultAccessKeyId: "id", vaultSecretAccessKey: "secret" },
+    } as unknown as Site;
+    const asked = (token?: string) =>
+      writesAgain({ from: "home", ...(token === undefined ? {} : { token }) }, undefined, there);
+    await expect(asked(made)).rejects.toThrow(
+      /^the vault does not say whether home has written since it was demoted \(/,
+    );
+    expect(await asked()).toBe(false);
   });
 });
 
@@ -1294,6 +1310,16 @@ describe("before a switch", () => {
         "the stack home cannot be read (incorrect passphrase): nobody has asked home's cluster whether it still runs",
     });
     await expect(oldSite("home", "planned", broken)).rejects.toThrow("incorrect passphrase");
+    // Of one that can be read and wants mending, the cluster is to be asked whether it is dead.
+    const fault = {
+      key: "homestead:monitoring.notify",
+      value: "[secret]",
+      allowed: "an encrypted value",
+      mend: "encrypt it",
+    };
+    const faulty = () => Promise.reject(new SettingsError("home", [fault]));
+    await expect(oldSite("home", "dead", faulty)).rejects.toThrow("mend:    encrypt it");
+    expect((await oldSite("home", "lost", faulty)).warning).toContain("nobody has asked home's cluster");
     const site = {} as Site;
     expect(await oldSite("home", "lost", () => Promise.resolve(site))).toEqual({ old: site });
   });

@@ -30,7 +30,7 @@ import { tagAlone } from "../pods";
 import type { Site } from "../site-secrets";
 import { StatusCluster } from "../status/cluster";
 import { archiverLine, parseQueues } from "../status/lines";
-import { archiveName, formatFaults } from "../../settings";
+import { archiveName, formatFaults, SettingsError } from "../../settings";
 import type { Settings, SiteName } from "../../settings";
 import { clockFault, readClocks } from "./clocks";
 import type { Kind } from "./journal";
@@ -76,7 +76,7 @@ export interface Question {
 /**
  * Reads the old site's stack. One that is gone may be taken over from without it; but then its cluster is not asked.
  *
- * @throws Error before a planned switch, which needs it
+ * @throws Error before a planned switch, which needs it; with `dead`, SettingsError where the stack only wants mending
  */
 export async function oldSite(
   from: SiteName,
@@ -86,7 +86,8 @@ export async function oldSite(
   try {
     return { old: await load(from) };
   } catch (error) {
-    if (kind === "planned") throw error;
+    // A stack that can be read wants mending: nobody would ask its cluster, and with `dead` that is all that is looked at.
+    if (kind === "planned" || (kind === "dead" && error instanceof SettingsError)) throw error;
     const warning = `the stack ${from} cannot be read (${reason(error)}): nobody has asked ${from}'s cluster whether it still runs`;
     return { old: undefined, warning };
   }

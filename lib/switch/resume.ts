@@ -2,11 +2,13 @@
 import { archiveName } from "../../settings";
 import type { Settings, SiteName } from "../../settings";
 import { newestSegment, timelineOf } from "../archive";
+import { reason } from "../attempt";
 import { keysOf } from "../bucket-keys";
 import { findDatabases, readToken } from "../database";
 import type { DatabaseObject } from "../database";
 import type { Lease } from "../lease/lease";
 import type { Site } from "../site-secrets";
+import { UserError } from "../user-error";
 import type { Journal, Kind, StepName } from "./journal";
 import type { Findings } from "./preflight";
 import { nextStep, stepsOf, taking } from "./steps";
@@ -64,6 +66,8 @@ export function resumption(
 /**
  * Whether a site writes again that a switch has demoted: by an update with the old files, which the lease allows. Then
  * the switch's token is stale. A site that does not answer has left its mark in its archive.
+ *
+ * @throws UserError where the archive, which is to say so, cannot be listed
  */
 export async function writesAgain(
   { from, token }: Pick<Journal, "from" | "token">,
@@ -72,8 +76,13 @@ export async function writesAgain(
 ): Promise<boolean> {
   const current = old && (await findDatabases(old.settings))?.current;
   if (current?.spec.replica?.primary === from) return true;
+  if (token === undefined) return false;
   const archive = archiveName(from, settings.generations[from] ?? 1);
-  const newest = await newestSegment(settings.vault, keysOf({ secrets }).vault, archive).catch(() => undefined);
+  const newest = await newestSegment(settings.vault, keysOf({ secrets }).vault, archive).catch((error: unknown) => {
+    throw new UserError(
+      `the vault does not say whether ${from} has written since it was demoted (${reason(error)}), and a token that is stale would promote nothing: the same command again`,
+    );
+  });
   return isPast(token, newest?.name);
 }
 

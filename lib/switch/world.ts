@@ -1,5 +1,6 @@
 /** The world a switch acts upon: the project's files, the stacks through the Automation API, the clusters to look at. */
 import { LocalWorkspace, PulumiCommand } from "@pulumi/pulumi/automation";
+import * as fs from "node:fs";
 import * as path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { queues as mastodonQueues } from "../../components/mastodon";
@@ -130,6 +131,17 @@ export function realWorld(options: WorldOptions): World {
   };
 }
 
+/** The CLI of the PATH, behind what keeps a hangup from it. A clone whose files lost their modes does without. */
+async function deafEngine(): Promise<{ pulumiCommand?: PulumiCommand }> {
+  const root = path.join(projectFolder, "lib", "switch", "engine");
+  try {
+    fs.accessSync(path.join(root, "bin", "pulumi"), fs.constants.X_OK);
+  } catch {
+    return {};
+  }
+  return { pulumiCommand: await PulumiCommand.get({ root }) };
+}
+
 /** An update of a site by the Automation API: the same as `pulumi up --yes --skip-preview`, with `--refresh --run-program` where its state is not believed. */
 async function up(site: SiteName, state: StateUse, engine: (text: string) => void): Promise<Record<string, unknown>> {
   let said = "";
@@ -139,10 +151,9 @@ async function up(site: SiteName, state: StateUse, engine: (text: string) => voi
   };
   const envVars = { PULUMI_SKIP_UPDATE_CHECK: "true" };
   try {
-    const pulumiCommand = await PulumiCommand.get({ root: path.join(projectFolder, "lib", "switch", "engine") });
     const stack = await LocalWorkspace.selectStack(
       { stackName: site, workDir: projectFolder },
-      { envVars, pulumiCommand },
+      { envVars, ...(await deafEngine()) },
     );
     const look = state === "refreshed" ? { refresh: true, runProgram: true } : {};
     const { outputs } = await stack.up({ ...look, onOutput: hear, onError: hear, color: "never" });
