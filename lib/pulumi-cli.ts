@@ -140,8 +140,10 @@ export class PulumiCli {
       child.stdin.on("error", () => undefined);
       child.stdin.end(input);
       child.on("error", reject);
-      child.on("close", (code) => {
+      child.on("close", (code, signal) => {
         if (code === 0) resolve(out);
+        // A Ctrl-C met it on the way into its own group: what it was to write is written all the same.
+        else if (signal === "SIGINT" && options.detached) resolve(this.start(args, input, options));
         else
           reject(new UserError(`${called(args)}: ${this.notFetched(err) ?? (reasonIn(err) || `ended with ${code}`)}`));
       });
