@@ -201,7 +201,7 @@ Not a command.
   test.each([
     ["planned", ["from", "to", "epoch", "token"], ["sh", "sh", "yaml", "sh", "sh", "sh", "sh"]],
     ["unplanned", ["from", "to", "epoch"], ["yaml", "sh"]],
-    ["anew", ["site", "generation"], ["yaml", "sh"]],
+    ["anew", ["site", "active", "generation"], ["yaml", "sh", "sh"]],
   ] as const)("of a switch by hand has in its part '%s' what the suite knows to do", (part, names, languages) => {
     const text = fs.readFileSync(path.join(projectFolder, "docs", "runbooks", "switch-by-hand.md"), "utf8");
     const blocks = blocksOf(sectionOf(text, sections[part]));

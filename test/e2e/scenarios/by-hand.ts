@@ -99,7 +99,7 @@ async function unplanned(context: Context, pair: Pair, peer: Peer): Promise<void
   });
   const generation = String((pair.shared("generations") as Record<Site, number>)[from] + 1);
   await report.step(`${from}'s database begins anew, by hand`, () =>
-    followRunbook(context, pair, "anew", { site: from, generation }),
+    followRunbook(context, pair, "anew", { site: from, active: to, generation }),
   );
   await report.check(`${from} is a standby: nothing of Mastodon runs there, and its database follows`, () =>
     eventually(180, "its database", () => mustBeStandby(pair, from), 2000),
