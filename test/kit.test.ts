@@ -22,6 +22,7 @@ import { kubeClient, kubeconfigPath, kubectl } from "../lib/kube";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { oldestNode } from "../lib/supported-node";
 import { readStackConfig } from "../lib/stack-config";
+import { UserError } from "../lib/user-error";
 import { optionalSecrets, parseSettings, requiredSecrets } from "../settings";
 import type { Settings, StackName } from "../settings";
 import { run } from "./support/command";
@@ -74,6 +75,8 @@ interface World {
   /** What `pulumi whoami` says, where that is not the address that is set. */
   told?: string;
   changes?: Record<string, unknown>;
+  /** Of one stack, in place of those. */
+  own?: Partial<Record<StackName, Record<string, unknown>>>;
 }
 
 /** A kit of the example's stack files. */
@@ -84,6 +87,7 @@ function gather({
   kube,
   told,
   changes,
+  own,
   ...more
 }: World = {}): Promise<Kit> {
   const given = {
@@ -101,7 +105,7 @@ function gather({
     folder: folder ?? project,
     pulumi: new PulumiCli(project, { ...fake.environment, ...environment, FAKE_PULUMI_URL: told }),
     environment,
-    load: (site) => Promise.resolve(siteOf(site as StackName, changes)),
+    load: (site) => Promise.resolve(siteOf(site as StackName, own?.[site as StackName] ?? changes)),
     names,
     now: new Date("2026-11-23T09:00:00Z"),
   });
@@ -462,6 +466,77 @@ describe("a kubeconfig in a kit", () => {
     expect(filesIn(await gather(), "/kit")["env"]).not.toContain("HOMESTEAD_KUBECONFIGS");
   });
 
+  test("that is not there yet is a warning where another site's is, and has its place in the opened kit", async () => {
+    const kube = kubeconfig();
+    const place = path.join(temporaryFolder(), "vps");
+    const cluster = { context: "vps", kubeconfig: place };
+    const noFile = await gather({ kube, own: { vps: { cluster } } });
+    expect(noFile.kubeconfigs.map(({ name, place: at }) => [name, at])).toEqual([
+      ["kubeconfig", undefined],
+      ["kubeconfig-vps", place],
+    ]);
+    const until =
+      "who has nothing but this kit does not reach that cluster, until its kubeconfig is written into the opened kit as";
+    expect(noFile.warnings).toContain(`kubeconfig ${place} does not exist: ${until} kubeconfig-vps`);
+
+    const folder = path.join(temporaryFolder(), "my kit");
+    writeKitFolder(await openKit("k.age", await sealKit(noFile, { passphrase }, workFactor), { passphrase }), folder);
+    const file = path.join(folder, "kubeconfig-vps");
+    // An empty one would be said to lack the context, and the mend of that is another.
+    expect(fs.existsSync(file)).toBe(false);
+    const set = execFileSync("sh", ["-c", '. "$0" && printf %s "$HOMESTEAD_KUBECONFIGS"', path.join(folder, "env")], {
+      env: {},
+    });
+    vi.stubEnv("HOMESTEAD_KUBECONFIGS", set.toString());
+    expect(() => kubeClient(cluster)).toThrow(`kubeconfig ${file} does not exist`);
+    fs.copyFileSync(kube, file);
+    expect(kubeClient(cluster).getCurrentCluster()?.server).toBe("https://198.51.100.20:6443");
+    vi.stubEnv("HOMESTEAD_KUBECONFIGS", undefined);
+
+    // The file is there, of a cluster that is called something else by now.
+    fs.copyFileSync(kube, place);
+    const noContext = await gather({ kube, own: { vps: { cluster: { context: "new", kubeconfig: place } } } });
+    expect(noContext.warnings).toContain(`kubeconfig ${place} has no context 'new': ${until} kubeconfig-vps`);
+    expect(filesIn(noContext, "/kit")).not.toHaveProperty("kubeconfig-vps");
+
+    // The other way round: what $KUBECONFIG names is gone, and its place is the variable.
+    const noHome = await gather({ kube: "/nothing", own: { vps: { cluster: { context: "vps", kubeconfig: place } } } });
+    expect(noHome.warnings).toContain(`kubeconfig /nothing does not exist: ${until} kubeconfig`);
+    expect(filesIn(noHome, "/kit")).not.toHaveProperty("kubeconfig");
+    expect(filesIn(noHome, "/kit")["env"]).toContain("export KUBECONFIG='/kit/kubeconfig'\n");
+  });
+
+  test("is refused when there is none for any site, with what mends it", async () => {
+    const place = path.join(temporaryFolder(), "vps");
+    const own = { vps: { cluster: { context: "vps", kubeconfig: place } } };
+    await expect(gather({ kube: "/nothing", own })).rejects.toThrow(
+      new UserError(
+        "kubeconfig /nothing does not exist: put the file there, or: export KUBECONFIG=<file>; " +
+          `kubeconfig ${place} does not exist: put the file there, or: pulumi config set --path homestead:cluster.kubeconfig <file> --stack vps`,
+      ),
+    );
+    const named = { home: { cluster: { context: "home", kubeconfig: place } }, vps: own.vps };
+    await expect(gather({ own: named })).rejects.toThrow(
+      new UserError(
+        `kubeconfig ${place} does not exist: put the file there, or: ` +
+          "pulumi config set --path homestead:cluster.kubeconfig <file> --stack home, and the same with --stack vps",
+      ),
+    );
+    const kube = kubeconfig();
+    await expect(gather({ kube, sites: ["vps"], own: { vps: { cluster: { context: "new" } } } })).rejects.toThrow(
+      new UserError(
+        `kubeconfig ${kube} has no context 'new': name one that it has (kubectl config get-contexts): ` +
+          "pulumi config set --path homestead:cluster.context <context> --stack vps",
+      ),
+    );
+    // What is there and cannot be used is no cluster that is still to come.
+    fs.writeFileSync(place, "a: [");
+    await expect(gather({ kube, own })).rejects.toThrow(`${place} is no kubeconfig`);
+    fs.rmSync(place);
+    fs.mkdirSync(place);
+    await expect(gather({ kube, own })).rejects.toThrow(`kubeconfig ${place} cannot be read`);
+  });
+
   test("says what another machine would lack", () => {
     const plugin = kubeconfig((text) => text.replace("{ token: vps-token }", "{ exec: { command: aws } }"));
     expect(minify(plugin, ["vps"]).warnings).toEqual([
@@ -480,8 +555,8 @@ describe("a kubeconfig in a kit", () => {
       `kubeconfig ${file} has no context 'nowhere': who has nothing but this kit does not reach that cluster`,
     );
     expect(text).toContain("current-context: home");
-    expect(() => minify(file, ["nowhere"])).toThrow(`kubeconfig ${file}: there is no 'nowhere' in its contexts`);
-    expect(() => minify("/nothing", ["home"])).toThrow("kubeconfig /nothing cannot be read");
+    expect(() => minify(file, ["nowhere"])).toThrow(`kubeconfig ${file} has no context 'nowhere'`);
+    expect(() => minify("/nothing", ["home"])).toThrow("kubeconfig /nothing does not exist");
     fs.rmSync(path.join(path.dirname(file), "key.pem"));
     expect(() => minify(file, ["home"])).toThrow(
       `kubeconfig ${file}: client-key ${path.join(path.dirname(file), "key.pem")} cannot be read`,

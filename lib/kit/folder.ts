@@ -156,7 +156,8 @@ export function filesIn(kit: Kit, folder: string, newer?: NewerClone): Record<st
     "secrets.json": `${JSON.stringify(kit.secrets, null, 2)}\n`,
     "vaults.json": `${JSON.stringify(kit.vaults, null, 2)}\n`,
     ...kit.files,
-    ...Object.fromEntries(kit.kubeconfigs.map(({ name, text }) => [name, text])),
+    // An empty one would be said to lack its context, and not to be there.
+    ...Object.fromEntries(kit.kubeconfigs.flatMap(({ name, text }) => (text === "" ? [] : [[name, text]]))),
     ...kit.stackFiles,
   };
 }

@@ -12,7 +12,7 @@ import { siteNames } from "../../settings";
 import type { Settings, SiteName } from "../../settings";
 import { usageOf } from "./folder";
 import type { Kit } from "./kit";
-import { minify } from "./kubeconfig";
+import { minify, NotThere } from "./kubeconfig";
 
 export interface Sources {
   /** The project's folder. */
@@ -256,7 +256,12 @@ function commandWarnings(settings: readonly Settings[], names: readonly string[]
 
 // ---------------------------------------------------------------- clusters
 
-/** One file for all stacks that look in $KUBECONFIG, and one for each place that a stack names. */
+/**
+ * One file for all stacks that look in $KUBECONFIG, and one for each place that a stack names. What is not there yet, or any
+ * more, is a warning where another site's is, and keeps its name in the kit: for the cluster that is rented when it is needed.
+ *
+ * @throws UserError if none is there
+ */
 function kubeconfigsOf(settings: readonly Settings[]): { files: Kit["kubeconfigs"]; warnings: string[] } {
   const places = new Map<string, Settings[]>();
   for (const one of settings) {
@@ -271,21 +276,40 @@ function kubeconfigsOf(settings: readonly Settings[]): { files: Kit["kubeconfigs
   }
   const files: Kit["kubeconfigs"] = [];
   const warnings: string[] = [];
+  const missing: string[] = [];
   for (const [place, stacks] of places) {
     const [first] = stacks;
     if (first === undefined) continue;
-    const small = minify(
-      kubeconfigPath(first.cluster),
-      stacks.map(({ cluster }) => cluster.context),
-    );
-    warnings.push(...small.warnings);
-    files.push(
-      place === ""
-        ? { name: "kubeconfig", text: small.text }
-        : { name: `kubeconfig-${stacks.map(({ site }) => site).join("-")}`, place, text: small.text },
-    );
+    const sites = stacks.map(({ site }) => site);
+    const own = place === "" ? { name: "kubeconfig" } : { name: `kubeconfig-${sites.join("-")}`, place };
+    try {
+      const small = minify(
+        kubeconfigPath(first.cluster),
+        stacks.map(({ cluster }) => cluster.context),
+      );
+      warnings.push(...small.warnings);
+      files.push({ ...own, text: small.text });
+    } catch (error) {
+      if (!(error instanceof NotThere)) throw error;
+      warnings.push(
+        `${error.message}: who has nothing but this kit does not reach that cluster, until its kubeconfig is written into the opened kit as ${own.name}`,
+      );
+      missing.push(`${error.message}: ${mendOf(error, place, sites)}`);
+      files.push({ ...own, text: "" });
+    }
   }
+  if (missing.length === files.length) throw new UserError(missing.join("; "));
   return { files, warnings };
+}
+
+function mendOf({ key }: NotThere, place: string, sites: readonly string[]): string {
+  if (key === "kubeconfig" && place === "") return "put the file there, or: export KUBECONFIG=<file>";
+  const [first, ...others] = sites.map((site) => `--stack ${site}`);
+  const same = others.map((stack) => `, and the same with ${stack}`).join("");
+  const set = (value: string) => `pulumi config set --path homestead:cluster.${key} <${value}> ${first}${same}`;
+  return key === "kubeconfig"
+    ? `put the file there, or: ${set("file")}`
+    : `name one that it has (kubectl config get-contexts): ${set("context")}`;
 }
 
 // ---------------------------------------------------------------- the clone

@@ -40,6 +40,7 @@ const shape = z.strictObject({
       name: fileName,
       /** Where a stack looks for it; not there: in $KUBECONFIG. */
       place: z.string().optional(),
+      /** Empty where there was none when the kit was made: one that is written into the opened kit has this name. */
       text: z.string(),
     }),
   ),

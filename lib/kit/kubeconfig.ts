@@ -29,10 +29,21 @@ export interface Minified {
   warnings: string[];
 }
 
+/** The file, or every one of the contexts, is not there. `key` is the part of `homestead:cluster` that would mend it. */
+export class NotThere extends UserError {
+  constructor(
+    readonly key: "kubeconfig" | "context",
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
 /**
  * A context that is not there yet (a second site without a cluster) is a warning: a kit of what there is beats none.
  *
- * @throws UserError if the file, every one of the contexts, or a file that it names is not there
+ * @throws NotThere
+ * @throws UserError if the file is none, or something that it names is not there
  */
 export function minify(file: string, contexts: readonly string[]): Minified {
   const parsed = read(file);
@@ -44,7 +55,11 @@ export function minify(file: string, contexts: readonly string[]): Minified {
   };
   const isThere = (name: string) => parsed.contexts.some((one) => one.name === name);
   const wanted = [...new Set(contexts)];
-  const usable = wanted.some(isThere) ? wanted.filter(isThere) : wanted;
+  const usable = wanted.filter(isThere);
+  if (usable.length === 0) {
+    const names = wanted.map((name) => `'${name}'`).join(" or ");
+    throw new NotThere("context", `kubeconfig ${file} has no context ${names}`);
+  }
   for (const name of wanted.filter((one) => !usable.includes(one))) {
     warnings.push(
       `kubeconfig ${file} has no context '${name}': who has nothing but this kit does not reach that cluster`,
@@ -83,7 +98,11 @@ function read(file: string): z.output<typeof shape> {
   let text: string;
   try {
     text = fs.readFileSync(file, "utf8");
-  } catch {
+  } catch (error) {
+    // One that is there, and not for us to read, is not still to come.
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") {
+      throw new NotThere("kubeconfig", `kubeconfig ${file} does not exist`);
+    }
     throw new UserError(`kubeconfig ${file} cannot be read`);
   }
   try {

@@ -39,7 +39,10 @@ export const coldVps: Scenario = {
     await peer.stop();
 
     const places = placesOf(pair);
-    const kit = await report.step("homestead kit", () => makeKit(pair));
+    await report.check("a kit is made before the VPS has a kubeconfig, and says where that goes", () =>
+      kitBeforeVps(pair, places),
+    );
+    const kit = (await report.step("homestead kit", () => makeKit(pair, "homestead-kit.age"))).file;
     const start = Date.now();
     await report.step("home's power is cut", () => pair.losePower(outage, "home", { posts: [], port: 0 }));
     // On another machine there is nothing where the stacks look for their kubeconfigs.
@@ -106,13 +109,26 @@ function placesOf({ project, clusters }: Pair): string {
   return folder;
 }
 
-/** @returns the kit's file */
-async function makeKit({ project }: Pair): Promise<string> {
-  const file = path.join(project.root, "homestead-kit.age");
+/** One that is rented when it is needed has none until then. */
+async function kitBeforeVps(pair: Pair, places: string): Promise<void> {
+  const place = path.join(places, "vps");
+  fs.renameSync(place, `${place}.later`);
+  try {
+    const { said } = await makeKit(pair, "early-kit.age");
+    assert.ok(said.includes(`kubeconfig ${place} does not exist`), said);
+    assert.match(said, /written into the opened kit as kubeconfig-vps$/m);
+  } finally {
+    fs.renameSync(`${place}.later`, place);
+  }
+}
+
+async function makeKit({ project }: Pair, name: string): Promise<{ file: string; said: string }> {
+  const file = path.join(project.root, name);
   fs.rmSync(file, { force: true });
   const env = { HOMESTEAD_KIT_PASSPHRASE: kitPassphrase };
-  succeeded(await project.homestead(["kit", "--output", file], { env }), "homestead kit");
-  return file;
+  const made = await project.homestead(["kit", "--output", file], { env });
+  succeeded(made, "homestead kit");
+  return { file, said: made.output };
 }
 
 /**
