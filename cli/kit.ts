@@ -19,6 +19,7 @@ import { lockOf, openKit, sealKit } from "../lib/kit/kit";
 import type { Key, Lock } from "../lib/kit/kit";
 import { projectFolder } from "../lib/plan";
 import { PulumiCli } from "../lib/pulumi-cli";
+import { word } from "../lib/shell";
 import { loadSite } from "../lib/site-secrets";
 import { UserError } from "../lib/user-error";
 
@@ -70,7 +71,7 @@ async function make(options: { output: string; recipient?: string[]; env?: strin
   say(
     "Keep it where no site can burn it. It is as old as its day: make it again after every change of secrets or clusters.",
   );
-  say(`Try it: npx homestead kit open ${output} --into /tmp/kit`);
+  say(`Try it: npx homestead kit open ${word(output)} --into /tmp/kit`);
 }
 
 async function open(file: string, { into, identity }: { into?: string; identity?: string }): Promise<void> {

@@ -12,6 +12,7 @@ import { PulumiCli } from "../lib/pulumi-cli";
 import { asTheLeaseSays } from "../lib/lease/rules";
 import { lastAge, lastFault } from "../lib/lease/last-snapshot";
 import { readLease } from "../lib/lease/store";
+import { word } from "../lib/shell";
 import { loadSite } from "../lib/site-secrets";
 import type { Site } from "../lib/site-secrets";
 import { findDatabases } from "../lib/database";
@@ -401,15 +402,20 @@ export async function confirmed(
   if (typed.trim() !== from) throw new UserError("Nothing was changed.");
 }
 
+/** The files that a switch writes into. */
+const changedFiles = ["Pulumi.yaml", ...siteNames.map((site) => `Pulumi.${site}.yaml`)];
+
+/** The command that keeps them, to be pasted wherever one is. Pure. */
+export function commitOf(folder: string, message: string): string {
+  const inFolder = `git -C ${word(folder)}`;
+  return `${inFolder} add ${changedFiles.join(" ")} && ${inFolder} commit -m "${message}"`;
+}
+
 async function closing({ target, from, kind, epoch, steps }: Journal, { settings }: Site): Promise<string> {
-  const files = ["Pulumi.yaml", ...siteNames.map((site) => `Pulumi.${site}.yaml`)];
-  const kept = (active: string) => [
-    "Keep what was changed:",
-    `  git -C ${projectFolder} add ${files.join(" ")} && git -C ${projectFolder} commit -m "${active}"`,
-  ];
+  const kept = (active: string) => ["Keep what was changed:", `  ${commitOf(projectFolder, active)}`];
   if (steps.some(({ name }) => name === "reopen")) {
     // A number that was raised for a database which began anew stays so.
-    const changed = await git(projectFolder, "diff", "--name-only", "HEAD", "--", ...files);
+    const changed = await git(projectFolder, "diff", "--name-only", "HEAD", "--", ...changedFiles);
     const active = `${from} is the active site (epoch ${epoch - 1})`;
     return [`${from} is active as before.`, ...(changed === "" ? [] : kept(active))].join("\n");
   }

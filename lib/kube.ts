@@ -8,6 +8,7 @@ import * as z from "zod";
 import type { Settings } from "../settings";
 import { reason, within } from "./attempt";
 import { aheadBy } from "./clock";
+import { word } from "./shell";
 import { UserError } from "./user-error";
 
 /** Set by an opened kit: the file that it has for each place that a stack names, a JSON object. */
@@ -37,8 +38,12 @@ export const kubeconfigPath = (cluster: Settings["cluster"]): string =>
   path.resolve(kubeconfigName(cluster).replace(/^~(?=\/)/, os.homedir()));
 
 /** The beginning of a command to paste that asks the stack's own cluster, whatever the shell's kubeconfig is. */
-export const kubectl = (cluster: Settings["cluster"]): string =>
-  `kubectl${cluster.kubeconfig === undefined ? "" : ` --kubeconfig ${kubeconfigName(cluster)}`} --context ${cluster.context}`;
+export function kubectl(cluster: Settings["cluster"]): string {
+  const name = kubeconfigName(cluster);
+  // In quotes the shell would not put the home folder in its place.
+  const file = name.startsWith("~/") ? `~/${word(name.slice(2))}` : word(name);
+  return `kubectl${cluster.kubeconfig === undefined ? "" : ` --kubeconfig ${file}`} --context ${word(cluster.context)}`;
+}
 
 /** Who is behind the Service `kubernetes`: addresses and ports of the API server itself. */
 export async function apiServerSlices(config: k8s.KubeConfig): Promise<k8s.V1EndpointSlice[]> {

@@ -162,6 +162,7 @@ describe("a kit", () => {
     await expect(opening(new Uint8Array())).rejects.toThrow("k.age is no kit: it is not encrypted with age");
     const another = await sealKit({ version: 2 } as unknown as Kit, { passphrase }, workFactor);
     await expect(opening(another)).rejects.toThrow("k.age opens, but is no kit that this version knows");
+    await expect(openKit("my kit.age", another, { passphrase })).rejects.toThrow("age -d 'my kit.age';");
   });
 
   test("of before there were files in it still opens", async () => {

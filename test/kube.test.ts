@@ -35,6 +35,12 @@ describe("kubectl", () => {
       "kubectl --kubeconfig ~/lab/config --context home",
     );
   });
+
+  it("is one command whatever the file is called, and the shell still finds the home folder", () => {
+    const named = (kubeconfig: string) => kubectl({ context: "me@lab", kubeconfig });
+    expect(named("~/my lab/config")).toBe("kubectl --kubeconfig ~/'my lab/config' --context me@lab");
+    expect(named("/srv/it's/config")).toBe("kubectl --kubeconfig '/srv/it'\\''s/config' --context me@lab");
+  });
 });
 
 describe("kubeClient", () => {

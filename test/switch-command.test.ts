@@ -1,7 +1,7 @@
 /** `homestead switch` with a vault, two clusters and the project's files; only the updates are played. */
 import { PassThrough } from "node:stream";
 import { describe, expect, test, vi } from "vitest";
-import { confirmed, switchTo } from "../cli/switch";
+import { commitOf, confirmed, switchTo } from "../cli/switch";
 import { firstLease, formatLease, leaseKey } from "../lib/lease/lease";
 import type { Lease, Takeover } from "../lib/lease/lease";
 import { projectFolder } from "../lib/plan";
@@ -428,13 +428,18 @@ describe("the new site dies on the way", () => {
       { lease: atHome, journal: stopped("drain"), generations, databases: serving, changed: "Pulumi.yaml" },
       "home",
     );
-    const add = `git -C ${projectFolder} add Pulumi.yaml Pulumi.home.yaml Pulumi.vps.yaml`;
-    const commit = `git -C ${projectFolder} commit -m "home is the active site (epoch 1)"`;
     expect(lines.split("\n").slice(-3)).toEqual([
       "home is active as before.",
       "Keep what was changed:",
-      `  ${add} && ${commit}`,
+      `  ${commitOf(projectFolder, "home is the active site (epoch 1)")}`,
     ]);
+  });
+
+  test("by a command that is one for a clone wherever it is", () => {
+    expect(commitOf("/srv/my server", "x")).toBe(
+      "git -C '/srv/my server' add Pulumi.yaml Pulumi.home.yaml Pulumi.vps.yaml && git -C '/srv/my server' commit -m \"x\"",
+    );
+    expect(commitOf("/srv/server", "x")).toMatch(/^git -C \/srv\/server add .* && git -C \/srv\/server commit -m "x"$/);
   });
 
   test("in the middle of the demotion: the old site is opened again, once CloudNativePG allows it", async () => {

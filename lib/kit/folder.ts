@@ -6,6 +6,7 @@ import { siteNames } from "../../settings";
 import type { SiteName } from "../../settings";
 import { git } from "../git";
 import { standInsVariable } from "../kube";
+import { quoted } from "../shell";
 import { oldestNode } from "../supported-node";
 import { UserError } from "../user-error";
 import type { Kit } from "./kit";
@@ -161,8 +162,6 @@ export function filesIn(kit: Kit, folder: string, newer?: NewerClone): Record<st
     ...kit.stackFiles,
   };
 }
-
-const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`;
 
 function environmentFile({ environment, files, kubeconfigs }: Kit, folder: string): string {
   const own = kubeconfigs.find(({ place }) => place === undefined);

@@ -5,6 +5,7 @@
 import { Decrypter, Encrypter } from "age-encryption";
 import * as z from "zod";
 import { siteNames } from "../../settings";
+import { word } from "../shell";
 import { UserError } from "../user-error";
 
 const texts = z.record(z.string(), z.string());
@@ -118,7 +119,7 @@ function parseKit(file: string, text: string): Kit {
     return shape.parse(JSON.parse(text));
   } catch {
     throw new UserError(
-      `${file} opens, but is no kit that this version knows (see what it is: age -d ${file}; or use the clone's version of the day it was made)`,
+      `${file} opens, but is no kit that this version knows (see what it is: age -d ${word(file)}; or use the clone's version of the day it was made)`,
     );
   }
 }
