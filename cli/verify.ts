@@ -4,7 +4,7 @@ import Table from "cli-table3";
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
 import * as z from "zod";
 import { reason } from "../lib/attempt";
-import { ask, kubeClient, kubectl, statusOf } from "../lib/kube";
+import { ask, kubeClient, KubeconfigFault, kubectl, statusOf, unaskable } from "../lib/kube";
 import { failureLines, verify } from "../lib/verify";
 import type { CheckResult, VerificationTarget } from "../lib/verify";
 import { askedFromHere, targetOf } from "../lib/verify/target";
@@ -179,11 +179,14 @@ export async function loadTarget(site: string, ca?: string): Promise<Verificatio
 async function authority({ certificates, cluster, namespace, site }: Settings): Promise<string> {
   if (certificates.kind === "issuer") return certificates.ca ?? "";
   if (certificates.kind === "acme") return "";
-  const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
   const name = "authority-tls";
   const question = `get secrets/${name} -n ${namespace}`;
-  const secret = await ask(question, core.readNamespacedSecret({ name, namespace })).catch((error: unknown) => {
+  const read = async () =>
+    ask(question, kubeClient(cluster).makeApiClient(k8s.CoreV1Api).readNamespacedSecret({ name, namespace }));
+  const secret = await read().catch((error: unknown) => {
     const given = `or, with its certificate in a file: npx homestead verify ${site} --ca-file <file>`;
+    const unread = `the authority of ${site}'s certificates cannot be read from the cluster of context '${cluster.context}'`;
+    if (error instanceof KubeconfigFault) throw new UserError(`${unread}: ${unaskable(error, site)}; ${given}`);
     const status = statusOf(error);
     if (status === 404) {
       const none = `${site} has no authority yet, the Secret ${name} in namespace ${namespace}`;
@@ -191,10 +194,7 @@ async function authority({ certificates, cluster, namespace, site }: Settings): 
     }
     const look =
       status === undefined ? "get namespaces, then the same again" : `auth can-i ${question} shows whether it may be`;
-    throw new UserError(
-      `the authority of ${site}'s certificates cannot be read from the cluster of context '${cluster.context}' ` +
-        `(${reason(error)}): ${kubectl(cluster)} ${look}; ${given}`,
-    );
+    throw new UserError(`${unread} (${reason(error)}): ${kubectl(cluster)} ${look}; ${given}`);
   });
   return Buffer.from(secret.data?.["tls.crt"] ?? "", "base64").toString();
 }

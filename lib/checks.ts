@@ -488,12 +488,12 @@ async function checkCluster(settings: Settings, of: UpgradeOf, report: Report): 
   try {
     config = kubeClient(cluster);
   } catch (error) {
-    const key = error instanceof KubeconfigFault ? error.key : "context";
-    const set = `pulumi config set --path homestead:cluster.${key} <${key === "kubeconfig" ? "file" : "context"}> --stack ${site}`;
-    if (key === "kubeconfig") {
-      const allowed = `a kubeconfig that can be read: ${reason(error)}`;
-      report("cluster.kubeconfig", kubeconfigName(cluster), allowed, `put the file there, or: ${set}`);
-    } else report("cluster.context", cluster.context, `a context that is there: ${reason(error)}`, set);
+    if (!(error instanceof KubeconfigFault)) throw error;
+    const [value, allowed] =
+      error.key === "kubeconfig"
+        ? [kubeconfigName(cluster), "a kubeconfig that can be read"]
+        : [cluster.context, "a context that is there"];
+    report(`cluster.${error.key}`, value, `${allowed}: ${reason(error)}`, error.mend(site));
     return noCluster;
   }
   const core = config.makeApiClient(k8s.CoreV1Api);

@@ -21,7 +21,7 @@ import {
   unlikeMastodon,
 } from "./drill/verdicts";
 import type { MastodonReport, RowCounts } from "./drill/verdicts";
-import { kubeClient, kubectl, Unanswered } from "./kube";
+import { kubeClient, KubeconfigFault, kubectl, unaskable, Unanswered } from "./kube";
 import { copiedAt } from "./media-copied";
 import { projectFolder } from "./plan";
 import type { StoredLease } from "./lease/lease";
@@ -70,12 +70,11 @@ export interface DrillOptions {
 /**
  * Runs a drill, and leaves nothing of it behind.
  * @throws UserError when there is nothing to drill: the site is a standby, or its vault is inside its own cluster; and
- *   when the cluster does not answer.
+ *   when the cluster does not answer, or this machine has no kubeconfig for it.
  */
 export async function drill(site: Site, options: DrillOptions): Promise<DrillResult> {
   const { settings } = site;
   refuse(settings);
-  const cluster = new DrillCluster(kubeClient(settings.cluster), options.signal);
   const archive = archiveName(settings.site, settings.generation);
   const result: DrillResult = {
     site: settings.site,
@@ -86,7 +85,9 @@ export async function drill(site: Site, options: DrillOptions): Promise<DrillRes
     seconds: { total: 0 },
   };
   const start = Date.now();
+  let cluster: DrillCluster;
   try {
+    cluster = new DrillCluster(kubeClient(settings.cluster), options.signal);
     if (await cluster.cleanUp()) options.progress("deleted what an earlier drill left");
   } catch (error) {
     // The first that the cluster is asked: where no answer comes it is the cluster's fault, and not the drill's.
@@ -113,6 +114,7 @@ export async function drill(site: Site, options: DrillOptions): Promise<DrillRes
 
 /** What a cluster did not tell, or did not let a drill do, and what shows it. */
 function clusterFault({ cluster, site }: Pick<Settings, "cluster" | "site">, error: unknown): string {
+  if (error instanceof KubeconfigFault) return unaskable(error, site);
   const { context } = cluster;
   if (!(error instanceof Unanswered) || error.status === undefined) {
     return `the cluster of context '${context}' does not answer (${reason(error)}): ${kubectl(cluster)} get namespaces, then the same again; npx homestead doctor ${site} says more`;

@@ -54,15 +54,29 @@ export async function apiServerSlices(config: k8s.KubeConfig): Promise<k8s.V1End
   return items;
 }
 
-/** Why there is no client. `key` is the part of `homestead:cluster` that would mend it. */
+/** Why there is no client. */
 export class KubeconfigFault extends Error {
   constructor(
+    /** The part of `homestead:cluster` that would mend it. */
     readonly key: "kubeconfig" | "context",
     message: string,
+    /** What else would, in words. */
+    private readonly instead?: string,
   ) {
     super(message);
   }
+
+  /** What mends it for a stack, a command to paste among it. */
+  mend(site: string): string {
+    const value = this.key === "kubeconfig" ? "<file>" : "<context>";
+    const set = `pulumi config set --path homestead:cluster.${this.key} ${value} --stack ${site}`;
+    return this.instead === undefined ? set : `${this.instead}, or: ${set}`;
+  }
 }
+
+/** Why a stack's cluster was not asked, or did not answer, in one line; with the mend where this machine lacks its file. */
+export const unaskable = (error: unknown, site: string): string =>
+  error instanceof KubeconfigFault ? `${error.message}: ${error.mend(site)}` : reason(error);
 
 /** What a file says. @throws KubeconfigFault if it is no kubeconfig */
 export function loadKubeconfig(file: string): k8s.KubeConfig {
@@ -70,7 +84,7 @@ export function loadKubeconfig(file: string): k8s.KubeConfig {
   try {
     config.loadFromFile(file);
   } catch (error) {
-    throw new KubeconfigFault("kubeconfig", `kubeconfig ${file} cannot be read: ${reason(error)}`);
+    throw new KubeconfigFault("kubeconfig", `kubeconfig ${file} cannot be read: ${reason(error)}`, "repair the file");
   }
   return config;
 }
@@ -79,10 +93,11 @@ export function loadKubeconfig(file: string): k8s.KubeConfig {
 export function kubeClient(cluster: Settings["cluster"]): k8s.KubeConfig {
   const file = kubeconfigPath(cluster);
   if (kubeconfigName(cluster).includes(path.delimiter)) {
-    const mend = "say in homestead:cluster.kubeconfig which one is this stack's";
-    throw new KubeconfigFault("kubeconfig", `$KUBECONFIG names several files: ${mend}`);
+    const message = "$KUBECONFIG names several files, and the stack does not say which one is its own";
+    throw new KubeconfigFault("kubeconfig", message);
   }
-  if (!fs.existsSync(file)) throw new KubeconfigFault("kubeconfig", `kubeconfig ${file} does not exist`);
+  if (!fs.existsSync(file))
+    throw new KubeconfigFault("kubeconfig", `kubeconfig ${file} does not exist`, "put the file there");
   const config = loadKubeconfig(file);
   if (!config.getContextObject(cluster.context)) {
     const known = config.getContexts().map((c) => c.name);

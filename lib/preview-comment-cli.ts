@@ -39,7 +39,7 @@ program
   .requiredOption("--base <commit>", "commit the manifests are compared with")
   .requiredOption("--head <commit>", "the pull request's newest commit")
   .requiredOption("--base-manifests <folder>", "golden manifests of the base")
-  .requiredOption("--head-manifests <folder>", "what `homestead plan` wrote")
+  .requiredOption("--head-manifests <folder>", "those of the pull request, from `homestead plan --update`")
   .option("--preview <folder>", "what `pulumi preview --json` gave: files stdout, stderr and code")
   .option("--unreachable <reason>", "why there is no preview; with neither, nobody asked")
   .action((options: CommentOptions) => {

@@ -63,7 +63,7 @@ export type Cluster =
   /** A fork's pull request: there are no secrets, so nothing was asked. */
   | { kind: "unasked" };
 
-/** Manifests by file name, as `homestead plan` writes them. */
+/** Manifests by file name, as `homestead plan --update` writes them. */
 export type Manifests = ReadonlyMap<string, string>;
 
 export interface Comment {

@@ -15,7 +15,7 @@ import { reason, within } from "./attempt";
 import { keysOf } from "./bucket-keys";
 import { clusterName, findDatabases, isAsleep } from "./database";
 import type { DatabaseObject } from "./database";
-import { kubeClient, kubectl } from "./kube";
+import { kubeClient, KubeconfigFault, kubectl, unaskable } from "./kube";
 import type { StoredLease } from "./lease/lease";
 import { readLease } from "./lease/store";
 import { copiedAt, youngest } from "./media-copied";
@@ -233,7 +233,7 @@ async function clusterLines(site: Site, archive: string, now: number): Promise<C
     cluster = new StatusCluster(kubeClient(access), namespace);
     version = await within(firstWord, cluster.version());
   } catch (error) {
-    return silentCluster(settings, archive, reason(error));
+    return silentCluster(settings, archive, error);
   }
   let wal: Wal | undefined;
   let follows: StatusLine | undefined;
@@ -290,14 +290,17 @@ function formerLine({ site, generation }: Settings, object: DatabaseObject): Sta
 }
 
 /** A cluster that says nothing. A cold standby's need not be there. */
-function silentCluster(settings: Settings, archive: string, why: string): ClusterStatus {
+function silentCluster(settings: Settings, archive: string, error: unknown): ClusterStatus {
   const { cluster, role, site } = settings;
-  const says = `context '${cluster.context}' does not answer: ${why}`;
+  const asked = !(error instanceof KubeconfigFault);
+  const says = asked ? `context '${cluster.context}' does not answer: ${reason(error)}` : reason(error);
   if (isCold(settings)) {
     const cold = line("cluster", cluster.context, "ok", `${says}; it need not, this standby is cold`);
     return { lines: [cold], follows: coldLine(settings, archive) };
   }
-  const head = line("cluster", cluster.context, "fault", `${says}; nothing in it can be asked`);
+  const nothing = "nothing in it can be asked";
+  const fault = asked ? `${says}; ${nothing}` : `${nothing}: ${unaskable(error, site)}`;
+  const head = line("cluster", cluster.context, "fault", fault);
   if (role === "active") return { lines: [head] };
   const follows = line("database", `${site} follows`, "fault", "its cluster does not answer");
   return { lines: [head], follows };

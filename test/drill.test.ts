@@ -577,6 +577,22 @@ describe("a cluster that does not answer", () => {
     );
   });
 
+  it("is named with what mends it, where this machine has no kubeconfig or context for it", async () => {
+    const drilled = (cluster: { context: string; kubeconfig: string }) =>
+      drill({ settings: parseSettings(configurationOf("home", { cluster })), secrets: {} }, quietly);
+    const { kubeconfig } = clusterAt("http://127.0.0.1:1");
+    await expect(drilled({ context: "home", kubeconfig: `${kubeconfig}.gone` })).rejects.toThrow(
+      new UserError(
+        `kubeconfig ${kubeconfig}.gone does not exist: put the file there, or: pulumi config set --path homestead:cluster.kubeconfig <file> --stack home`,
+      ),
+    );
+    await expect(drilled({ context: "other", kubeconfig })).rejects.toThrow(
+      new UserError(
+        `kubeconfig ${kubeconfig} has no context 'other'; it has home: pulumi config set --path homestead:cluster.context <context> --stack home`,
+      ),
+    );
+  });
+
   it("is named with the right that its user lacks, and with what shows it", async () => {
     const { cluster, ask } = await stackOn(() => forbidden('namespaces "homestead-drill" is forbidden'));
     const told = drill({ settings: parseSettings(configurationOf("home", { cluster })), secrets: {} }, quietly);

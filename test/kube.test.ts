@@ -3,7 +3,16 @@ import * as os from "node:os";
 import * as path from "node:path";
 import { ApiException } from "@kubernetes/client-node";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { ask, kubeClient, kubectl, kubeconfigName, kubeconfigPath, statusOf } from "../lib/kube";
+import {
+  ask,
+  kubeClient,
+  kubectl,
+  kubeconfigName,
+  kubeconfigPath,
+  loadKubeconfig,
+  statusOf,
+  unaskable,
+} from "../lib/kube";
 
 let folder: string;
 beforeEach(() => {
@@ -80,8 +89,43 @@ describe("kubeClient", () => {
   it("does not choose among several files", () => {
     vi.stubEnv("KUBECONFIG", `/a${path.delimiter}/b`);
     expect(() => kubeClient({ context: "home" })).toThrow(
-      "$KUBECONFIG names several files: say in homestead:cluster.kubeconfig which one is this stack's",
+      "$KUBECONFIG names several files, and the stack does not say which one is its own",
     );
+  });
+});
+
+describe("unaskable", () => {
+  const said = (work: () => unknown): string => {
+    try {
+      work();
+    } catch (error) {
+      return unaskable(error, "home");
+    }
+    return "nothing";
+  };
+  const set = (key: string) => `pulumi config set --path homestead:cluster.${key} --stack home`;
+
+  it("says what mends it where this machine lacks the stack's file or context", () => {
+    const file = path.join(folder, "config");
+    expect(said(() => kubeClient({ context: "home", kubeconfig: file }))).toBe(
+      `kubeconfig ${file} does not exist: put the file there, or: ${set("kubeconfig <file>")}`,
+    );
+    fs.writeFileSync(file, "{");
+    expect(said(() => loadKubeconfig(file))).toMatch(
+      new RegExp(`^kubeconfig ${file} cannot be read: .+: repair the file, or: ${set("kubeconfig <file>")}$`),
+    );
+    fs.writeFileSync(file, "{}");
+    expect(said(() => kubeClient({ context: "home", kubeconfig: file }))).toBe(
+      `kubeconfig ${file} has no context 'home'; it has none: ${set("context <context>")}`,
+    );
+    vi.stubEnv("KUBECONFIG", `/a${path.delimiter}/b`);
+    expect(said(() => kubeClient({ context: "home" }))).toBe(
+      `$KUBECONFIG names several files, and the stack does not say which one is its own: ${set("kubeconfig <file>")}`,
+    );
+  });
+
+  it("is anything else in one line", () => {
+    expect(unaskable(new Error("no answer within 20 s\nand more"), "home")).toBe("no answer within 20 s");
   });
 });
 

@@ -877,6 +877,15 @@ describe("two sites", () => {
     );
   });
 
+  it("are shown when this machine has no kubeconfig for one of them, with what mends it", async () => {
+    await world({ home, vps }, { changes: { cluster: { context: "trial", kubeconfig: "/nowhere" } } });
+    const status = await statusOf(["home", "vps"]);
+    expect(lineOf(siteOf(status, "vps"), "trial")).toMatchObject({
+      verdict: "fault",
+      says: "nothing in it can be asked: kubeconfig /nowhere does not exist: put the file there, or: pulumi config set --path homestead:cluster.kubeconfig <file> --stack vps",
+    });
+  });
+
   it("are shown when the cluster of the standby is dead: then nobody knows how far it has come", async () => {
     await world({ home });
     const status = await statusOf(["home", "vps"]);

@@ -1064,6 +1064,14 @@ describe("before a switch", () => {
     }
   });
 
+  test("a cluster that this machine has no kubeconfig for is told once, with what mends it", async () => {
+    const { faults } = await lookedAt("planned", { cluster: { context: "trial", kubeconfig: "/nowhere" } });
+    expect(faults[0]).toContain(
+      "put the file there, or: pulumi config set --path homestead:cluster.kubeconfig <file> --stack vps",
+    );
+    expect(faults.filter((line) => line.startsWith("vps's cluster does not say"))).toEqual([]);
+  });
+
   describe("a site that is said to be powered off", () => {
     const isOff = async (cluster: object) => {
       const settings = parseSettings(configurationOf("home", { cluster }));
@@ -1110,7 +1118,7 @@ describe("before a switch", () => {
       expect(await isOff({ context: "home", kubeconfig })).toEqual({
         refused: false,
         unasked: [
-          `nobody has asked home's cluster whether it still runs: kubeconfig ${kubeconfig} has no context 'home'; it has trial`,
+          `nobody has asked home's cluster whether it still runs: kubeconfig ${kubeconfig} has no context 'home'; it has trial: pulumi config set --path homestead:cluster.context <context> --stack home`,
         ],
       });
     });

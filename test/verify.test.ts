@@ -762,6 +762,15 @@ describe("homestead verify", () => {
     );
   });
 
+  it("says what mends it where this machine has no kubeconfig for the cluster", async () => {
+    selfSigned("/nowhere");
+    await expect(run(["home"])).rejects.toThrow(
+      new UserError(
+        "the authority of home's certificates cannot be read from the cluster of context 'trial': kubeconfig /nowhere does not exist: put the file there, or: pulumi config set --path homestead:cluster.kubeconfig <file> --stack home; or, with its certificate in a file: npx homestead verify home --ca-file <file>",
+      ),
+    );
+  });
+
   it("asks no cluster where the authority is in a file", async () => {
     selfSigned(kubeconfigFor("http://127.0.0.1:1"));
     expect((await loadTarget("home", "PEM")).ca).toBe("PEM");

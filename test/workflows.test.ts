@@ -5,8 +5,12 @@ import * as path from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
 import { projectFolder } from "../lib/plan";
+import { writeFolder } from "../lib/plan/golden";
+import { renderFiles } from "../lib/plan/render";
 import { marker } from "../lib/preview-comment";
+import { writeExample } from "./support/example";
 import { temporaryFolder } from "./support/folders";
+import { plannedStack } from "./support/planned";
 
 interface Step {
   name?: string;
@@ -347,7 +351,7 @@ describe("the steps of a preview", () => {
       fs.writeFileSync(path.join(folder, file), text);
     };
     write("base/test/golden/home/a.yaml", "a: 1\n");
-    write("out/home/a.yaml", "a: 2\n");
+    write("test/golden/home/a.yaml", "a: 2\n");
     return folder;
   };
   const env = (folder: string, more: NodeJS.ProcessEnv = {}) => ({
@@ -406,7 +410,7 @@ describe("the steps of a preview", () => {
 
   it("hand on nothing that holds a secret", () => {
     const folder = checkout();
-    fs.writeFileSync(path.join(folder, "out", "home", "a.yaml"), "a: s3cr3t-value\n");
+    fs.writeFileSync(path.join(folder, "test", "golden", "home", "a.yaml"), "a: s3cr3t-value\n");
     const result = runStep(commentStep, {
       folder,
       programs: commits,
@@ -428,9 +432,65 @@ describe("the steps of a preview", () => {
     expect(fs.readFileSync(path.join(folder, "summary"), "utf8")).toContain("a fork's pull request gets no secrets");
   });
 
+  /** A clone of the example as the runner has it: merged into its base, a pull request that adds to the site's stack file. */
+  const pullRequest = (added: string) => {
+    const folder = temporaryFolder();
+    const [clone, runner] = [path.join(folder, "clone"), path.join(folder, "runner")];
+    for (const made of [clone, runner]) fs.mkdirSync(made);
+    writeExample(clone);
+    writeFolder(path.join(clone, "test", "golden", "home"), renderFiles(plannedStack("home"), "golden"));
+    const git = (...args: string[]) => {
+      const { status, stderr } = spawnSync("git", ["-c", "user.name=me", "-c", "user.email=me@example.org", ...args], {
+        cwd: clone,
+        encoding: "utf8",
+      });
+      expect([status, stderr]).toEqual([0, ""]);
+    };
+    const commit = (message: string) => {
+      git("add", "--", "Pulumi.home.yaml", "test");
+      git("commit", "--quiet", "--message", message);
+    };
+    git("init", "--quiet", "--initial-branch", "main");
+    commit("base");
+    git("checkout", "--quiet", "-b", "change");
+    fs.appendFileSync(path.join(clone, "Pulumi.home.yaml"), added);
+    commit("change");
+    git("checkout", "--quiet", "main");
+    git("merge", "--quiet", "--no-ff", "--message", "merge", "change");
+    return { clone, runner };
+  };
+  /** What a job's steps show of a pull request, each as the workflow has it. */
+  const shown = (job: string, names: string[], { clone, runner }: ReturnType<typeof pullRequest>): string => {
+    for (const name of names) {
+      const more = { RUNNER_TEMP: runner, UNREACHABLE: "no kubeconfig" };
+      const { status, stderr } = runStep(named("preview.yml", job, name), {
+        folder: clone,
+        programs: { uuidgen: commits.uuidgen },
+        env: { ...env(runner, more), NODE_COMPILE_CACHE: process.env["NODE_COMPILE_CACHE"] },
+      });
+      expect([name, status, stderr]).toEqual([name, 0, ""]);
+    }
+    return fs.readFileSync(path.join(runner, "summary"), "utf8");
+  };
+
+  it("show nothing of the manifests where a pull request changes none", () => {
+    const text = shown("plan", ["Plan", "Summary"], pullRequest("# a remark\n"));
+    expect(text).toContain("\n\nThe manifests are the same.\n\n");
+  });
+
+  it("show the lines of the manifests that it changes, and no other, also where it has not written the golden ones", () => {
+    const text = shown("preview", ["Plan", "Comment"], pullRequest("  homestead:locale: de\n"));
+    expect(text).toContain("Manifests: 1 file differs</summary>\n\n- `release-mastodon.yaml`\n\n");
+    expect(text.split("\n").filter((line) => /^[-+](?!--|\+\+| `)/.test(line))).toEqual([
+      "-    locale: en",
+      "+    locale: de",
+    ]);
+  });
+
   it("compare cluster, state and program for drift", () => {
     const folder = checkout();
     const release = path.join(folder, "out", "home", "release-mastodon.yaml");
+    fs.mkdirSync(path.dirname(release), { recursive: true });
     fs.copyFileSync(path.join(projectFolder, "test", "golden", "home", "release-mastodon.yaml"), release);
     const programs = { ...pulumi(0), kubectl: `echo '{"items": []}'` };
     const compare = runStep(named("drift.yml", "drift", "Compare"), { folder, programs, env: env(folder) });

@@ -22,7 +22,7 @@ import { findDatabases } from "../database";
 import type { DatabaseObject, Databases } from "../database";
 import { span } from "../drill/verdicts";
 import { bytes, quantity } from "../doctor/capacity";
-import { kubeClient, kubectl, statusOf } from "../kube";
+import { kubeClient, kubectl, statusOf, unaskable } from "../kube";
 import type { Lease } from "../lease/lease";
 import { readLease } from "../lease/store";
 import { execInPod } from "../pod-exec";
@@ -134,7 +134,7 @@ export async function preflight(question: Question): Promise<Findings> {
     const { cluster, namespace, site, generation } = settings;
     const look = `${kubectl(cluster)} -n ${namespace} get clusters.postgresql.cnpg.io`;
     // What the checks could not ask they have told themselves.
-    if (!faultsThere.some(({ key }) => key === "homestead:cluster.context"))
+    if (!faultsThere.some(({ key }) => /^homestead:cluster\.(context|kubeconfig)$/.test(key)))
       faults.push(`${site}'s cluster does not say which databases it has: ${look}; then the same again`);
     // Any guess is wrong: one that is there and well would be put to sleep, and begun anew.
     return { faults, warnings, database: "missing", generation };
@@ -241,7 +241,7 @@ async function reachable({ cluster, namespace, site, generation, images: of }: S
     const { code = "" } = ((error as Error).cause ?? error) as { code?: unknown };
     // Whoever refuses runs: with credentials that have run out, on a slow disk, behind a proxy.
     if (statusOf(error) !== undefined || somebody.test(String(code))) return { reach: "answers" };
-    return error instanceof Late || nobody.test(String(code)) ? silent : { ...silent, unasked: reason(error) };
+    return error instanceof Late || nobody.test(String(code)) ? silent : { ...silent, unasked: unaskable(error, site) };
   }
   const found = await within(6, findDatabases({ cluster, namespace, site, generation, images: of })).catch(
     () => undefined,
