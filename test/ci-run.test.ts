@@ -6,13 +6,16 @@ import { projectFolder } from "../lib/plan";
 import { temporaryFolder } from "./support/folders";
 
 /** What `.ci/run` prints and ends with, where npm is a stand-in that does what these shell lines say. */
-function ciRun(npm: { ci: string; test: string; e2e: string }): { lines: string[]; code: number | null } {
+function ciRun(npm: { ci: string; test: string; check?: string; e2e: string }): {
+  lines: string[];
+  code: number | null;
+} {
   const checkout = temporaryFolder();
   fs.cpSync(path.join(projectFolder, ".ci"), path.join(checkout, ".ci"), { recursive: true });
   const programs = temporaryFolder();
   fs.writeFileSync(
     path.join(programs, "npm"),
-    `#!/bin/sh\ncase "$*" in\nci) ${npm.ci} ;;\ntest) ${npm.test} ;;\n"run --silent e2e") ${npm.e2e} ;;\nesac\n`,
+    `#!/bin/sh\ncase "$*" in\nci) ${npm.ci} ;;\ntest) ${npm.test} ;;\n"run --silent check") ${npm.check ?? "true"} ;;\n"run --silent e2e") ${npm.e2e} ;;\nesac\n`,
     { mode: 0o755 },
   );
   const ended = spawnSync(path.join(checkout, ".ci/run"), {
@@ -62,6 +65,11 @@ describe(".ci/run", () => {
       "a check failed and no test",
       { test: `${vitest("3 passed (3)")}; exit 2`, e2e: 'echo "5 passed, 0 failed, 0 skipped"' },
       "FAILED npm ci && npm test ended with 2 although no test failed",
+    ],
+    [
+      "a type is wrong",
+      { test: vitest("3 passed (3)"), check: "exit 1", e2e: 'echo "5 passed, 0 failed, 0 skipped"' },
+      "FAILED npm run check: types, lint or format",
     ],
     [
       "the suite broke off",

@@ -29,13 +29,13 @@ const outputs = {
   authority: "-----BEGIN CERTIFICATE-----\n",
 };
 
-/** A clone with a program that takes no time, on a machine with the given environment. */
-function clone() {
+/** A clone with a program that takes no time, whose backend has the given stacks. */
+function clone(stacks: Record<string, Record<string, string>> = {}) {
   const folder = copyProject({
     "index.ts": () =>
       'import * as pulumi from "@pulumi/pulumi";\nexport = async () => ({ handle: new pulumi.Config().get("apex") });\n',
   });
-  const pulumi = fakePulumi();
+  const pulumi = fakePulumi(stacks);
   const environment: NodeJS.ProcessEnv = {
     ...pulumi.environment,
     HOME: temporaryFolder(),
@@ -72,9 +72,15 @@ const removing =
   "\nRemoving the server from 'trial', which takes some minutes: first what Pulumi has made, then the namespace homestead " +
   "with the database and the other data, which Pulumi keeps.\n\n";
 
+const placeholders = new Placeholders();
+/** A placeholder; the embedded object store's keys are the same for both buckets. */
+const secretOf = (key: string) => placeholders.of(key.replace(/^media(?=AccessKeyId|SecretAccessKey)/, "vault"));
+/** The secrets of a trial that runs: to give them to the CLI one by one is most of what a first call takes. */
+const secrets = Object.fromEntries(requiredSecrets.map((key) => [`homestead:${key}`, secretOf(key)]));
+
 /** A trial that runs. */
 async function begun(lists: Lists = {}) {
-  const made = clone();
+  const made = clone({ dev: secrets });
   const cluster = await fakeCluster(lists);
   await made.tryIt(["--yes"], { KUBECONFIG: cluster.kubeconfig });
   (lists.namespaces ??= []).push(namespaceOf("dev"));
@@ -1046,10 +1052,7 @@ describe("a trial's stack file", () => {
       },
       { "homestead:ingress": { labels: { other: "label" } }, "homestead:blog": { kind: "image", image: "a.b/c:1" } },
     ]);
-    const placeholders = new Placeholders();
-    // The embedded object store's keys are the same for both buckets.
-    const secret = (key: string) => placeholders.of(key.replace(/^media(?=AccessKeyId|SecretAccessKey)/, "vault"));
-    const { config } = readStackConfig(folder, "dev", secret, { configFile: target });
+    const { config } = readStackConfig(folder, "dev", secretOf, { configFile: target });
     expect(JSON.parse(config["homestead:ingress"] ?? "")).toEqual({ address: "192.0.2.7", labels: { other: "label" } });
     expect(JSON.parse(config["homestead:blog"] ?? "")).toEqual({ kind: "image", image: "a.b/c:1" });
     expect(JSON.parse(config["homestead:storage"] ?? "")).toMatchObject({ databases: "local-path" });

@@ -2,7 +2,7 @@
  * The process in which a stack's program is evaluated. Started by `planStack`; answers over its IPC channel, so that
  * whatever the program prints cannot get into the answer.
  */
-import { createRequire } from "node:module";
+import { Module, createRequire } from "node:module";
 import * as path from "node:path";
 import type * as Pulumi from "@pulumi/pulumi";
 import { startPlanning } from "../planning";
@@ -24,6 +24,7 @@ async function evaluate(request: PlanRequest): Promise<PlanAnswer> {
 
   // The program's own copy of the SDK: a second one would not see the mocks.
   const load = createRequire(path.join(request.folder, "package.json"));
+  spareInstaller(load);
   const pulumi = load("@pulumi/pulumi") as typeof Pulumi;
 
   startPlanning();
@@ -52,6 +53,19 @@ async function evaluate(request: PlanRequest): Promise<PlanAnswer> {
       leakedOutputs: recorded.outputs.leaks,
     },
   };
+}
+
+/**
+ * The SDK loads npm's installer with itself, which takes longer than all the rest of it. It is for functions that are sent
+ * to a provider written in place; a plan that has one fails there. An SDK without it has nothing to be spared.
+ */
+function spareInstaller(load: NodeJS.Require): void {
+  try {
+    const installer = createRequire(load.resolve("@pulumi/pulumi")).resolve("@npmcli/arborist");
+    load.cache[installer] = Object.assign(new Module(installer), { loaded: true });
+  } catch {
+    return;
+  }
 }
 
 /** The embedded object store knows one pair of keys, which the settings insist on: its placeholders are one pair too. */

@@ -9,9 +9,12 @@ import type { RawConfiguration, StackName } from "../../settings";
 import { charts } from "../../versions";
 import { temporaryFolder } from "./folders";
 
+/** Read once: nobody changes the example, and whoever asks gets a copy. */
+const examples: Partial<Record<StackName, RawConfiguration>> = {};
+
 /** The example's configuration, with placeholders for secrets; `changes` in the short form of keys. */
 export function configurationOf(stack: StackName, changes: Record<string, unknown> = {}): RawConfiguration {
-  return withChanges(committedConfiguration(inject("example"), stack), changes);
+  return withChanges((examples[stack] ??= committedConfiguration(inject("example"), stack)), changes);
 }
 
 /** Another configuration; `changes` in the short form of keys, a key taken out where they say undefined. */

@@ -41,6 +41,8 @@ while IFS="	" read -r start says; do
 done <<END
 $FAKE_PULUMI_FAILURES
 END
+end='
+'
 stack= key= value= last=
 for arg; do
   case "$last" in --stack) stack=$arg ;; homestead:*|kubernetes:*) [ -n "$value" ] || value=$arg ;; esac
@@ -62,26 +64,37 @@ case "$1 $2" in
   "stack output") say "$FAKE_PULUMI_OUTPUTS" ;;
   "config set")
     known
-    case "$value" in ""|--*) cat > "$root/$stack/$key" ;; *) printf %s "$value" > "$root/$stack/$key" ;; esac ;;
+    case "$value" in ""|--*) value=; while IFS= read -r line; do value=$value$line$end; done; value=$value$line ;; esac
+    printf %s "$value" > "$root/$stack/$key" ;;
   "config rm") known; rm -f "$root/$stack/$key" ;;
   "config "*)
     known
+    clear=
     case "$*" in *--show-secrets*)
+      clear=yes
       [ "$PULUMI_CONFIG_PASSPHRASE" = right ] || [ -f "$PULUMI_CONFIG_PASSPHRASE_FILE" ] || fail "incorrect passphrase"
     esac
-    exec "$FAKE_PULUMI_NODE" "\${0%/*}/config.cjs" "$root/$stack" "$@" ;;
+    exec awk -v "clear=$clear" -f "\${0%/*}/config.awk" "$root/$stack"/* ;;
   "$FAKE_PULUMI_WORKS "*) exec "$FAKE_PULUMI_NODE" "\${0%/*}/work.cjs" "$root.log" ;;
   "up "*|"destroy "*) ;;
   *) fail "unknown command $*" ;;
 esac
 `;
 
-const configScript = `
-const fs = require("node:fs");
-const [folder, ...args] = process.argv.slice(2);
-const clear = args.includes("--show-secrets");
-const entry = (key) => [key, { ...(clear ? { value: fs.readFileSync(folder + "/" + key, "utf8") } : {}), secret: true }];
-console.log(JSON.stringify(Object.fromEntries(fs.readdirSync(folder).map(entry))));
+/** What `pulumi config --json` says of a stack's files. None holds the character that ends a record here. */
+const configScript = String.raw`
+BEGIN {
+  RS = "\001"
+  for (i = 1; i < ARGC; i++) {
+    value = ""
+    if ((getline value < ARGV[i]) < 0) continue
+    gsub(/["\\]/, "\\\\&", value)
+    gsub(/\n/, "\\n", value)
+    sub(/.*\//, "", ARGV[i])
+    list = list (list == "" ? "" : ",") "\"" ARGV[i] "\":{" (clear ? "\"value\":\"" value "\"," : "") "\"secret\":true}"
+  }
+  print "{" list "}"
+}
 `;
 
 const workScript = `
@@ -108,7 +121,7 @@ export function fakePulumi(stacks: Record<string, Record<string, string>> = {}, 
   }
   fs.writeFileSync(`${state}.log`, "");
   fs.writeFileSync(path.join(folder, "pulumi"), `#!/bin/sh\n${script}`, { mode: 0o755 });
-  fs.writeFileSync(path.join(folder, "config.cjs"), configScript);
+  fs.writeFileSync(path.join(folder, "config.awk"), configScript);
   fs.writeFileSync(path.join(folder, "work.cjs"), workScript);
   const read = (stack: string) => {
     const keys = fs.readdirSync(path.join(state, stack));

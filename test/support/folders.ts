@@ -2,8 +2,7 @@
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
-import { onTestFinished } from "vitest";
-import { writeExample } from "./example";
+import { inject, onTestFinished } from "vitest";
 
 /** An empty folder that the running test owns. */
 export function temporaryFolder(): string {
@@ -19,7 +18,7 @@ export function temporaryFolder(): string {
  */
 export function copyProject(edit: Record<string, (text: string) => string> = {}): string {
   const folder = temporaryFolder();
-  writeExample(folder);
+  fs.cpSync(inject("example"), folder, { recursive: true });
   for (const [file, change] of Object.entries(edit)) {
     const target = path.join(folder, file);
     const before = fs.existsSync(target) ? fs.readFileSync(target, "utf8") : "";

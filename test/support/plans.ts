@@ -2,6 +2,8 @@
  * The plans of all stacks, the example's and this clone's own, evaluated once for all test files (vitest's
  * globalSetup): each takes seconds, and they do not change while the tests run.
  */
+import * as fs from "node:fs";
+import * as path from "node:path";
 import type { TestProject } from "vitest/node";
 import { PlanError, planStack, projectFolder } from "../../lib/plan";
 import type { Plan } from "../../lib/plan";
@@ -22,9 +24,20 @@ declare module "vitest" {
 
 export default async function setup(project: TestProject): Promise<() => void> {
   const { folder, remove } = provideExample(project);
-  project.provide("plans", await plansIn(folder));
-  project.provide("ownPlans", await plansIn(projectFolder));
+  const plans = await plansIn(folder);
+  project.provide("plans", plans);
+  // Nobody's own yet: the clone's configuration is still the example's.
+  project.provide("ownPlans", configured(folder) === configured(projectFolder) ? plans : await plansIn(projectFolder));
   return remove;
+}
+
+/** All that an example has of its own, by `writeExample`. */
+function configured(folder: string): string {
+  const files = ["Pulumi.yaml", ...stacksIn(folder).map((stack) => `Pulumi.${stack}.yaml`)];
+  const blog = fs.globSync("blog/**", { cwd: folder }).filter((file) => fs.statSync(path.join(folder, file)).isFile());
+  return JSON.stringify(
+    [...files, ...blog].sort().map((file) => [file, fs.readFileSync(path.join(folder, file), "utf8")]),
+  );
 }
 
 async function plansIn(folder: string): Promise<Record<string, Planned>> {
