@@ -555,7 +555,7 @@ describe("a certificate that is asked for over HTTP", () => {
   it.each([
     [{ kind: "acme", email: "a@ramble.moe" }, true],
     [{ kind: "acme", email: "a@ramble.moe", solver: { http01: { ingress: {} } } }, true],
-    [{ kind: "acme", email: "a@ramble.moe", solver: { dns01: { cloudflare: {} } } }, false],
+    [{ kind: "acme", email: "a@ramble.moe", solver: { dns01: { route53: {} } } }, false],
     [{ kind: "selfSigned" }, false],
     // Its solvers are its owner's business.
     [{ kind: "issuer", name: "le" }, false],
