@@ -10,9 +10,11 @@ import * as net from "node:net";
 import * as path from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import * as z from "zod";
+import { acmeSolver } from "./lib/acme-solver";
 import { holds, houseRangeFault, machinesOwn, sentTo } from "./lib/address-ranges";
 import { bytesIn, folderLimit, hasIndex } from "./lib/blog-folder";
 import { identityFaults, identityFingerprint } from "./lib/identity";
+import { allowed, object, oneOf } from "./lib/rules";
 import { configInFile, qualify } from "./lib/stack-config";
 import { inTrial, trialOrigins } from "./lib/try/mends";
 import { images as publishedImages, charts as publishedCharts } from "./versions";
@@ -67,9 +69,6 @@ export const acmeSolverSecret = "acme-solver";
 export type SecretKey = (typeof requiredSecrets)[number] | (typeof optionalSecrets)[number];
 
 // ---------------------------------------------------------------- building blocks
-
-/** A rule's message says what is allowed; the way to mend it is added when faults are printed. */
-const allowed = (what: string) => ({ error: () => what });
 
 const hostName = z
   .string(allowed("a host name such as ramble.moe"))
@@ -170,18 +169,6 @@ const chartVersion = z
   .string(allowed("a chart version"))
   .regex(/^v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$/, "an exact version such as 1.0.2 or v1.21.1");
 const positive = (what: string) => z.int(allowed(what)).positive(what);
-const oneOf = <const T extends readonly [string, ...string[]]>(values: T) =>
-  z.enum(values, { error: () => `one of ${values.join(", ")}` });
-
-/** An object whose unknown keys are faults, and whose absence names what it must hold. */
-const object = <T extends z.core.$ZodLooseShape>(shape: T) =>
-  z.strictObject(shape, {
-    error: (issue) =>
-      issue.code === "unrecognized_keys"
-        ? `only ${Object.keys(shape).join(", ")}`
-        : `an object with ${Object.keys(shape).join(", ")}`,
-  });
-
 /** An object with any of the given names as its keys. */
 const byName = <const Name extends string, T extends z.ZodType>(names: readonly Name[], value: T, what: string) =>
   z.partialRecord(z.enum(names), value, {
@@ -220,20 +207,6 @@ const mediaForms = z.preprocess(
 
 const certificatesInPem =
   "certificates in PEM, of the authority that signs for the issuer (-----BEGIN CERTIFICATE----- ...)";
-const aSolver = "a solver of cert-manager's, with http01 or with dns01, such as {dns01: {...}}";
-const solverPart = z
-  .record(z.string(), z.unknown(), allowed(aSolver))
-  .refine((part) => Object.keys(part).length > 0, { error: aSolver, abort: true });
-/** What cert-manager has a field for (cert-manager.io, "Supported DNS01 providers"). */
-const dnsProviders = "acmeDNS akamai azureDNS cloudDNS cloudflare digitalocean rfc2136 route53 webhook".split(" ");
-// The API server refuses any other, when all before the Issuer is made.
-const dns01 = solverPart.refine(
-  (part) => {
-    const [provider, ...more] = Object.keys(part).filter((key) => key !== "cnameStrategy");
-    return dnsProviders.includes(provider ?? "") && more.length === 0 && isPlainObject(part[provider ?? ""]);
-  },
-  `one of cert-manager's DNS providers, ${dnsProviders.join(", ")}, with or without a cnameStrategy`,
-);
 
 /** What the CLI makes of a moment that stands in the file without quotes: YAML takes it for a timestamp. */
 const timestamp = /^(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}(?:\.\d+)?) ([+-]\d{2})(\d{2}) \S+$/;
@@ -340,10 +313,7 @@ export const schema = {
         kind: z.literal("acme"),
         email: z.string(allowed("an e-mail address")).regex(/^[^@\s]+@[^@\s]+$/, "an e-mail address"),
         server: httpUrl.default("https://acme-v02.api.letsencrypt.org/directory"),
-        solver: object({ http01: solverPart.optional(), dns01: dns01.optional(), selector: solverPart.optional() })
-          // cert-manager's webhook refuses any other, when all before the Issuer is made.
-          .refine(({ http01, dns01 }) => (http01 === undefined) !== (dns01 === undefined), aSolver)
-          .optional(),
+        solver: acmeSolver.optional(),
       }),
       object({ kind: z.literal("selfSigned") }),
     ],

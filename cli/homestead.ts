@@ -1,6 +1,7 @@
 /** The `homestead` command: one file a subcommand. */
 import { Command } from "commander";
 import { Interrupted } from "../lib/child";
+import { UserError } from "../lib/user-error";
 import { version } from "../package.json";
 
 /* eslint-disable @typescript-eslint/no-require-imports -- import() would want file extensions here */
@@ -53,12 +54,13 @@ function homestead(called: string | undefined): Command {
   return program;
 }
 
-/** Runs the command line. A fault is told by its message alone; `HOMESTEAD_TRACE=1` adds where it comes from. */
+/** Runs the command line. A fault is told by its message, and by its mend if it has one; `HOMESTEAD_TRACE=1` adds where it comes from. */
 export async function main(args: readonly string[]): Promise<void> {
   try {
     await homestead(args[0] === "help" ? args[1] : args[0]).parseAsync(args, { from: "user" });
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    if (error instanceof UserError && error.mend !== undefined) process.stderr.write(`mend: ${error.mend}\n`);
     if (process.env.HOMESTEAD_TRACE === "1" && error instanceof Error) {
       process.stderr.write(`${("trace" in error ? String(error.trace) : error.stack) ?? ""}\n`);
     }

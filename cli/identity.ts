@@ -9,6 +9,7 @@ import { createSharedSecrets, identityFaults, identityFingerprint } from "../lib
 import type { Identity } from "../lib/identity";
 import { projectFolder } from "../lib/plan";
 import { PulumiCli } from "../lib/pulumi-cli";
+import { login, loginElsewhere } from "../lib/refusal";
 import { UserError } from "../lib/user-error";
 import { createdSecrets, identityKeys, requiredSecrets, siteNames, stackNames } from "../settings";
 
@@ -130,7 +131,7 @@ function refuseUnknown(pulumi: PulumiCli, existing: readonly string[], stack: st
   if (there.length === 0) return;
   throw new UserError(
     `nothing was written: Pulumi.${stack}.yaml holds ${there.join(", ")}, and the backend of this login knows no stack '${stack}'. ` +
-      `Log in to the one that has it: pulumi login <url>. Where that state is lost: pulumi stack init ${stack}, which takes the file as it is`,
+      `Log in to the one that has it: ${login}. Where that state is lost: pulumi stack init ${stack}, which takes the file as it is`,
   );
 }
 
@@ -278,4 +279,6 @@ export async function verifyIdentity(pulumi: PulumiCli, stacks: readonly string[
   return different.length === 0 && faults.length === 0;
 }
 
-const noStack = (stack: string) => `stack '${stack}' does not exist: pulumi stack init ${stack} --no-select`;
+/** Of this login: whoever made one elsewhere is not to make an empty one here. */
+const noStack = (stack: string) =>
+  `stack '${stack}' does not exist: pulumi stack init ${stack} --no-select, or ${loginElsewhere}`;

@@ -46,6 +46,7 @@ import { storeAhead } from "./clock";
 import { kubeClient, kubectl } from "./kube";
 import { planStack } from "./plan";
 import type { Plan } from "./plan";
+import { getPulumi, refusalMend } from "./refusal";
 import { loadSite } from "./site-secrets";
 import type { Site } from "./site-secrets";
 import { addressesOf, ownAddresses } from "./status/edge";
@@ -69,9 +70,7 @@ export interface DoctorOptions {
 export async function doctor(stack: StackName, options: DoctorOptions): Promise<DoctorReport> {
   const at = new Date().toISOString();
   const [programs, read] = await Promise.all([
-    attempt("program", "pulumi", "install the Pulumi CLI: https://www.pulumi.com/docs/install/", async () =>
-      programLines(await readPrograms()),
-    ),
+    attempt("program", "pulumi", getPulumi, async () => programLines(await readPrograms())),
     readStack(stack),
   ]);
   const found = "site" in read ? await examine(read.site, () => planStack(stack), options) : read.lines;
@@ -91,10 +90,14 @@ async function readStack(stack: StackName): Promise<{ site: Site } | { lines: Do
     return { site: await within(60, loadSite(stack)) };
   } catch (error) {
     if (error instanceof SettingsError) return { lines: error.faults.map(lines.refusal) };
-    return {
-      lines: [judged("stack", stack, "fault", reason(error), `pulumi stack ls, then pulumi config --stack ${stack}`)],
-    };
+    return { lines: [unreadLine(stack, reason(error))] };
   }
+}
+
+/** The line on a stack that cannot be read. */
+export function unreadLine(stack: StackName, says: string): DoctorLine {
+  const mend = refusalMend(says, stack) ?? `pulumi stack ls, then pulumi config --stack ${stack}`;
+  return judged("stack", stack, "fault", says, mend);
 }
 
 /**

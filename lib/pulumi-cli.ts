@@ -6,6 +6,7 @@ import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { runToEnd } from "./child";
+import { getPulumi, refusalMend } from "./refusal";
 import { keysInFile } from "./stack-config";
 import { UserError } from "./user-error";
 
@@ -36,9 +37,7 @@ export function findPulumi(environment: NodeJS.ProcessEnv = process.env): readon
   if (own !== undefined) return [own];
   const npx = onPath("npx", environment);
   if (npx !== undefined) return [npx, "--yes", "pulumi@3"];
-  throw new UserError(
-    "neither pulumi nor npx is on PATH: install the Pulumi CLI (https://www.pulumi.com/docs/install/) or Node.js",
-  );
+  throw new UserError(`neither pulumi nor npx is on PATH: ${getPulumi} or Node.js`);
 }
 
 export class PulumiCli {
@@ -62,7 +61,10 @@ export class PulumiCli {
 
   /** The same stacks, and of how many resources the state of each one tells, the stack itself among them. */
   async resourceCounts(): Promise<Map<string, number>> {
-    const listed = JSON.parse(await this.run(["stack", "ls", "--json"])) as { name: string; resourceCount?: number }[];
+    const listed = JSON.parse(await this.read(["stack", "ls", "--json"], "<stack>")) as {
+      name: string;
+      resourceCount?: number;
+    }[];
     // `org/project/stack` on Pulumi Cloud, the name alone elsewhere.
     return new Map(listed.map(({ name, resourceCount }) => [name.split("/").at(-1) ?? name, resourceCount ?? 0]));
   }
@@ -79,7 +81,8 @@ export class PulumiCli {
   /** A stack's configuration. In clear it needs the passphrase, or whatever else decrypts the stack. */
   async config(stack: string, secrets: "hidden" | "clear"): Promise<Record<string, ConfigEntry>> {
     const clear = secrets === "clear" ? ["--show-secrets"] : [];
-    return JSON.parse(await this.run(["config", "--json", ...clear, "--stack", stack])) as Record<string, ConfigEntry>;
+    const shown = await this.read(["config", "--json", ...clear, "--stack", stack], stack);
+    return JSON.parse(shown) as Record<string, ConfigEntry>;
   }
 
   async setSecret(stack: string, key: string, value: string): Promise<void> {
@@ -108,6 +111,17 @@ export class PulumiCli {
     return this.start(args, input, {});
   }
 
+  /** As {@link run}, with the way out where the refusal is a known one. */
+  private async read(args: readonly string[], stack: string): Promise<string> {
+    try {
+      return await this.run(args);
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      const mend = refusalMend(error.message, stack);
+      throw mend === undefined || error.message.includes(mend) ? error : new UserError(error.message, mend);
+    }
+  }
+
   /** In a group of its own, which a terminal's Ctrl-C does not reach: it takes a moment, and a file is whole after it. */
   private async write(args: readonly string[], input = ""): Promise<void> {
     await this.start(args, input, { detached: true });
@@ -120,7 +134,7 @@ export class PulumiCli {
     if (lines.some((line) => line.startsWith("error:"))) return undefined;
     const said = lines.map((line) => notTheCli.exec(line)?.[2]).find((words) => words !== undefined);
     if (said === undefined) return undefined;
-    return `no pulumi is on PATH, and npx could not get it (${said}): install the Pulumi CLI (https://www.pulumi.com/docs/install/)`;
+    return `no pulumi is on PATH, and npx could not get it (${said}): ${getPulumi}`;
   }
 
   private start(args: readonly string[], input: string, options: { detached?: true }): Promise<string> {

@@ -61,6 +61,22 @@ describe("homestead", () => {
     expect(await homestead(args, projectFolder, environment)).toEqual({ code: 1, stdout: "", stderr });
   });
 
+  it.each([["verify"], ["drill"], ["switch"], ["status"]])(
+    "%s says how to mend a stack that cannot be read",
+    async (subcommand) => {
+      const { environment } = fakePulumi({ home: {} });
+      const closed = { ...environment, PULUMI_CONFIG_PASSPHRASE: "wrong" };
+      expect(await homestead([subcommand, "home"], projectFolder, closed)).toEqual({
+        code: 1,
+        stdout: "",
+        stderr:
+          "pulumi config --stack home: incorrect passphrase\n" +
+          "mend: give the stack's own: read -rs PULUMI_CONFIG_PASSPHRASE && export PULUMI_CONFIG_PASSPHRASE; " +
+          "where it is lost: docs/runbooks/lost-passphrase.md\n",
+      });
+    },
+  );
+
   it("says where to get a Pulumi CLI when there is none", async () => {
     const environment = { ...process.env, PATH: temporaryFolder() };
     expect(await homestead(["identity", "verify"], projectFolder, environment)).toEqual({

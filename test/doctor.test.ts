@@ -12,7 +12,7 @@ import { doctorCommand, render } from "../cli/doctor";
 import { certificateName } from "../components/ingress";
 import { bundle } from "../lib/bundle";
 import { aheadBy } from "../lib/clock";
-import { examine, isSaid, refusalOf } from "../lib/doctor";
+import { examine, isSaid, refusalOf, unreadLine } from "../lib/doctor";
 import { reason, within } from "../lib/attempt";
 import * as buckets from "../lib/doctor/buckets";
 import * as capacity from "../lib/doctor/capacity";
@@ -163,6 +163,62 @@ describe("the programs", () => {
 
   it("may have a provider on the PATH, of whatever version", () => {
     expect(programLines({ ...good, plugins: ["kubernetes"] }).at(-1)?.verdict).toBe("ok");
+  });
+});
+
+describe("a stack that cannot be read", () => {
+  const config = "pulumi config --stack home:";
+  const typed = "read -rs PULUMI_CONFIG_PASSPHRASE && export PULUMI_CONFIG_PASSPHRASE";
+  const elsewhere = "pulumi login <url of the state> where another backend has it";
+  const cli = "install the Pulumi CLI (https://www.pulumi.com/docs/install/)";
+  // The words of the CLI 3.260.0, as it says them to a file:// backend.
+  it.each<[says: string, mend: string, stack?: StackName]>([
+    [
+      `${config} no stack named 'home' found`,
+      `npx homestead identity create for a new server, npx homestead identity copy vps home where vps has one; ${elsewhere}`,
+    ],
+    [
+      "pulumi config --stack dev: no stack named 'dev' found",
+      `npx homestead identity create --stacks dev, the first time; ${elsewhere}`,
+      "dev",
+    ],
+    [
+      `${config} incorrect passphrase`,
+      `give the stack's own: ${typed}; where it is lost: docs/runbooks/lost-passphrase.md`,
+    ],
+    [
+      `${config} passphrase must be set with PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE environment variables`,
+      typed,
+    ],
+    [`${config} unable to read PULUMI_CONFIG_PASSPHRASE_FILE: open /a: no such file or directory`, typed],
+    [
+      `${config} PULUMI_ACCESS_TOKEN must be set for login during non-interactive CLI sessions`,
+      "pulumi login <url of the state>, such as s3://...; for Pulumi Cloud: export PULUMI_ACCESS_TOKEN",
+    ],
+    [
+      `${config} unable to open state directory "file:///a": stat /a: no such file or directory`,
+      "pulumi login <url of the state>: the one of this login is not there",
+    ],
+    [
+      `${config} invalid YAML file: yaml: line 3: found character that cannot start any token`,
+      "mend Pulumi.home.yaml, at line 3 or near it: git diff Pulumi.home.yaml",
+    ],
+    [
+      `${config} invalid YAML file: could not unmarshal map: yaml: unmarshal errors:`,
+      "mend Pulumi.home.yaml: git diff Pulumi.home.yaml",
+    ],
+    // What a merge left behind.
+    [`${config} expected project to be an object, was 'string'`, "mend Pulumi.home.yaml: git diff Pulumi.home.yaml"],
+    [
+      `${config} could not unmarshal '/srv/homestead/Pulumi.yaml': invalid YAML file: yaml: line 1: did not find expected node content`,
+      "mend Pulumi.yaml, at line 1 or near it: git diff Pulumi.yaml",
+    ],
+    [`neither pulumi nor npx is on PATH: ${cli} or Node.js`, cli],
+    [`${config} no pulumi is on PATH, and npx could not get it (fetch failed): ${cli}`, cli],
+    [`${config} could not decrypt configuration values: bad value`, "pulumi stack ls, then pulumi config --stack home"],
+    ["no answer within 60 s", "pulumi stack ls, then pulumi config --stack home"],
+  ])("says how to mend: %s", (says, mend, stack = "home") => {
+    expect(unreadLine(stack, says)).toEqual({ area: "stack", what: stack, verdict: "fault", says, mend });
   });
 });
 
@@ -555,7 +611,7 @@ describe("a certificate that is asked for over HTTP", () => {
   it.each([
     [{ kind: "acme", email: "a@ramble.moe" }, true],
     [{ kind: "acme", email: "a@ramble.moe", solver: { http01: { ingress: {} } } }, true],
-    [{ kind: "acme", email: "a@ramble.moe", solver: { dns01: { cloudflare: {} } } }, false],
+    [{ kind: "acme", email: "a@ramble.moe", solver: { dns01: { route53: {} } } }, false],
     [{ kind: "selfSigned" }, false],
     // Its solvers are its owner's business.
     [{ kind: "issuer", name: "le" }, false],

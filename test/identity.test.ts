@@ -185,7 +185,7 @@ describe("homestead identity create", () => {
     );
     const message =
       "nothing was written: Pulumi.home.yaml holds homestead:ownerPassword, and the backend of this login knows no stack 'home'. " +
-      "Log in to the one that has it: pulumi login <url>. Where that state is lost: pulumi stack init home, which takes the file as it is";
+      "Log in to the one that has it: pulumi login <url of the state>. Where that state is lost: pulumi stack init home, which takes the file as it is";
     await expect(create(["vps", "home"])).rejects.toThrow(message);
     await expect(copy("vps", "home")).rejects.toThrow(message);
     expect(stacks()).toEqual({ vps: {} });
@@ -387,7 +387,9 @@ describe("homestead identity copy", () => {
 
   it("refuses a stack that does not exist, and a stack to itself", async () => {
     const { copy } = over({ home: {} });
-    await expect(copy("vps", "home")).rejects.toThrow("stack 'vps' does not exist: pulumi stack init vps --no-select");
+    await expect(copy("vps", "home")).rejects.toThrow(
+      "stack 'vps' does not exist: pulumi stack init vps --no-select, or pulumi login <url of the state> where another backend has it",
+    );
     await expect(copy("home", "home")).rejects.toThrow("'home' to itself: name two stacks");
   });
 });
@@ -430,7 +432,7 @@ describe("homestead identity verify", () => {
 
   it("refuses a stack that does not exist", async () => {
     await expect(over({}).verify(["home"])).rejects.toThrow(
-      "stack 'home' does not exist: pulumi stack init home --no-select",
+      "stack 'home' does not exist: pulumi stack init home --no-select, or pulumi login <url of the state> where another backend has it",
     );
   });
 });

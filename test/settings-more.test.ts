@@ -147,7 +147,8 @@ describe("a solver's key", () => {
     ["another", { name: "acme-solver", key: "api-token" }, '"api-token"'],
     ["none", { name: "acme-solver" }, "(not set)"],
   ])("is under one key of its Secret: a solver that names %s is refused", (_what, ref, value) => {
-    const solver = { dns01: { webhook: { config: { keys: [{ tokenSecretRef: ref }] } } } };
+    const config = { keys: [{ tokenSecretRef: ref }] };
+    const solver = { dns01: { webhook: { groupName: "acme.example", solverName: "x", config } } };
     const key = "certificates.solver.dns01.webhook.config.keys[0].tokenSecretRef.key";
     expect(faultsOf({ certificates: { ...acme, solver }, acmeSolverKey: "t0ken" })).toEqual(
       one(

@@ -87,6 +87,64 @@ const wrongLabels = fc.oneof(
   fc.constantFrom({ "app.kubernetes.io/name": "traefik v3" }, { "a/b/c": "x" }, { "/a": "x" }, { a: "-x" }, { a: 1 }),
 );
 
+const secret = { name: "a", key: "b" };
+
+/** Solvers that cert-manager takes, one a provider or a way. */
+const solvers: readonly Record<string, unknown>[] = [
+  { dns01: { acmeDNS: { host: "a.example", accountSecretRef: secret } } },
+  {
+    dns01: {
+      akamai: {
+        serviceConsumerDomain: "a",
+        clientTokenSecretRef: secret,
+        clientSecretSecretRef: secret,
+        accessTokenSecretRef: secret,
+      },
+    },
+  },
+  { dns01: { azureDNS: { subscriptionID: "a", resourceGroupName: "b", managedIdentity: { clientID: "c" } } } },
+  { dns01: { cloudDNS: { project: "a", serviceAccountSecretRef: secret } } },
+  { dns01: { cnameStrategy: "Follow", cloudflare: { apiKeySecretRef: secret, email: "a@b" } } },
+  { dns01: { digitalocean: { tokenSecretRef: secret } } },
+  { dns01: { rfc2136: { nameserver: "192.0.2.53:53", tsigKeyName: "a", tsigSecretSecretRef: secret } } },
+  { dns01: { route53: { region: "a", auth: { kubernetes: { serviceAccountRef: { name: "a" } } } } } },
+  { dns01: { webhook: { groupName: "a", solverName: "b" } }, selector: { dnsZones: ["ramble.moe"] } },
+  { http01: { ingress: { ingressClassName: "traefik", serviceType: "NodePort" } } },
+  { http01: { gatewayHTTPRoute: { parentRefs: [{ name: "a", namespace: "b" }] } } },
+];
+
+/** Every path to a key of an object, however deep. */
+const pathsOf = (value: unknown): string[][] =>
+  typeof value !== "object" || value === null
+    ? []
+    : Object.entries(value).flatMap(([key, inner]) => {
+        const deeper = pathsOf(inner).map((rest) => [key, ...rest]);
+        return Array.isArray(value) ? deeper : [[key], ...deeper];
+      });
+
+/** The same with another key in the place of one. */
+function renamed(value: unknown, [key = "", ...rest]: readonly string[], name: string): unknown {
+  if (Array.isArray(value))
+    return (value as unknown[]).map((inner, i) => (String(i) === key ? renamed(inner, rest, name) : inner));
+  const entries = Object.entries(value as object) as [string, unknown][];
+  return Object.fromEntries(
+    entries.map(([own, inner]) => {
+      if (own !== key) return [own, inner];
+      return rest.length === 0 ? [name, inner] : [own, renamed(inner, rest, name)];
+    }),
+  );
+}
+
+/** One of them with a key that is misspelt. */
+const wrongSolver = fc
+  .constantFrom(...solvers.flatMap((solver) => pathsOf(solver).map((at) => ({ solver, at }))))
+  .chain(({ solver, at }) =>
+    fc.constantFrom("more", "less").map((how) => {
+      const key = at.at(-1) ?? "";
+      return renamed(solver, at, how === "more" ? `${key}x` : key.slice(0, -1));
+    }),
+  );
+
 /** Places inside an object, and what can never stand there. */
 const leaves: readonly [key: string, leaf: string, values: fc.Arbitrary<unknown>][] = [
   ["cluster", "context", fc.oneof(fc.integer(), fc.constant(""))],
@@ -124,6 +182,7 @@ const leaves: readonly [key: string, leaf: string, values: fc.Arbitrary<unknown>
       fc.constantFrom({}, { dns: {} }, { dns01: {} }, { dns01: { hetzner: {} } }, { http01: "traefik" }),
     ),
   ],
+  ["certificates", "solver", wrongSolver],
   ["certificates", "email", fc.oneof(fc.integer(), fc.constantFrom("nobody", "a@", "a b@c"))],
   ["dns", "kind", gibberish],
   ["smtp", "kind", gibberish],
@@ -221,6 +280,11 @@ const drawnOf = (stack: StackName): fc.Arbitrary<{ stack: StackName; wrongs: Wro
   return wrongs.map((some) => ({ stack, wrongs: some }));
 };
 const drawn = fc.oneof(...stackNames.map(drawnOf));
+
+it.each(solvers)("a solver is right before a key of it is misspelt: %j", (solver) => {
+  const certificates = { kind: "acme", email: "a@b.example", solver };
+  expect(() => parseSettings(withChanges(valid.home, { certificates }))).not.toThrow();
+});
 
 describe("a thousand wrong configurations", () => {
   it("are each refused with a message that names the key, and nothing else is thrown", () => {

@@ -697,20 +697,23 @@ rule(
   solver,
   editOwn("certificates.solver"),
 );
+const token = { apiTokenSecretRef: { name: "a", key: "b" } };
 rule(
   "a solver of both kinds",
-  { certificates: { ...acme, solver: { http01: { ingress: {} }, dns01: { cloudflare: {} } } } },
+  { certificates: { ...acme, solver: { http01: { ingress: {} }, dns01: { cloudflare: token } } } },
   "certificates.solver",
-  '{"http01":{"ingress":{}},"dns01":{"cloudflare":{}}}',
+  '{"http01":{"ingress":{}},"dns01":{"cloudflare":{"apiTokenSecretRef":{"name":"a","key":"b"}}}}',
   solver,
   editOwn("certificates.solver"),
 );
+const providers =
+  "one of cert-manager's DNS providers, acmeDNS, akamai, azureDNS, cloudDNS, cloudflare, digitalocean, rfc2136, route53, webhook, with or without a cnameStrategy";
 rule(
   "a solver as a word",
   { certificates: { ...acme, solver: { dns01: "cloudflare" } } },
   "certificates.solver.dns01",
   '"cloudflare"',
-  solver,
+  providers,
   editOwn("certificates.solver.dns01"),
 );
 rule(
@@ -718,34 +721,32 @@ rule(
   { certificates: { ...acme, solver: { dns01: {} } } },
   "certificates.solver.dns01",
   "{}",
-  solver,
-  editOwn("certificates.solver.dns01"),
-);
-const providers =
-  "one of cert-manager's DNS providers, acmeDNS, akamai, azureDNS, cloudDNS, cloudflare, digitalocean, rfc2136, route53, webhook, with or without a cnameStrategy";
-rule(
-  "a solver by a provider that cert-manager has not got",
-  { certificates: { ...acme, solver: { dns01: { hetzner: { apiTokenSecretRef: {} } } } } },
-  "certificates.solver.dns01",
-  '{"hetzner":{"apiTokenSecretRef":{}}}',
   providers,
   editOwn("certificates.solver.dns01"),
 );
 rule(
+  "a solver by a provider that cert-manager has not got",
+  { certificates: { ...acme, solver: { dns01: { hetzner: { apiTokenSecretRef: {} } } } } },
+  "certificates.solver.dns01.hetzner",
+  '{"apiTokenSecretRef":{}}',
+  providers,
+  "pulumi config rm --path 'homestead:certificates.solver.dns01.hetzner' --stack home",
+);
+rule(
   "a solver by two providers",
-  { certificates: { ...acme, solver: { dns01: { cloudflare: {}, route53: {} } } } },
+  { certificates: { ...acme, solver: { dns01: { cloudflare: token, route53: {} } } } },
   "certificates.solver.dns01",
-  '{"cloudflare":{},"route53":{}}',
+  '{"cloudflare":{"apiTokenSecretRef":{"name":"a","key":"b"}},"route53":{}}',
   providers,
   editOwn("certificates.solver.dns01"),
 );
 rule(
   "a solver by a provider's name alone",
-  { certificates: { ...acme, solver: { dns01: { cnameStrategy: "Follow", route53: "eu-west-1" } } } },
-  "certificates.solver.dns01",
-  '{"cnameStrategy":"Follow","route53":"eu-west-1"}',
-  providers,
-  editOwn("certificates.solver.dns01"),
+  { certificates: { ...acme, solver: { dns01: { cnameStrategy: "Follow", digitalocean: "token" } } } },
+  "certificates.solver.dns01.digitalocean",
+  '"token"',
+  "an object with tokenSecretRef",
+  editOwn("certificates.solver.dns01.digitalocean"),
 );
 rule(
   "an issuer of no kind",

@@ -1255,7 +1255,7 @@ describe("before a switch", () => {
 
     test.each([
       [{ ...acme, solver: { http01: { gatewayHTTPRoute: {} } } }, 1],
-      [{ ...acme, solver: { dns01: { webhook: {} } } }, 0],
+      [{ ...acme, solver: { dns01: { route53: {} } } }, 0],
       [{ kind: "selfSigned" }, 0],
     ])("%j", async (certificates, faults) => {
       expect(ofCertificates((await lookedAt("planned", { certificates })).faults)).toHaveLength(faults);
