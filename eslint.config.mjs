@@ -34,7 +34,10 @@ export default tseslint.config(
     files: ["**/*.{mjs,cjs}"],
     languageOptions: {
       globals: Object.fromEntries(
-        ["__dirname", "process", "performance", "require", "URL", "Buffer", "fetch", "console"].map((name) => [name, "readonly"]),
+        ["__dirname", "process", "performance", "require", "URL", "Buffer", "fetch", "console"].map((name) => [
+          name,
+          "readonly",
+        ]),
       ),
     },
   },
