@@ -495,6 +495,8 @@ export const configKeys = Object.keys(schema) as ConfigKey[];
 const all = z.object(schema);
 type Parsed = z.output<typeof all>;
 
+type DnsCommand = Extract<Parsed["dns"], { kind: "command" }>;
+
 /** Active: federates. Standby: its databases follow, Mastodon has no replicas. Computed once, here. */
 export type Role = "active" | "standby";
 
@@ -504,8 +506,8 @@ export type Beginning =
   /** `archive` is the server name of the archive recovered from, such as `home-g1`; `site` owns it. `to` is a moment. */
   | { kind: "recovery"; site: StackName; archive: string; to?: string };
 
-/** A stack's decisions as plain values. Only the secrets are outputs, so that they stay marked as secret. */
-export interface Settings extends Omit<Parsed, "images" | "charts"> {
+/** A stack's decisions as plain values. Only what is secret is an output, so that it stays marked so. */
+export interface Settings extends Omit<Parsed, "images" | "charts" | "dns"> {
   /** The stack's name, which is the site's name. */
   site: StackName;
   role: Role;
@@ -521,6 +523,8 @@ export interface Settings extends Omit<Parsed, "images" | "charts"> {
   images: Record<ImageName, string>;
   /** Every chart, as published or as the stack overrides it. */
   charts: Record<ChartName, ChartReference>;
+  /** Who changes DNS. A command that the stack holds encrypted is an output, marked as secret. */
+  dns: Exclude<Parsed["dns"], DnsCommand> | (Omit<DnsCommand, "command"> & { command: pulumi.Input<string> });
   secrets: Record<(typeof requiredSecrets)[number], pulumi.Output<string>> &
     Partial<Record<(typeof optionalSecrets)[number], pulumi.Output<string>>>;
   /** First 16 hex digits of a SHA-256 over the identity; says nothing about it, but tells two identities apart. */
@@ -700,7 +704,9 @@ export function parseSettings(raw: RawConfiguration): Settings {
       if (values.generations[name] === undefined)
         fault(`generations.${name}`, undefined, "a whole number of 1 or more");
   ruleFaults(site, parsed.success ? parsed.data : readable(values), secrets, fault, raw.folder ?? __dirname);
-  if (parsed.success && faults.length === 0) return decide(site, parsed.data, secrets);
+  if (parsed.success && faults.length === 0) {
+    return decide(site, parsed.data, secrets, raw.secretKeys?.includes("homestead:dns") ?? false);
+  }
   throw new SettingsError(stack, faults);
 }
 
@@ -1162,14 +1168,26 @@ function rfc2136Faults(
   }
 }
 
-/** Everything is right: derive what the components are told. */
-function decide(site: StackName, s: Parsed, secrets: Partial<Record<SecretKey, string>>): Settings {
+/**
+ * Everything is right: derive what the components are told.
+ *
+ * @param dnsIsSecret whether the stack holds something of `dns` encrypted. Only then is its command marked: the mark is a
+ * change to the provider, which runs the command again for it.
+ */
+function decide(
+  site: StackName,
+  s: Parsed,
+  secrets: Partial<Record<SecretKey, string>>,
+  dnsIsSecret: boolean,
+): Settings {
   const generation = s.generations[site] ?? 1;
   const otherSite = site === "dev" ? undefined : siteNames.find((name) => name !== site);
   const beginning = beginningOf(site, s, generation, otherSite);
   const wrapped = Object.fromEntries(Object.entries(secrets).map(([key, value]) => [key, pulumi.secret(value)]));
+  const { dns } = s;
   return {
     ...s,
+    ...(dns.kind === "command" && dnsIsSecret ? { dns: { ...dns, command: pulumi.secret(dns.command) } } : {}),
     site,
     role: s.activeSite === site ? "active" : "standby",
     generation,
