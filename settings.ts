@@ -169,6 +169,8 @@ const imageReference = z
 const chartVersion = z
   .string(allowed("a chart version"))
   .regex(/^v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$/, "an exact version such as 1.0.2 or v1.21.1");
+/** How Mastodon signs in to a mail server. */
+const mailMechanisms = ["plain", "login", "cram_md5"] as const;
 const positive = (what: string) => z.int(allowed(what)).positive(what);
 const oneOf = <const T extends readonly [string, ...string[]]>(values: T) =>
   z.enum(values, { error: () => `one of ${values.join(", ")}` });
@@ -399,7 +401,7 @@ export const schema = {
           port: positive("a port").max(65535, "a port").default(587),
           from: z.string(allowed("an e-mail address")).regex(/^[^@\s]+@[^@\s]+$/, "an e-mail address"),
           tls: oneOf(["starttls", "tls", "none"]).default("starttls"),
-          auth: oneOf(["none", "plain", "login", "cram_md5"]).default("none"),
+          auth: oneOf(["none", ...mailMechanisms]).default("none"),
           username: z.string(allowed("a user name")).optional(),
         }),
       ],
@@ -703,7 +705,11 @@ export function parseSettings(raw: RawConfiguration): Settings {
     for (const name of siteNames)
       if (values.generations[name] === undefined)
         fault(`generations.${name}`, undefined, "a whole number of 1 or more");
-  ruleFaults(site, parsed.success ? parsed.data : readable(values), secrets, fault, raw.folder ?? __dirname);
+  const some = parsed.success ? parsed.data : readable(values);
+  ruleFaults(site, some, secrets, fault, raw.folder ?? __dirname);
+  // Of what is written as well: a fault elsewhere in such an object leaves it out of what is readable.
+  if (isPlainObject(values.smtp)) mailFaults(site, values.smtp, secrets, fault);
+  if (isPlainObject(values.dns)) rfc2136Faults(site, some, values.dns, secrets, fault);
   if (parsed.success && faults.length === 0) {
     return decide(site, parsed.data, secrets, raw.secretKeys?.includes("homestead:dns") ?? false);
   }
@@ -999,7 +1005,6 @@ function ruleFaults(
     );
   }
   if (s.media?.kind === "volume") mediaVolumeFaults(site, s, fault);
-  if (s.dns?.kind === "rfc2136") rfc2136Faults(site, s, s.dns, secrets, fault);
   if (s.certificates !== undefined) solverKeyFaults(site, s.certificates, secrets, fault);
   if (s.search?.kind === "elasticsearch" && s.storage?.kind === "nfs") {
     fault("search.kind", s.search.kind, `off, since storage.kind is nfs: ${whyNotOnNfs}`);
@@ -1011,20 +1016,6 @@ function ruleFaults(
     placeOf(s.vault.endpoint) === placeOf(s.media.endpoint)
   ) {
     fault("media.bucket", s.media.bucket, "a bucket other than the vault's: media is public, the vault is private");
-  }
-  if (s.smtp?.kind === "server") {
-    if (s.smtp.auth !== "none") {
-      if (!s.smtp.username) fault("smtp.username", s.smtp.username, `a user name, since smtp.auth is ${s.smtp.auth}`);
-      if (!secrets.smtpPassword)
-        fault(
-          "smtpPassword",
-          undefined,
-          `a secret, since smtp.auth is ${s.smtp.auth}`,
-          `pulumi config set --secret homestead:smtpPassword --stack ${site}`,
-        );
-    } else if (s.smtp.username) {
-      fault("smtp.auth", s.smtp.auth, "plain, login or cram_md5, since smtp.username is set");
-    }
   }
   if (s.smtp?.kind === "none" && s.registrations !== undefined && s.registrations !== "single") {
     fault(
@@ -1108,8 +1099,6 @@ function mediaVolumeFaults(site: StackName, s: Partial<Parsed>, fault: Report): 
   }
 }
 
-type Rfc2136 = Extract<Parsed["dns"], { kind: "rfc2136" }>;
-
 /** A DNS provider's token for the solver dns01, which the program brings along: the namespace is not there before it. */
 function solverKeyFaults(
   site: StackName,
@@ -1143,23 +1132,48 @@ function solverReferences(value: unknown, path: string): { path: string; key: un
   return value.name === acmeSolverSecret ? [{ path, key: value.key }, ...inside] : inside;
 }
 
-/** Rules for DNS by signed updates. */
-function rfc2136Faults(
+/** Rules for a mail server, of what is written. */
+function mailFaults(
   site: StackName,
-  s: Partial<Parsed>,
-  dns: Rfc2136,
+  smtp: Record<string, unknown>,
   secrets: Partial<Record<SecretKey, string>>,
   fault: Report,
 ): void {
+  if (smtp.kind !== "server") return;
+  const { auth = "none", username } = smtp;
+  if (auth === "none" && username) fault("smtp.auth", auth, "plain, login or cram_md5, since smtp.username is set");
+  const mechanism = mailMechanisms.find((one) => one === auth);
+  if (mechanism === undefined) return;
+  const since = `since smtp.auth is ${mechanism}`;
+  if (username === undefined || username === "") fault("smtp.username", username, `a user name, ${since}`);
+  if (!secrets.smtpPassword)
+    fault(
+      "smtpPassword",
+      undefined,
+      `a secret, ${since}`,
+      `pulumi config set --secret homestead:smtpPassword --stack ${site}`,
+    );
+}
+
+/** Rules for DNS by signed updates, of what is written. */
+function rfc2136Faults(
+  site: StackName,
+  s: Partial<Parsed>,
+  dns: Record<string, unknown>,
+  secrets: Partial<Record<SecretKey, string>>,
+  fault: Report,
+): void {
+  if (dns.kind !== "rfc2136") return;
   const mend = setCommand(site, "dnsKey", true);
   if (!secrets.dnsKey) fault("dnsKey", undefined, "a secret, since dns.kind is rfc2136", mend);
   else if (!/^[A-Za-z0-9+/]{16,}={0,2}$/.test(secrets.dnsKey) || secrets.dnsKey.length % 4 !== 0) {
     fault("dnsKey", "[secret]", "the TSIG key in base64, as tsig-keygen prints it after `secret`", mend);
   }
+  const { data: zone } = hostName.safeParse(dns.zone);
   for (const key of ["apex", "webHost"] as const) {
     const host = s[key];
-    if (host !== undefined && host !== dns.zone && !host.endsWith(`.${dns.zone}`)) {
-      fault("dns.zone", dns.zone, `the zone that ${key} ${host} is in`);
+    if (zone !== undefined && host !== undefined && host !== zone && !host.endsWith(`.${zone}`)) {
+      fault("dns.zone", zone, `the zone that ${key} ${host} is in`);
     }
   }
   // A zone's own name cannot be a CNAME (RFC 1912, 2.4), and there is nobody here to make an ALIAS of it.
