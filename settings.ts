@@ -168,6 +168,8 @@ const imageReference = z
 const chartVersion = z
   .string(allowed("a chart version"))
   .regex(/^v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$/, "an exact version such as 1.0.2 or v1.21.1");
+/** How Mastodon signs in to a mail server. */
+const mailMechanisms = ["plain", "login", "cram_md5"] as const;
 const positive = (what: string) => z.int(allowed(what)).positive(what);
 /** An object with any of the given names as its keys. */
 const byName = <const Name extends string, T extends z.ZodType>(names: readonly Name[], value: T, what: string) =>
@@ -369,7 +371,7 @@ export const schema = {
           port: positive("a port").max(65535, "a port").default(587),
           from: z.string(allowed("an e-mail address")).regex(/^[^@\s]+@[^@\s]+$/, "an e-mail address"),
           tls: oneOf(["starttls", "tls", "none"]).default("starttls"),
-          auth: oneOf(["none", "plain", "login", "cram_md5"]).default("none"),
+          auth: oneOf(["none", ...mailMechanisms]).default("none"),
           username: z.string(allowed("a user name")).optional(),
         }),
       ],
@@ -465,6 +467,8 @@ export const configKeys = Object.keys(schema) as ConfigKey[];
 const all = z.object(schema);
 type Parsed = z.output<typeof all>;
 
+type DnsCommand = Extract<Parsed["dns"], { kind: "command" }>;
+
 /** Active: federates. Standby: its databases follow, Mastodon has no replicas. Computed once, here. */
 export type Role = "active" | "standby";
 
@@ -474,8 +478,8 @@ export type Beginning =
   /** `archive` is the server name of the archive recovered from, such as `home-g1`; `site` owns it. `to` is a moment. */
   | { kind: "recovery"; site: StackName; archive: string; to?: string };
 
-/** A stack's decisions as plain values. Only the secrets are outputs, so that they stay marked as secret. */
-export interface Settings extends Omit<Parsed, "images" | "charts"> {
+/** A stack's decisions as plain values. Only what is secret is an output, so that it stays marked so. */
+export interface Settings extends Omit<Parsed, "images" | "charts" | "dns"> {
   /** The stack's name, which is the site's name. */
   site: StackName;
   role: Role;
@@ -491,6 +495,8 @@ export interface Settings extends Omit<Parsed, "images" | "charts"> {
   images: Record<ImageName, string>;
   /** Every chart, as published or as the stack overrides it. */
   charts: Record<ChartName, ChartReference>;
+  /** Who changes DNS. A command that the stack holds encrypted is an output, marked as secret. */
+  dns: Exclude<Parsed["dns"], DnsCommand> | (Omit<DnsCommand, "command"> & { command: pulumi.Input<string> });
   secrets: Record<(typeof requiredSecrets)[number], pulumi.Output<string>> &
     Partial<Record<(typeof optionalSecrets)[number], pulumi.Output<string>>>;
   /** First 16 hex digits of a SHA-256 over the identity; says nothing about it, but tells two identities apart. */
@@ -669,8 +675,14 @@ export function parseSettings(raw: RawConfiguration): Settings {
     for (const name of siteNames)
       if (values.generations[name] === undefined)
         fault(`generations.${name}`, undefined, "a whole number of 1 or more");
-  ruleFaults(site, parsed.success ? parsed.data : readable(values), secrets, fault, raw.folder ?? __dirname);
-  if (parsed.success && faults.length === 0) return decide(site, parsed.data, secrets);
+  const some = parsed.success ? parsed.data : readable(values);
+  ruleFaults(site, some, secrets, fault, raw.folder ?? __dirname);
+  // Of what is written as well: a fault elsewhere in such an object leaves it out of what is readable.
+  if (isPlainObject(values.smtp)) mailFaults(site, values.smtp, secrets, fault);
+  if (isPlainObject(values.dns)) rfc2136Faults(site, some, values.dns, secrets, fault);
+  if (parsed.success && faults.length === 0) {
+    return decide(site, parsed.data, secrets, raw.secretKeys?.includes("homestead:dns") ?? false);
+  }
   throw new SettingsError(stack, faults);
 }
 
@@ -963,7 +975,6 @@ function ruleFaults(
     );
   }
   if (s.media?.kind === "volume") mediaVolumeFaults(site, s, fault);
-  if (s.dns?.kind === "rfc2136") rfc2136Faults(site, s, s.dns, secrets, fault);
   if (s.certificates !== undefined) solverKeyFaults(site, s.certificates, secrets, fault);
   if (s.search?.kind === "elasticsearch" && s.storage?.kind === "nfs") {
     fault("search.kind", s.search.kind, `off, since storage.kind is nfs: ${whyNotOnNfs}`);
@@ -975,20 +986,6 @@ function ruleFaults(
     placeOf(s.vault.endpoint) === placeOf(s.media.endpoint)
   ) {
     fault("media.bucket", s.media.bucket, "a bucket other than the vault's: media is public, the vault is private");
-  }
-  if (s.smtp?.kind === "server") {
-    if (s.smtp.auth !== "none") {
-      if (!s.smtp.username) fault("smtp.username", s.smtp.username, `a user name, since smtp.auth is ${s.smtp.auth}`);
-      if (!secrets.smtpPassword)
-        fault(
-          "smtpPassword",
-          undefined,
-          `a secret, since smtp.auth is ${s.smtp.auth}`,
-          `pulumi config set --secret homestead:smtpPassword --stack ${site}`,
-        );
-    } else if (s.smtp.username) {
-      fault("smtp.auth", s.smtp.auth, "plain, login or cram_md5, since smtp.username is set");
-    }
   }
   if (s.smtp?.kind === "none" && s.registrations !== undefined && s.registrations !== "single") {
     fault(
@@ -1072,8 +1069,6 @@ function mediaVolumeFaults(site: StackName, s: Partial<Parsed>, fault: Report): 
   }
 }
 
-type Rfc2136 = Extract<Parsed["dns"], { kind: "rfc2136" }>;
-
 /** A DNS provider's token for the solver dns01, which the program brings along: the namespace is not there before it. */
 function solverKeyFaults(
   site: StackName,
@@ -1107,23 +1102,48 @@ function solverReferences(value: unknown, path: string): { path: string; key: un
   return value.name === acmeSolverSecret ? [{ path, key: value.key }, ...inside] : inside;
 }
 
-/** Rules for DNS by signed updates. */
-function rfc2136Faults(
+/** Rules for a mail server, of what is written. */
+function mailFaults(
   site: StackName,
-  s: Partial<Parsed>,
-  dns: Rfc2136,
+  smtp: Record<string, unknown>,
   secrets: Partial<Record<SecretKey, string>>,
   fault: Report,
 ): void {
+  if (smtp.kind !== "server") return;
+  const { auth = "none", username } = smtp;
+  if (auth === "none" && username) fault("smtp.auth", auth, "plain, login or cram_md5, since smtp.username is set");
+  const mechanism = mailMechanisms.find((one) => one === auth);
+  if (mechanism === undefined) return;
+  const since = `since smtp.auth is ${mechanism}`;
+  if (username === undefined || username === "") fault("smtp.username", username, `a user name, ${since}`);
+  if (!secrets.smtpPassword)
+    fault(
+      "smtpPassword",
+      undefined,
+      `a secret, ${since}`,
+      `pulumi config set --secret homestead:smtpPassword --stack ${site}`,
+    );
+}
+
+/** Rules for DNS by signed updates, of what is written. */
+function rfc2136Faults(
+  site: StackName,
+  s: Partial<Parsed>,
+  dns: Record<string, unknown>,
+  secrets: Partial<Record<SecretKey, string>>,
+  fault: Report,
+): void {
+  if (dns.kind !== "rfc2136") return;
   const mend = setCommand(site, "dnsKey", true);
   if (!secrets.dnsKey) fault("dnsKey", undefined, "a secret, since dns.kind is rfc2136", mend);
   else if (!/^[A-Za-z0-9+/]{16,}={0,2}$/.test(secrets.dnsKey) || secrets.dnsKey.length % 4 !== 0) {
     fault("dnsKey", "[secret]", "the TSIG key in base64, as tsig-keygen prints it after `secret`", mend);
   }
+  const { data: zone } = hostName.safeParse(dns.zone);
   for (const key of ["apex", "webHost"] as const) {
     const host = s[key];
-    if (host !== undefined && host !== dns.zone && !host.endsWith(`.${dns.zone}`)) {
-      fault("dns.zone", dns.zone, `the zone that ${key} ${host} is in`);
+    if (zone !== undefined && host !== undefined && host !== zone && !host.endsWith(`.${zone}`)) {
+      fault("dns.zone", zone, `the zone that ${key} ${host} is in`);
     }
   }
   // A zone's own name cannot be a CNAME (RFC 1912, 2.4), and there is nobody here to make an ALIAS of it.
@@ -1132,14 +1152,26 @@ function rfc2136Faults(
   }
 }
 
-/** Everything is right: derive what the components are told. */
-function decide(site: StackName, s: Parsed, secrets: Partial<Record<SecretKey, string>>): Settings {
+/**
+ * Everything is right: derive what the components are told.
+ *
+ * @param dnsIsSecret whether the stack holds something of `dns` encrypted. Only then is its command marked: the mark is a
+ * change to the provider, which runs the command again for it.
+ */
+function decide(
+  site: StackName,
+  s: Parsed,
+  secrets: Partial<Record<SecretKey, string>>,
+  dnsIsSecret: boolean,
+): Settings {
   const generation = s.generations[site] ?? 1;
   const otherSite = site === "dev" ? undefined : siteNames.find((name) => name !== site);
   const beginning = beginningOf(site, s, generation, otherSite);
   const wrapped = Object.fromEntries(Object.entries(secrets).map(([key, value]) => [key, pulumi.secret(value)]));
+  const { dns } = s;
   return {
     ...s,
+    ...(dns.kind === "command" && dnsIsSecret ? { dns: { ...dns, command: pulumi.secret(dns.command) } } : {}),
     site,
     role: s.activeSite === site ? "active" : "standby",
     generation,

@@ -40,7 +40,7 @@ export class Dns extends pulumi.ComponentResource {
     this.registerOutputs();
   }
 
-  private byCommand(name: string, args: DnsArgs, create: string): void {
+  private byCommand(name: string, args: DnsArgs, create: pulumi.Input<string>): void {
     // One after the other: a command that edits a zone file may not stand its like beside it.
     let before: pulumi.Resource[] = [];
     for (const record of args.records) {
@@ -56,7 +56,8 @@ export class Dns extends pulumi.ComponentResource {
           },
           triggers: [args.epoch, record.value],
         },
-        { parent: this, dependsOn: before },
+        // What it says may repeat the token that is in it, or in its environment.
+        { parent: this, dependsOn: before, additionalSecretOutputs: ["create", "stdout", "stderr"] },
       );
       before = [made];
     }

@@ -107,6 +107,37 @@ describe("dns by rfc2136 in a plan", () => {
   });
 });
 
+describe("dns by a command in a plan", () => {
+  const planOf = async (command: string) => {
+    const folder = copyProject({
+      "Pulumi.home.yaml": (text) =>
+        text.replace("config:\n", `config:\n  homestead:dns: {kind: command, command: ${command}}\n`),
+    });
+    const plan = await planStack("home", { folder });
+    return { plan, commands: plan.resources.filter(({ name }) => name.startsWith("dns-")) };
+  };
+
+  it("keeps a command secret that the stack holds encrypted, and what it says", async () => {
+    const { plan, commands } = await planOf("{secure: encrypted}");
+    expect(commands.map(({ name }) => name)).toEqual(["dns-ramble.moe", "dns-mastodon.ramble.moe"]);
+    for (const { inputs, secretPaths, leaks, options } of commands) {
+      expect(inputs["create"]).toBe("<dns.command>");
+      expect({ secretPaths, leaks }).toEqual({ secretPaths: ["create"], leaks: [] });
+      expect(options.additionalSecretOutputs).toEqual(expect.arrayContaining(["create", "stdout", "stderr"]));
+    }
+    const holders = plan.resources.filter(({ inputs }) => JSON.stringify(inputs).includes("<dns.command>"));
+    expect(holders).toEqual(commands);
+  });
+
+  it("marks no other: to the provider the mark is a change, and it runs the command again", async () => {
+    const { commands } = await planOf("./set-record");
+    expect(commands.map(({ inputs, secretPaths }) => [inputs["create"], secretPaths])).toEqual([
+      ["./set-record", []],
+      ["./set-record", []],
+    ]);
+  });
+});
+
 describe.skipIf(leftOut(missing.length > 0 ? `no ${missing.map(([p]) => p).join(", ")}` : undefined))(
   "an update of a real server",
   () => {

@@ -245,3 +245,35 @@ describe("dns by rfc2136", () => {
     expect(faultsOf(changes)).toEqual(fault);
   });
 });
+
+describe("a fault inside of an object hides no other", () => {
+  const keysOf = (changes: Record<string, unknown>) =>
+    faultsOf(changes)
+      .map(({ key }) => key.replace("homestead:", ""))
+      .sort();
+  const smtp = { kind: "server", host: "mail.example.net", from: "Mastodon <me@example.org>" };
+  const dns = { kind: "rfc2136", server: "192.0.2.53", zone: "ramble.moe", keyName: "my key" };
+
+  it.each<[what: string, changes: Record<string, unknown>, keys: string[]]>([
+    ["a mail server's password", { smtp: { ...smtp, auth: "plain", username: "me" } }, ["smtp.from", "smtpPassword"]],
+    ["its user's name", { smtp: { ...smtp, auth: "plain" }, smtpPassword: "x" }, ["smtp.from", "smtp.username"]],
+    ["its way to sign in", { smtp: { ...smtp, username: "me" } }, ["smtp.auth", "smtp.from"]],
+    ["the key of a DNS server", { dns }, ["dns.keyName", "dnsKey"]],
+    [
+      "its zone",
+      { dns: { ...dns, zone: "ample.moe" }, dnsKey: "QUJD".repeat(8) },
+      ["dns.keyName", "dns.zone", "dns.zone"],
+    ],
+  ])("%s", (_what, changes, keys) => {
+    expect(keysOf(changes)).toEqual(keys);
+  });
+
+  it("and nothing is made of what cannot be read", () => {
+    expect(keysOf({ smtp: { ...smtp, from: "me@example.org", auth: "plian", username: "me" } })).toEqual(["smtp.auth"]);
+    expect(keysOf({ smtp: { ...smtp, auth: "plain", username: 5 }, smtpPassword: "x" })).toEqual([
+      "smtp.from",
+      "smtp.username",
+    ]);
+    expect(keysOf({ dns: { ...dns, keyName: "k", zone: 5 }, dnsKey: "QUJD".repeat(8) })).toEqual(["dns.zone"]);
+  });
+});

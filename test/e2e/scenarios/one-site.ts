@@ -26,6 +26,8 @@ import { wouldBeTaken } from "../support/published";
 import { fields } from "../../../policy/objects";
 
 const namespace = "homestead";
+/** What the DNS command takes its token as, encrypted in the stack's file. */
+const dnsToken = "DNS_TOKEN";
 
 /** What the parts of the scenario share. */
 interface Site {
@@ -605,6 +607,9 @@ async function rowsSurvive(site: Site): Promise<void> {
     username: "mail",
   });
   await project.setSecret("home", "smtpPassword", crypto.randomBytes(16).toString("hex"));
+  // And the DNS command has a token in it.
+  const { command } = project.value("home", "dns") as { command: string };
+  await project.setSecret("home", "dns.command", `${dnsToken}=${crypto.randomBytes(16).toString("hex")} ${command}`);
   await report.check("pulumi up after it finds the rows again, and nothing 'already exists'", async () => {
     const outcome = await project.up("home");
     outputs.push(outcome.output);
@@ -673,6 +678,7 @@ async function noSecretInClear(site: Site): Promise<void> {
     ...made,
     ...site.secrets,
     smtpPassword: await project.secret("home", "smtpPassword"),
+    [dnsToken]: (await project.secret("home", "dns.command")).split(/[= ]/)[1] ?? "",
     ...credentials,
     valkeyPassword: Buffer.from(valkey?.data?.["password"] ?? "", "base64").toString(),
     passphrase: project.passphrase,
@@ -747,6 +753,8 @@ async function noSecretInClear(site: Site): Promise<void> {
   await report.control("it overlooks the authority's key there", () => shown(authority), /authority-tls\/tls\.key/);
   const { smtpPassword = "" } = secrets;
   await report.control("it overlooks the mail server's password there", () => shown({ smtpPassword }), /smtpPassword/);
+  const token = { [dnsToken]: secrets[dnsToken] ?? "" };
+  await report.control("it overlooks the DNS command's token there", () => shown(token), /DNS_TOKEN/);
   const overlooked = "it overlooks there what the provider signs in with";
   if (Object.keys(credentials).length > 0) {
     await report.control(overlooked, () => shown(credentials), /kubeconfig (client-key-data|token|password)/);

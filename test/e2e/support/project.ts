@@ -252,13 +252,13 @@ export class Project {
     return this.pulumi(["destroy", "--stack", site, "--yes", "--skip-preview"], options);
   }
 
-  /** A secret of a stack, from standard input so that it is on no command line. */
+  /** A secret of a stack, or one inside of an object by its path, from standard input so that it is on no command line. */
   async setSecret(site: Site | "dev", key: string, value: string): Promise<void> {
-    await this.mustPulumi(["config", "set", "--secret", `homestead:${key}`, "--stack", site], { input: value });
+    await this.mustPulumi(["config", "set", "--secret", ...keyWords(key), "--stack", site], { input: value });
   }
 
   async secret(site: Site | "dev", key: string): Promise<string> {
-    return (await this.mustPulumi(["config", "get", `homestead:${key}`, "--stack", site])).stdout.trim();
+    return (await this.mustPulumi(["config", "get", ...keyWords(key), "--stack", site])).stdout.trim();
   }
 
   /** The `homestead` command of the copy. */
@@ -336,3 +336,6 @@ function privateRanges(addresses: string[]): string[] {
   });
   return [...new Set(ranges)];
 }
+
+/** A key as the CLI is told of it, inside of an object too. */
+const keyWords = (key: string): string[] => [...(key.includes(".") ? ["--path"] : []), `homestead:${key}`];
