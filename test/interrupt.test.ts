@@ -74,9 +74,10 @@ describe("a line that drops", () => {
           await new Promise((resolve) => setTimeout(resolve, 50));
         }
         process.exitCode = 7;
+        clearTimeout(connection);
       });
-      setTimeout(() => undefined, 20_000).unref();
-      setInterval(() => undefined, 100).unref();
+      // Work waits for something that holds the program, too.
+      const connection = setTimeout(() => undefined, 20_000);
     `;
     const child = spawn(process.execPath, ["--require", "./cli/typescript.cjs", "-e", script], { cwd: projectFolder });
     child.stdout.once("data", () => {
