@@ -46,6 +46,25 @@ describe("the loader of the sources", () => {
     expect(kept()).toHaveLength(2);
   });
 
+  it.each([
+    ["nothing", () => ""],
+    ["a part", (text: string) => text.slice(0, -12)],
+    ["another program", (text: string) => text.replace("hello", "jello")],
+  ])("believes no file that holds %s, as a power cut may leave it: an empty program deletes a site", (_, damage) => {
+    const { file, run, kept } = clone(hello);
+    run();
+    const [name = ""] = kept();
+    fs.writeFileSync(file(name), damage(fs.readFileSync(file(name), "utf8")));
+    expect(run()).toEqual(says("hello\n"));
+    expect(fs.readFileSync(file(name), "utf8")).toContain('"hello"');
+  });
+
+  it("leaves it to the program to refuse a Node.js that keeps no compiled code", () => {
+    const { file, run } = clone(hello);
+    fs.writeFileSync(file("older.cjs"), 'require("node:module").enableCompileCache = undefined;\n');
+    expect(run({ NODE_OPTIONS: "--require ./older.cjs" })).toEqual(says("hello\n"));
+  });
+
   it("does without where nothing can be kept", () => {
     const { file, run, kept } = clone(hello);
     fs.writeFileSync(file("node_modules/.cache"), "no folder");
