@@ -1,4 +1,5 @@
 import * as fs from "node:fs";
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 // The end-to-end suite wants clusters, and the stand-in is a package of its own.
@@ -19,8 +20,9 @@ const shared = {
 
 export default defineConfig({
   test: {
-    // By default one core is left idle, which of two is half; and most tests wait for processes of their own (measured: 15 s less).
-    maxWorkers: "200%",
+    // By default one core is left idle, which of two is half; and most tests wait for processes of their own. As a number:
+    // a share of more than all cores is taken for all.
+    maxWorkers: 2 * availableParallelism(),
     projects: [
       {
         test: {

@@ -10,13 +10,14 @@ import * as fs from "node:fs";
 import * as net from "node:net";
 import * as path from "node:path";
 import { createInterface } from "node:readline/promises";
-import { ApiException } from "@kubernetes/client-node";
+import type { ApiException } from "@kubernetes/client-node";
 import { Command } from "commander";
 import { parse as parseYaml } from "yaml";
 import { Interrupted, interruptible } from "../lib/child";
 import { satisfies } from "../lib/doctor/version";
 import { createSharedSecrets } from "../lib/identity";
 import { wordsOf } from "../lib/kube";
+import { kubernetes } from "../lib/kubernetes";
 import { planStack, projectFolder } from "../lib/plan";
 import { renderOutputs, renderTree } from "../lib/plan/render";
 import { PulumiCli, onPath } from "../lib/pulumi-cli";
@@ -70,7 +71,7 @@ export function tryCommand(world: World): Command {
       try {
         await (options.destroy ? trial.destroy(options) : trial.start(options));
       } catch (error) {
-        throw error instanceof ApiException ? new UserError(refusalOf(error)) : error;
+        throw error instanceof kubernetes().ApiException ? new UserError(refusalOf(error)) : error;
       }
     });
 }

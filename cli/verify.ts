@@ -1,10 +1,10 @@
 import * as fs from "node:fs";
-import * as k8s from "@kubernetes/client-node";
 import Table from "cli-table3";
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
 import * as z from "zod";
 import { reason } from "../lib/attempt";
 import { ask, kubeClient, KubeconfigFault, kubectl, statusOf, unaskable } from "../lib/kube";
+import { kubernetes } from "../lib/kubernetes";
 import { failureLines, verify } from "../lib/verify";
 import type { CheckResult, VerificationTarget } from "../lib/verify";
 import { askedFromHere, targetOf } from "../lib/verify/target";
@@ -182,7 +182,7 @@ async function authority({ certificates, cluster, namespace, site }: Settings): 
   const name = "authority-tls";
   const question = `get secrets/${name} -n ${namespace}`;
   const read = async () =>
-    ask(question, kubeClient(cluster).makeApiClient(k8s.CoreV1Api).readNamespacedSecret({ name, namespace }));
+    ask(question, kubeClient(cluster).makeApiClient(kubernetes().CoreV1Api).readNamespacedSecret({ name, namespace }));
   const secret = await read().catch((error: unknown) => {
     const given = `or, with its certificate in a file: npx homestead verify ${site} --ca-file <file>`;
     const unread = `the authority of ${site}'s certificates cannot be read from the cluster of context '${cluster.context}'`;

@@ -6,7 +6,7 @@ import * as crypto from "node:crypto";
 import * as fs from "node:fs";
 import * as net from "node:net";
 import * as path from "node:path";
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
 import { environmentName, postrender } from "../components/mastodon";
@@ -39,6 +39,7 @@ import {
   statusOf,
   unlessMissing,
 } from "./kube";
+import { kubernetes } from "./kubernetes";
 import { firstLease, movedLease, nextLease } from "./lease/lease";
 import type { Claim, Lease, StoredLease } from "./lease/lease";
 import { aboutTheWait, asTheVaultSays, leaseStep } from "./lease/rules";
@@ -200,7 +201,7 @@ async function hasServed(
 
 /** The host of the database that the release uses; undefined where there is none. @throws Unanswered */
 async function databaseHost({ cluster, namespace }: Settings): Promise<string | undefined> {
-  const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
+  const core = kubeClient(cluster).makeApiClient(kubernetes().CoreV1Api);
   const question = `get configmaps/${environmentName} -n ${namespace}`;
   const map = ask(question, core.readNamespacedConfigMap({ name: environmentName, namespace }));
   return (await map.catch(unlessMissing))?.data?.["DB_HOST"];
@@ -371,7 +372,7 @@ async function checkLease(
 /** Of which program the keeper is that runs here. A cluster that does not say is asked by the next update. */
 async function keeperOf({ cluster, namespace }: Settings): Promise<LeaseFacts["keeper"]> {
   try {
-    const apps = kubeClient(cluster).makeApiClient(k8s.AppsV1Api);
+    const apps = kubeClient(cluster).makeApiClient(kubernetes().AppsV1Api);
     const valkey = apps.readNamespacedStatefulSet({ name: "valkey", namespace });
     const { spec } = await ask(`get statefulsets.apps/valkey -n ${namespace}`, valkey);
     if (spec?.replicas === 0) return "none";
@@ -496,7 +497,7 @@ async function checkCluster(settings: Settings, of: UpgradeOf, report: Report): 
     report(`cluster.${error.key}`, value, `${allowed}: ${reason(error)}`, error.mend(site));
     return noCluster;
   }
-  const core = config.makeApiClient(k8s.CoreV1Api);
+  const core = config.makeApiClient(kubernetes().CoreV1Api);
   const reader = new DoctorCluster(config, settings);
   const unanswered: Unanswered[] = [];
   /** What is not said keeps nothing else from being asked: all that a user has no right to comes out at once. */
@@ -533,9 +534,9 @@ async function checkCluster(settings: Settings, of: UpgradeOf, report: Report): 
   const [ours, apiServerPorts] = await Promise.all([
     answer(checkMarker(core, settings, report)),
     answer(checkApiServer(config, core, settings, report)),
-    answer(checkPlugin(config.makeApiClient(k8s.AppsV1Api), settings, report)),
+    answer(checkPlugin(config.makeApiClient(kubernetes().AppsV1Api), settings, report)),
     answer(checkUpgrade(config, settings, of, report)),
-    answer(checkStorageClasses(config.makeApiClient(k8s.StorageV1Api), settings, report)),
+    answer(checkStorageClasses(config.makeApiClient(kubernetes().StorageV1Api), settings, report)),
     ...(definitions === undefined
       ? []
       : [
@@ -704,7 +705,7 @@ async function checkUpgrade(
           : undefined;
   try {
     const question = `get deployments.apps/mastodon-web -n ${namespace}`;
-    const apps = config.makeApiClient(k8s.AppsV1Api);
+    const apps = config.makeApiClient(kubernetes().AppsV1Api);
     const web = await ask(question, apps.readNamespacedDeployment({ name: "mastodon-web", namespace }));
     // What a standby's Deployment of no pods says is what was pulled here, not what the server runs.
     const standsBy =
@@ -736,7 +737,7 @@ async function checkUpgrade(
       );
     }
     if (database === undefined) return;
-    const core = config.makeApiClient(k8s.CoreV1Api);
+    const core = config.makeApiClient(kubernetes().CoreV1Api);
     const read = core.readNamespacedConfigMap({ name: servedName, namespace });
     const note = await ask(`get configmaps/${servedName} -n ${namespace}`, read).catch(unlessMissing);
     const last = lastServed(note?.data, { database, epoch: settings.epoch });

@@ -2,12 +2,13 @@
  * The databases of a site's cluster, as they are found there: which one is this generation's, which were before it,
  * and what they are doing. Read only.
  */
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import { archiveName } from "../settings";
 import type { Settings } from "../settings";
 import { reason } from "./attempt";
 import { ask, kubeClient, statusOf } from "./kube";
+import { kubernetes } from "./kubernetes";
 import { lastAge, lastFault } from "./lease/last-snapshot";
 import type { Ended } from "./lease/last-snapshot";
 import type { Store } from "./lease/snapshots";
@@ -117,7 +118,7 @@ async function listDatabases({
   cluster,
   namespace,
 }: Pick<Settings, "cluster" | "namespace">): Promise<DatabaseObject[]> {
-  const api = kubeClient(cluster).makeApiClient(k8s.CustomObjectsApi);
+  const api = kubeClient(cluster).makeApiClient(kubernetes().CustomObjectsApi);
   try {
     const of = { group: "postgresql.cnpg.io", version: "v1", plural: "clusters", namespace };
     const question = `list clusters.postgresql.cnpg.io -n ${namespace}`;
@@ -153,8 +154,8 @@ export async function untilWritable(
   image: string,
 ): Promise<void> {
   const config = kubeClient(cluster);
-  const core = config.makeApiClient(k8s.CoreV1Api);
-  const batch = config.makeApiClient(k8s.BatchV1Api);
+  const core = config.makeApiClient(kubernetes().CoreV1Api);
+  const batch = config.makeApiClient(kubernetes().BatchV1Api);
   await until(900, `writing to the database '${name}', under ${image}`, async () => {
     const failed = await failedUpgrade({ core, batch }, namespace, name, image);
     if (failed !== undefined) throw new pulumi.RunError(failed);
@@ -231,7 +232,7 @@ export async function tokenOnceStopped(
   wasActive: boolean,
   left: Ended & Store,
 ): Promise<string> {
-  const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
+  const core = kubeClient(cluster).makeApiClient(kubernetes().CoreV1Api);
   await until(600, "the end of Valkey's pod", async () => {
     const labelSelector = "app.kubernetes.io/name=valkey";
     const [pod] = (await core.listNamespacedPod({ namespace, labelSelector })).items;

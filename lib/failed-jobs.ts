@@ -3,10 +3,10 @@
  * This watches the chart's Jobs while the program runs, keeps the last lines of each failed pod, and gives them to
  * the person when the release fails.
  */
-import * as k8s from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import type { Settings } from "../settings";
 import { kubeClient } from "./kube";
+import { kubernetes } from "./kubernetes";
 import { isPlanning } from "./planning";
 
 /** How many pods of a Job may fail before it is given up. Kubernetes' own 6 takes ten minutes to say no. */
@@ -40,8 +40,8 @@ export function reportFailedJobs(
 
 function watch(cluster: Settings["cluster"], namespace: string, jobs: readonly string[]): void {
   const config = kubeClient(cluster);
-  const core = config.makeApiClient(k8s.CoreV1Api);
-  const batch = config.makeApiClient(k8s.BatchV1Api);
+  const core = config.makeApiClient(kubernetes().CoreV1Api);
+  const batch = config.makeApiClient(kubernetes().BatchV1Api);
   const seen = new Map<string, Set<string>>();
   const look = async () => {
     const pods = await core.listNamespacedPod({
@@ -58,7 +58,7 @@ function watch(cluster: Settings["cluster"], namespace: string, jobs: readonly s
       if (before.size >= attempts) {
         await batch.patchNamespacedJob(
           { name: job, namespace, body: { spec: { backoffLimit: attempts - 1 } } },
-          k8s.setHeaderOptions("Content-Type", k8s.PatchStrategy.MergePatch),
+          kubernetes().setHeaderOptions("Content-Type", kubernetes().PatchStrategy.MergePatch),
         );
       }
     }

@@ -2,11 +2,11 @@
  * Helm keeps a record of each attempt at a release, and refuses to touch one whose last attempt has not ended ("another
  * operation is in progress"). An update that was killed leaves such a record, and the next one has to go on from there.
  */
-import * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../settings";
 import { releaseName } from "../components/mastodon";
 import { cnpgNamespace } from "../components/operators";
 import { ask, kubeClient } from "./kube";
+import { kubernetes } from "./kubernetes";
 
 /** helm.sh, `helm.sh/helm/v3/pkg/release`: the states of an attempt that is under way. */
 const underWay = ["pending-install", "pending-upgrade", "pending-rollback"];
@@ -49,7 +49,7 @@ export async function readReleases(
   settings: Pick<Settings, "cluster"> & Releasing,
   then: "forget" | "look",
 ): Promise<Releases> {
-  const core = kubeClient(settings.cluster).makeApiClient(k8s.CoreV1Api);
+  const core = kubeClient(settings.cluster).makeApiClient(kubernetes().CoreV1Api);
   const found: Releases = { mastodon: "missing", killed: {} };
   for (const [release, namespace] of releasesOf(settings)) {
     const labelSelector = `owner=helm,name=${release}`;
@@ -75,7 +75,7 @@ export async function readReleases(
       const body = { metadata: { annotations: { [killedMark]: killed } } };
       const marked = core.patchNamespacedSecret(
         { name: last.name, namespace, body },
-        k8s.setHeaderOptions("Content-Type", k8s.PatchStrategy.MergePatch),
+        kubernetes().setHeaderOptions("Content-Type", kubernetes().PatchStrategy.MergePatch),
       );
       await ask(`patch secrets -n ${namespace}`, marked);
     }

@@ -3,11 +3,12 @@ import * as http from "node:http";
 import * as os from "node:os";
 import * as path from "node:path";
 import * as fs from "node:fs";
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import * as z from "zod";
 import type { Settings } from "../settings";
 import { reason, within } from "./attempt";
 import { aheadBy } from "./clock";
+import { kubernetes } from "./kubernetes";
 import { word } from "./shell";
 import { UserError } from "./user-error";
 
@@ -47,7 +48,7 @@ export function kubectl(cluster: Settings["cluster"]): string {
 
 /** Who is behind the Service `kubernetes`: addresses and ports of the API server itself. */
 export async function apiServerSlices(config: k8s.KubeConfig): Promise<k8s.V1EndpointSlice[]> {
-  const { items } = await config.makeApiClient(k8s.DiscoveryV1Api).listNamespacedEndpointSlice({
+  const { items } = await config.makeApiClient(kubernetes().DiscoveryV1Api).listNamespacedEndpointSlice({
     namespace: "default",
     labelSelector: "kubernetes.io/service-name=kubernetes",
   });
@@ -80,7 +81,7 @@ export const unaskable = (error: unknown, site: string): string =>
 
 /** What a file says. @throws KubeconfigFault if it is no kubeconfig */
 export function loadKubeconfig(file: string): k8s.KubeConfig {
-  const config = new k8s.KubeConfig();
+  const config = new (kubernetes().KubeConfig)();
   try {
     config.loadFromFile(file);
   } catch (error) {
@@ -117,7 +118,7 @@ export function kubeClient(cluster: Settings["cluster"]): k8s.KubeConfig {
 /** Version of the API server, and by how many seconds its clock is ahead of this machine's, if it says. */
 export async function askVersion(config: k8s.KubeConfig): Promise<{ version: string; ahead?: number }> {
   const asked = Date.now();
-  const { data, headers } = await config.makeApiClient(k8s.VersionApi).getCodeWithHttpInfo();
+  const { data, headers } = await config.makeApiClient(kubernetes().VersionApi).getCodeWithHttpInfo();
   const ahead = aheadBy(headers.date, asked, Date.now());
   return { version: data.gitVersion, ...(ahead === undefined ? {} : { ahead }) };
 }
@@ -146,7 +147,7 @@ export async function ask<T>(question: string, work: Promise<T>, seconds = 20): 
   try {
     return await within(seconds, work);
   } catch (error) {
-    throw error instanceof k8s.ApiException
+    throw error instanceof kubernetes().ApiException
       ? new Unanswered(question, `${error.code}, ${wordsOf(error)}`, error.code)
       : new Unanswered(question, reason(error), undefined);
   }
@@ -209,4 +210,4 @@ export function unlessMissing(error: unknown): undefined {
 
 /** The HTTP status of a Kubernetes API error; undefined for anything else. */
 export const statusOf = (error: unknown): number | undefined =>
-  error instanceof k8s.ApiException ? error.code : error instanceof Unanswered ? error.status : undefined;
+  error instanceof kubernetes().ApiException ? error.code : error instanceof Unanswered ? error.status : undefined;

@@ -1,7 +1,8 @@
 /** Running a command in a pod, as `kubectl exec` does. */
 import { PassThrough, Readable } from "node:stream";
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import { Late, unlessAborted } from "./attempt";
+import { kubernetes } from "./kubernetes";
 
 export interface PodCommand {
   namespace: string;
@@ -43,7 +44,7 @@ export async function execInPod(config: k8s.KubeConfig, what: PodCommand): Promi
       if (status.status === "Success") resolve(out.text());
       else fail(lastLine(err.text()) || lastLine(out.text()) || (status.message ?? "the command failed"));
     };
-    new k8s.Exec(config)
+    new (kubernetes().Exec)(config)
       .exec(what.namespace, what.pod, what.container, what.command, out.stream, err.stream, input, false, done)
       .then((opened: Socket) => {
         socket = opened;

@@ -3,10 +3,11 @@
  * still ending: Sidekiq has 25 s for the jobs that it is at, which are out of Valkey meanwhile, and gives back to Valkey what
  * it has not done by then (sidekiq.org/wiki/Deployment). Whoever stops Valkey before loses them.
  */
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import * as pulumi from "@pulumi/pulumi";
 import type { Settings } from "../settings";
 import { ask, kubeClient, kubectl } from "./kube";
+import { kubernetes } from "./kubernetes";
 import { isReal, until } from "./until";
 
 /** What of Mastodon writes: `web` takes requests, `jobs` are Sidekiq's. Streaming only hands on. */
@@ -33,7 +34,7 @@ export async function untilStopped(
   { cluster, namespace }: Pick<Settings, "cluster" | "namespace">,
   stopped: readonly Part[],
 ): Promise<void> {
-  const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
+  const core = kubeClient(cluster).makeApiClient(kubernetes().CoreV1Api);
   // The chart's labels. Those of its Jobs' pods and of ours are others.
   const labelSelector = "app.kubernetes.io/name=mastodon,app.kubernetes.io/part-of=rails";
   await until(patience, "the end of Mastodon's pods", async () => {

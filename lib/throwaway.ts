@@ -1,7 +1,8 @@
 /** A namespace that is made for a while and deleted with all it holds: a doctor's, a drill's. */
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import { span } from "./drill/verdicts";
 import { isPassing, unlessMissing } from "./kube";
+import { kubernetes } from "./kubernetes";
 import { UserError } from "./user-error";
 
 export interface Throwaway {
@@ -60,7 +61,7 @@ async function releaseVolumes(core: k8s.CoreV1Api, namespace: string, put: Put):
     await put(`patch persistentvolumes/${name}`, () =>
       core.patchPersistentVolume(
         { name, body: { spec: { persistentVolumeReclaimPolicy: "Delete" } } },
-        k8s.setHeaderOptions("Content-Type", k8s.PatchStrategy.MergePatch),
+        kubernetes().setHeaderOptions("Content-Type", kubernetes().PatchStrategy.MergePatch),
       ),
     );
   }

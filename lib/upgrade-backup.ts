@@ -1,6 +1,7 @@
 /** The base backup before an upgrade of Mastodon: a new one for each upgrade, and not one more for the next try of it. */
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import { ask, kubeClient, unlessMissing } from "./kube";
+import { kubernetes } from "./kubernetes";
 import { imageParts, tagAlone } from "./pods";
 import type { Settings } from "../settings";
 
@@ -103,11 +104,11 @@ export async function findUpgradeBackup(
   const [web, list] = await Promise.all([
     there(
       "get deployments.apps/mastodon-web",
-      config.makeApiClient(k8s.AppsV1Api).readNamespacedDeployment({ name: "mastodon-web", namespace }),
+      config.makeApiClient(kubernetes().AppsV1Api).readNamespacedDeployment({ name: "mastodon-web", namespace }),
     ),
     there(
       "list backups.postgresql.cnpg.io",
-      config.makeApiClient(k8s.CustomObjectsApi).listNamespacedCustomObject({
+      config.makeApiClient(kubernetes().CustomObjectsApi).listNamespacedCustomObject({
         group: "postgresql.cnpg.io",
         version: "v1",
         plural: "backups",

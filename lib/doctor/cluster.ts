@@ -1,7 +1,8 @@
 /** What a doctor reads in the cluster. Everything throws an Error with one line; nothing is changed. */
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../../settings";
 import { ask, askVersion, unlessMissing } from "../kube";
+import { kubernetes } from "../kubernetes";
 import { isOursIn } from "../ours";
 import type { Renewal } from "./lines";
 import type { IssuerFacts } from "./issuer";
@@ -15,7 +16,7 @@ export class DoctorCluster {
     private readonly config: k8s.KubeConfig,
     private readonly settings: Pick<Settings, "namespace" | "ingress" | "certificates">,
   ) {
-    this.core = config.makeApiClient(k8s.CoreV1Api);
+    this.core = config.makeApiClient(kubernetes().CoreV1Api);
   }
 
   /** Version of the API server, and by how many seconds its clock is ahead of this machine's, if it says. */
@@ -34,7 +35,7 @@ export class DoctorCluster {
   }
 
   async definitions(): Promise<Definitions> {
-    const api = this.config.makeApiClient(k8s.ApiextensionsV1Api);
+    const api = this.config.makeApiClient(kubernetes().ApiextensionsV1Api);
     const question = "list customresourcedefinitions.apiextensions.k8s.io";
     const { items } = await ask(question, api.listCustomResourceDefinition());
     return new Map(items.map((definition) => [definition.metadata?.name ?? "", definition]));
@@ -43,7 +44,10 @@ export class DoctorCluster {
   /** @param definitions what {@link definitions} says */
   async operators(definitions: Definitions): Promise<Record<OperatorName, OperatorFacts>> {
     const [deployments, namespaces] = await Promise.all([
-      ask("list deployments.apps -A", this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces()),
+      ask(
+        "list deployments.apps -A",
+        this.config.makeApiClient(kubernetes().AppsV1Api).listDeploymentForAllNamespaces(),
+      ),
       ask("list namespaces", this.core.listNamespace()),
     ]);
     const ours = isOursIn(namespaces.items);
@@ -112,7 +116,7 @@ export class DoctorCluster {
 
   /** The moments at which the nodes renewed their leases last, each by its own clock. */
   async renewals(): Promise<Renewal[]> {
-    const leases = this.config.makeApiClient(k8s.CoordinationV1Api);
+    const leases = this.config.makeApiClient(kubernetes().CoordinationV1Api);
     const question = "list leases.coordination.k8s.io -n kube-node-lease";
     const { items } = await ask(question, leases.listNamespacedLease({ namespace: "kube-node-lease" }));
     return items.flatMap(({ metadata, spec }) => {
@@ -124,7 +128,7 @@ export class DoctorCluster {
 
   /** Whether there is a certificate of that name that is valid. */
   async certificate(name: string): Promise<"ready" | "missing"> {
-    const api = this.config.makeApiClient(k8s.CustomObjectsApi);
+    const api = this.config.makeApiClient(kubernetes().CustomObjectsApi);
     const { namespace } = this.settings;
     const of = { group: "cert-manager.io", version: "v1", plural: "certificates", name, namespace };
     const question = `get certificates.cert-manager.io/${name} -n ${namespace}`;
@@ -135,7 +139,7 @@ export class DoctorCluster {
 
   /** The issuer that the site's certificate is asked of. */
   async issuer({ name, kind }: { name: string; kind: "Issuer" | "ClusterIssuer" }): Promise<IssuerFacts> {
-    const api = this.config.makeApiClient(k8s.CustomObjectsApi);
+    const api = this.config.makeApiClient(kubernetes().CustomObjectsApi);
     const { namespace } = this.settings;
     const of = { group: "cert-manager.io", version: "v1", name };
     const asked =

@@ -2,13 +2,14 @@
  * A doctor's hands in the cluster: a namespace of its own, in which a pod measures a claim of each class that will hold
  * data. Nothing else is ever made, and all of it is deleted.
  */
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import type { Settings } from "../../settings";
 import { unlessAborted, within } from "../attempt";
 import { bundle } from "../bundle";
 import { span } from "../drill/verdicts";
 import { askPatiently, isPassing, patience, statusOf } from "../kube";
 import type { Patience } from "../kube";
+import { kubernetes } from "../kubernetes";
 import { deleteThrowaway } from "../throwaway";
 import { labels, resources, restrictedContainer, restrictedPod } from "../pods";
 import type { Measured } from "./fsync";
@@ -130,8 +131,8 @@ export class DiskProbe {
     private readonly signal: AbortSignal,
     private readonly limits: Patience = patience,
   ) {
-    this.core = config.makeApiClient(k8s.CoreV1Api);
-    this.objects = k8s.KubernetesObjectApi.makeApiClient(config);
+    this.core = config.makeApiClient(kubernetes().CoreV1Api);
+    this.objects = kubernetes().KubernetesObjectApi.makeApiClient(config);
   }
 
   /**

@@ -1,9 +1,10 @@
 /** A drill's hands in the cluster: it makes, waits for, asks and deletes what is in the throwaway namespace. */
 import * as http from "node:http";
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import { Late, reason, unlessAborted } from "../attempt";
 import { apiServerSlices, ask, askPatiently, isPassing, patience, statusOf, Unanswered, unlessMissing } from "../kube";
 import type { Patience } from "../kube";
+import { kubernetes } from "../kubernetes";
 import { execInPod } from "../pod-exec";
 import { deleteThrowaway } from "../throwaway";
 import { webImage } from "../upgrade-backup";
@@ -56,10 +57,10 @@ export class DrillCluster {
     private readonly signal: AbortSignal,
     private readonly limits: Patience = patience,
   ) {
-    this.core = config.makeApiClient(k8s.CoreV1Api);
-    this.batch = config.makeApiClient(k8s.BatchV1Api);
-    this.custom = config.makeApiClient(k8s.CustomObjectsApi);
-    this.objects = k8s.KubernetesObjectApi.makeApiClient(config);
+    this.core = config.makeApiClient(kubernetes().CoreV1Api);
+    this.batch = config.makeApiClient(kubernetes().BatchV1Api);
+    this.custom = config.makeApiClient(kubernetes().CustomObjectsApi);
+    this.objects = kubernetes().KubernetesObjectApi.makeApiClient(config);
   }
 
   async create(objects: k8s.KubernetesObject[]): Promise<void> {
@@ -107,7 +108,7 @@ export class DrillCluster {
 
   /** The image of Mastodon that runs on the site; undefined where none does. */
   async mastodonImage(inNamespace: string): Promise<string | undefined> {
-    const apps = this.config.makeApiClient(k8s.AppsV1Api);
+    const apps = this.config.makeApiClient(kubernetes().AppsV1Api);
     const web = await this.ask(`get deployments.apps/mastodon-web -n ${inNamespace}`, () =>
       apps.readNamespacedDeployment({ name: "mastodon-web", namespace: inNamespace }),
     ).catch(unlessMissing);

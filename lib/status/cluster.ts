@@ -1,8 +1,9 @@
 /** What a status reads in the cluster. Everything throws an Error with one line; nothing waits for ever. */
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import { copyName } from "../../components/media-copy";
 import { timelineQuery } from "../archive";
 import type { Position } from "../archive";
+import { kubernetes } from "../kubernetes";
 import { execInPod } from "../pod-exec";
 import { unlessMissing } from "../kube";
 import { readGate } from "./lease";
@@ -36,15 +37,15 @@ export class StatusCluster {
     private readonly config: k8s.KubeConfig,
     private readonly namespace: string,
   ) {
-    this.core = config.makeApiClient(k8s.CoreV1Api);
-    this.apps = config.makeApiClient(k8s.AppsV1Api);
-    this.batch = config.makeApiClient(k8s.BatchV1Api);
-    this.custom = config.makeApiClient(k8s.CustomObjectsApi);
+    this.core = config.makeApiClient(kubernetes().CoreV1Api);
+    this.apps = config.makeApiClient(kubernetes().AppsV1Api);
+    this.batch = config.makeApiClient(kubernetes().BatchV1Api);
+    this.custom = config.makeApiClient(kubernetes().CustomObjectsApi);
   }
 
   /** Version of the API server. */
   async version(): Promise<string> {
-    return (await this.config.makeApiClient(k8s.VersionApi).getCode()).gitVersion;
+    return (await this.config.makeApiClient(kubernetes().VersionApi).getCode()).gitVersion;
   }
 
   async workloads(now: number): Promise<Workload[]> {

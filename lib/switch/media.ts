@@ -1,9 +1,10 @@
 /** The last copy of media on a volume, before another site takes over: what nobody has brought to the vault yet. */
 import * as crypto from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import { copyName } from "../../components/media-copy";
 import { kubeClient, kubectl } from "../kube";
+import { kubernetes } from "../kubernetes";
 import { UserError } from "../user-error";
 import type { Settings } from "../../settings";
 
@@ -45,7 +46,7 @@ export async function copyMedia({
   namespace,
   site,
 }: Pick<Settings, "cluster" | "namespace" | "site">): Promise<void> {
-  const batch = kubeClient(cluster).makeApiClient(k8s.BatchV1Api);
+  const batch = kubeClient(cluster).makeApiClient(kubernetes().BatchV1Api);
   const name = `${copyName}-${crypto.randomBytes(4).toString("hex")}`;
   const look = `${kubectl(cluster)} -n ${namespace} logs job/${name}`;
   const cronJob = await batch.readNamespacedCronJob({ name: copyName, namespace });

@@ -1,5 +1,4 @@
 /** What is looked at before a switch begins: everything that would stop it half-way. Nothing is changed. */
-import * as k8s from "@kubernetes/client-node";
 import {
   archivesIn,
   cannotFollow,
@@ -23,6 +22,7 @@ import type { DatabaseObject, Databases } from "../database";
 import { span } from "../drill/verdicts";
 import { bytes, quantity } from "../doctor/capacity";
 import { kubeClient, kubectl, statusOf, unaskable } from "../kube";
+import { kubernetes } from "../kubernetes";
 import type { Lease } from "../lease/lease";
 import { readLease } from "../lease/store";
 import { execInPod } from "../pod-exec";
@@ -236,7 +236,7 @@ const somebody = /^(CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_TLS_|ERR_SSL_|
 
 async function reachable({ cluster, namespace, site, generation, images: of }: Settings): Promise<Reach> {
   try {
-    await within(6, kubeClient(cluster).makeApiClient(k8s.VersionApi).getCode());
+    await within(6, kubeClient(cluster).makeApiClient(kubernetes().VersionApi).getCode());
   } catch (error) {
     const { code = "" } = ((error as Error).cause ?? error) as { code?: unknown };
     // Whoever refuses runs: with credentials that have run out, on a slow disk, behind a proxy.
@@ -395,7 +395,7 @@ async function inDatabase({ cluster, namespace }: Settings, name: string, script
   const labelSelector = `cnpg.io/cluster=${name},cnpg.io/instanceRole=primary`;
   const { items } = await within(
     10,
-    config.makeApiClient(k8s.CoreV1Api).listNamespacedPod({ namespace, labelSelector }),
+    config.makeApiClient(kubernetes().CoreV1Api).listNamespacedPod({ namespace, labelSelector }),
   );
   const pod = items[0]?.metadata?.name;
   if (pod === undefined) throw new Error(`the database '${name}' has no pod`);
@@ -534,7 +534,7 @@ async function lackingCertificates(
   { cluster, namespace, apex, webHost }: Settings,
   state: TargetDatabase,
 ): Promise<string[]> {
-  const api = kubeClient(cluster).makeApiClient(k8s.CustomObjectsApi);
+  const api = kubeClient(cluster).makeApiClient(kubernetes().CustomObjectsApi);
   const list = api.listNamespacedCustomObject({
     group: "cert-manager.io",
     version: "v1",
@@ -554,7 +554,7 @@ async function lackingCertificates(
 
 /** Nodes name at most 50 images, so one that is not named may be there all the same. */
 async function images({ cluster, site, images: wanted }: Settings): Promise<Finding> {
-  const core = kubeClient(cluster).makeApiClient(k8s.CoreV1Api);
+  const core = kubeClient(cluster).makeApiClient(kubernetes().CoreV1Api);
   const { items } = await within(10, core.listNode());
   const there = items.flatMap(({ status }) => status?.images?.flatMap(({ names }) => names ?? []) ?? []);
   // The chart's Jobs go by Mastodon's tag, which a node that pulled it by digest does not know.

@@ -2,11 +2,12 @@
 import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
-import * as k8s from "@kubernetes/client-node";
+import type * as k8s from "@kubernetes/client-node";
 import { cnpgNamespace } from "../../components/operators";
 import { reason } from "../attempt";
 import type { OperatorName } from "../doctor/operators";
 import { kubeClient, loadKubeconfig, unlessMissing } from "../kube";
+import { kubernetes } from "../kubernetes";
 import { isOurs, isOursIn } from "../ours";
 import { UserError } from "../user-error";
 
@@ -85,12 +86,12 @@ export class Cluster {
   /** @throws Error if the file has no such context */
   constructor({ name, file }: Context) {
     this.config = kubeClient({ context: name, kubeconfig: file });
-    this.core = this.config.makeApiClient(k8s.CoreV1Api);
+    this.core = this.config.makeApiClient(kubernetes().CoreV1Api);
   }
 
   /** Whether the API server answers within five seconds. */
   async answers(): Promise<boolean> {
-    const version = this.config.makeApiClient(k8s.VersionApi).getCode();
+    const version = this.config.makeApiClient(kubernetes().VersionApi).getCode();
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => reject(new Error("no answer")), 5000);
@@ -205,14 +206,14 @@ export class Cluster {
   async remains(existing: ExistingOperators): Promise<Remains> {
     const namespaces = (await this.core.listNamespace()).items;
     const ours = isOursIn(namespaces);
-    const { items } = await this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces();
+    const { items } = await this.config.makeApiClient(kubernetes().AppsV1Api).listDeploymentForAllNamespaces();
     const running = (name: OperatorName) =>
       items.filter(({ metadata }) => deployments[name].test(metadata?.name ?? ""));
 
     const names = Object.keys(deployments) as OperatorName[];
     const installed = names.filter((name) => existing[name] === undefined && running(name).length === 0);
     const groups = installed.flatMap((name) => groupsOf[name]);
-    const all = await this.config.makeApiClient(k8s.ApiextensionsV1Api).listCustomResourceDefinition();
+    const all = await this.config.makeApiClient(kubernetes().ApiextensionsV1Api).listCustomResourceDefinition();
     const left = all.items.filter(({ spec }) => groups.includes(spec.group));
     const used = await Promise.all(left.map((definition) => this.hasObjects(definition)));
     const called = (wanted: boolean) =>
@@ -235,7 +236,7 @@ export class Cluster {
   /** Whether anything of a kind is there; what cannot be told counts as there. */
   private async hasObjects({ spec }: k8s.V1CustomResourceDefinition): Promise<boolean> {
     const version = spec.versions.find(({ served }) => served)?.name ?? "";
-    const custom = this.config.makeApiClient(k8s.CustomObjectsApi);
+    const custom = this.config.makeApiClient(kubernetes().CustomObjectsApi);
     try {
       const list = (await custom.listCustomObjectForAllNamespaces({
         group: spec.group,
@@ -261,12 +262,12 @@ export class Cluster {
   }
 
   private async hasTraefik(): Promise<boolean> {
-    const { items } = await this.config.makeApiClient(k8s.ApiextensionsV1Api).listCustomResourceDefinition();
+    const { items } = await this.config.makeApiClient(kubernetes().ApiextensionsV1Api).listCustomResourceDefinition();
     return items.some(({ metadata }) => metadata?.name === "ingressroutes.traefik.io");
   }
 
   private async storageClasses(): Promise<k8s.V1StorageClass[]> {
-    return (await this.config.makeApiClient(k8s.StorageV1Api).listStorageClass()).items;
+    return (await this.config.makeApiClient(kubernetes().StorageV1Api).listStorageClass()).items;
   }
 
   private async storageClass(): Promise<{ name: string }> {
@@ -292,7 +293,7 @@ export class Cluster {
   private async operators(before: ExistingOperators | undefined): Promise<ExistingOperators> {
     const namespaces = (await this.core.listNamespace()).items;
     const ours = isOursIn(namespaces);
-    const { items } = await this.config.makeApiClient(k8s.AppsV1Api).listDeploymentForAllNamespaces();
+    const { items } = await this.config.makeApiClient(kubernetes().AppsV1Api).listDeploymentForAllNamespaces();
     const namespaceOf = (name: OperatorName) => {
       const all = items.filter(({ metadata }) => deployments[name].test(metadata?.name ?? ""));
       return all.find((one) => before === undefined || before[name] === "existing" || !ours(one))?.metadata?.namespace;
