@@ -4,6 +4,7 @@ import { projectFolder } from "../lib/plan";
 import { PulumiCli } from "../lib/pulumi-cli";
 import { statusOf } from "../lib/status";
 import type { ServerStatus, SiteStatus, Status, StatusLine } from "../lib/status/lines";
+import { noSite } from "../lib/refusal";
 import { UserError } from "../lib/user-error";
 import { siteNames, stackNames } from "../settings";
 
@@ -38,7 +39,7 @@ export function statusCommand(): Command {
 async function known(): Promise<string[]> {
   const stacks = await new PulumiCli(projectFolder).stacks();
   const sites = siteNames.filter((name) => stacks.includes(name));
-  if (sites.length === 0) throw new UserError("this backend has no stack of a site: pulumi stack ls");
+  if (sites.length === 0) throw new UserError("this backend has no stack of a site", noSite);
   return sites;
 }
 

@@ -15,6 +15,10 @@ import { UserError } from "./user-error";
 /** Set by an opened kit: the file that it has for each place that a stack names, a JSON object. */
 export const standInsVariable = "HOMESTEAD_KUBECONFIGS";
 
+/** What $KUBECONFIG names. An empty one is none, as kubectl takes it. */
+export const listedKubeconfigs = (environment: NodeJS.ProcessEnv): string | undefined =>
+  environment["KUBECONFIG"] === "" ? undefined : environment["KUBECONFIG"];
+
 /**
  * The kubeconfig file of a stack as it is named: its own, or what an opened kit has in its place; else $KUBECONFIG, else
  * ~/.kube/config.
@@ -22,7 +26,7 @@ export const standInsVariable = "HOMESTEAD_KUBECONFIGS";
  * @throws UserError where the kit's variable is not what a kit sets
  */
 export function kubeconfigName({ kubeconfig }: Settings["cluster"]): string {
-  if (kubeconfig === undefined) return process.env["KUBECONFIG"] ?? "~/.kube/config";
+  if (kubeconfig === undefined) return listedKubeconfigs(process.env) ?? "~/.kube/config";
   const set = process.env[standInsVariable];
   if (set === undefined || set === "") return kubeconfig;
   try {

@@ -10,6 +10,9 @@ export const login = "pulumi login <url of the state>";
 /** For a stack that this login's backend does not know. */
 export const loginElsewhere = `${login} where another backend has it`;
 
+/** No stack of a site is known here, whichever was meant. */
+export const noSite = `npx homestead identity create for a new server; ${loginElsewhere}`;
+
 /** The backend is another one, or nobody made the stack yet. */
 function noStack(stack: string): string {
   if (stack === "dev") return `npx homestead identity create --stacks dev, the first time; ${loginElsewhere}`;
@@ -22,7 +25,8 @@ function noStack(stack: string): string {
 
 /** Only the first line of the CLI's words comes here, and some of its faults of a file stand below it. */
 function badFile(says: string, stack: string): string {
-  const file = /'(?:[^']*\/)?([^'/]+\.yaml)'/.exec(says)?.[1] ?? `Pulumi.${stack}.yaml`;
+  const named = /'(?:[^']*\/)?([^'/]+\.yaml)'|^(\S+\.yaml) is not YAML/.exec(says);
+  const file = named?.[1] ?? named?.[2] ?? `Pulumi.${stack}.yaml`;
   const line = /\bline (\d+)/.exec(says)?.[1];
   return `mend ${file}${line === undefined ? "" : `, at line ${line} or near it`}: git diff ${file}`;
 }
@@ -42,7 +46,13 @@ const mends: readonly [says: RegExp, mend: (says: string, stack: string) => stri
     () => `${login}, such as s3://...; for Pulumi Cloud: export PULUMI_ACCESS_TOKEN`,
   ],
   [/\bunable to open state directory\b/, () => `${login}: the one of this login is not there`],
-  [/\binvalid YAML file\b|\bexpected project to be an object\b/, badFile],
+  [/\binvalid YAML file\b|\bexpected project to be an object\b|\.yaml is not YAML\b/, badFile],
+  [
+    /\bcould not decrypt configuration value/,
+    (_, stack) =>
+      `a secret in Pulumi.${stack}.yaml is damaged, or copied from another stack's file: git diff Pulumi.${stack}.yaml, or ` +
+      `set it again: pulumi config set --secret <key> --stack ${stack}`,
+  ],
 ];
 
 /**

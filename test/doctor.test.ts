@@ -164,6 +164,11 @@ describe("the programs", () => {
   it("may have a provider on the PATH, of whatever version", () => {
     expect(programLines({ ...good, plugins: ["kubernetes"] }).at(-1)?.verdict).toBe("ok");
   });
+
+  it("leaves a Pulumi.yaml that cannot be read to the stack's line", () => {
+    const line = { area: "program", what: "pulumi", verdict: "ok", says: "3.260.0" };
+    expect(programLines({ ...good, required: undefined })[0]).toEqual(line);
+  });
 });
 
 describe("a stack that cannot be read", () => {
@@ -215,7 +220,16 @@ describe("a stack that cannot be read", () => {
     ],
     [`neither pulumi nor npx is on PATH: ${cli} or Node.js`, cli],
     [`${config} no pulumi is on PATH, and npx could not get it (fetch failed): ${cli}`, cli],
-    [`${config} could not decrypt configuration values: bad value`, "pulumi stack ls, then pulumi config --stack home"],
+    [
+      "Pulumi.vps.yaml is not YAML: Tabs are not allowed as indentation at line 39, column 1:",
+      "mend Pulumi.vps.yaml, at line 39 or near it: git diff Pulumi.vps.yaml",
+    ],
+    [
+      `${config} could not decrypt configuration values: cipher: message authentication failed`,
+      "a secret in Pulumi.home.yaml is damaged, or copied from another stack's file: git diff Pulumi.home.yaml, or " +
+        "set it again: pulumi config set --secret <key> --stack home",
+    ],
+    [`${config} something new`, "pulumi stack ls, then pulumi config --stack home"],
     ["no answer within 60 s", "pulumi stack ls, then pulumi config --stack home"],
   ])("says how to mend: %s", (says, mend, stack = "home") => {
     expect(unreadLine(stack, says)).toEqual({ area: "stack", what: stack, verdict: "fault", says, mend });

@@ -380,7 +380,10 @@ describe("what goes into a kit", () => {
   });
 
   test("nothing without a stack of a site", async () => {
-    await expect(gather({ sites: ["dev"] })).rejects.toThrow("this backend has no stack of a site: pulumi stack ls");
+    await expect(gather({ sites: ["dev"] })).rejects.toMatchObject({
+      message: "this backend has no stack of a site",
+      mend: "npx homestead identity create for a new server; pulumi login <url of the state> where another backend has it",
+    });
   });
 });
 

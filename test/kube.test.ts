@@ -28,6 +28,9 @@ describe("kubeconfigName", () => {
     vi.stubEnv("KUBECONFIG", undefined);
     expect(kubeconfigName({ context: "home" })).toBe("~/.kube/config");
     expect(kubeconfigPath({ context: "home" })).toBe(path.join(os.homedir(), ".kube", "config"));
+    // As kubectl takes it.
+    vi.stubEnv("KUBECONFIG", "");
+    expect(kubeconfigName({ context: "home" })).toBe("~/.kube/config");
   });
 
   it("is the stack's own before $KUBECONFIG", () => {

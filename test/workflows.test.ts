@@ -287,7 +287,7 @@ describe("the comment's step", () => {
     const { folder, calls } = runStep(script, { programs: gh([mine]), env: { ...env, BODY: "" } });
     expect(calls.at(-1)).toContain("PATCH");
     expect(fs.readFileSync(path.join(folder, "body"), "utf8")).toBe(
-      `${marker("preview", "home")}\n### home: no preview\n\nIt ended before there was one, or was held back because it showed a secret: ${env.RUN}\n`,
+      `${marker("preview", "home")}\n### home: no preview\n\nThe plan failed, or the job ended before there was one, or it was held back because it showed a secret; the log says which: ${env.RUN}\n`,
     );
   });
 

@@ -13,8 +13,8 @@ import { satisfies } from "./version";
 export interface Programs {
   /** Version of the Pulumi CLI. */
   pulumi: string;
-  /** `requiredPulumiVersion` of Pulumi.yaml, such as `>=3.231.0`. */
-  required: string;
+  /** `requiredPulumiVersion` of Pulumi.yaml, such as `>=3.231.0`; undefined where that file cannot be read. */
+  required: string | undefined;
   /** Version of the Node.js that an update runs on: the one that a shell finds; undefined if it finds none. */
   node: string | undefined;
   /** The Pulumi packages of package.json: what it pins, and what is installed. */
@@ -33,7 +33,7 @@ export async function readPrograms(): Promise<Programs> {
   const plugins = JSON.parse(listed) as { kind: string; name: string; version?: string }[];
   return {
     pulumi: version.trim().replace(/^v/, ""),
-    required: String((parse(read("Pulumi.yaml")) as { requiredPulumiVersion?: string }).requiredPulumiVersion ?? ""),
+    required: requiredVersion(read("Pulumi.yaml")),
     node: nodeOfShell(),
     packages: pinned.map(([name, wanted]) => ({ name, pinned: wanted, ...installed(name) })),
     plugins: [
@@ -41,6 +41,15 @@ export async function readPrograms(): Promise<Programs> {
       ...pinned.map(([name]) => providerOf(name)).filter((name) => onPath(`pulumi-resource-${name}`) !== undefined),
     ],
   };
+}
+
+/** Of a Pulumi.yaml that cannot be read the stack's line says what is wrong. */
+function requiredVersion(project: string): string | undefined {
+  try {
+    return String((parse(project) as { requiredPulumiVersion?: string } | null)?.requiredPulumiVersion ?? "");
+  } catch {
+    return undefined;
+  }
 }
 
 function installed(name: string): { installed?: string } {
@@ -85,8 +94,8 @@ export function programLines({ pulumi, required, node, packages, plugins }: Prog
     judged(
       "program",
       "pulumi",
-      satisfies(pulumi, required) ? "ok" : "fault",
-      `${pulumi}; Pulumi.yaml wants ${required}`,
+      required === undefined || satisfies(pulumi, required) ? "ok" : "fault",
+      required === undefined ? pulumi : `${pulumi}; Pulumi.yaml wants ${required}`,
       "install a newer Pulumi CLI: https://www.pulumi.com/docs/install/",
     ),
     nodeLine(node),

@@ -6,6 +6,7 @@ import { keysOf } from "../bucket-keys";
 import { git } from "../git";
 import { kubeconfigName, kubeconfigPath } from "../kube";
 import type { PulumiCli } from "../pulumi-cli";
+import { noSite } from "../refusal";
 import type { Site } from "../site-secrets";
 import { UserError } from "../user-error";
 import { siteNames } from "../../settings";
@@ -30,7 +31,7 @@ export async function gatherKit(sources: Sources): Promise<Kit> {
   const { folder, pulumi, load, now } = sources;
   const stacks = await pulumi.stacks();
   const sites = siteNames.filter((name) => stacks.includes(name));
-  if (sites.length === 0) throw new UserError("this backend has no stack of a site: pulumi stack ls");
+  if (sites.length === 0) throw new UserError("this backend has no stack of a site", noSite);
   const loaded: [SiteName, Site][] = [];
   for (const site of sites) loaded.push([site, await load(site)]);
   const settings = loaded.map(([, site]) => site.settings);

@@ -6,7 +6,7 @@ import type * as k8s from "@kubernetes/client-node";
 import { cnpgNamespace } from "../../components/operators";
 import { reason } from "../attempt";
 import type { OperatorName } from "../doctor/operators";
-import { kubeClient, loadKubeconfig, unlessMissing } from "../kube";
+import { kubeClient, listedKubeconfigs, loadKubeconfig, unlessMissing } from "../kube";
 import { kubernetes } from "../kubernetes";
 import { isOurs, isOursIn } from "../ours";
 import { UserError } from "../user-error";
@@ -58,7 +58,7 @@ export interface Remains {
 
 /** The current context as kubectl sees it; undefined if there is none. @throws UserError if a file is no kubeconfig */
 export function currentContext(environment: NodeJS.ProcessEnv): Context | undefined {
-  const listed = environment.KUBECONFIG ?? path.join(environment.HOME ?? os.homedir(), ".kube", "config");
+  const listed = listedKubeconfigs(environment) ?? path.join(environment.HOME ?? os.homedir(), ".kube", "config");
   const configs = listed
     .split(path.delimiter)
     .filter((file) => file !== "" && fs.existsSync(file))
