@@ -680,6 +680,7 @@ export function parseSettings(raw: RawConfiguration): Settings {
   // Of what is written as well: a fault elsewhere in such an object leaves it out of what is readable.
   if (isPlainObject(values.smtp)) mailFaults(site, values.smtp, secrets, fault);
   if (isPlainObject(values.dns)) rfc2136Faults(site, some, values.dns, secrets, fault);
+  if (isPlainObject(values.certificates)) solverKeyMissing(site, values.certificates, secrets, fault);
   if (parsed.success && faults.length === 0) {
     return decide(site, parsed.data, secrets, raw.secretKeys?.includes("homestead:dns") ?? false);
   }
@@ -1077,21 +1078,29 @@ function solverKeyFaults(
   fault: Report,
 ): void {
   const references = certificates.kind === "acme" ? solverReferences(certificates.solver, "certificates.solver") : [];
-  const named = references.length > 0;
-  const mend = setCommand(site, "acmeSolverKey", true);
   for (const { path, key } of references) {
     if (key === "key") continue;
     // cert-manager looks for it when all else is there, and the certificate is waited for.
     const only = `key, the one that the Secret ${acmeSolverSecret} has: acmeSolverKey is kept under it`;
     fault(`${path}.key`, key, only, setCommand(site, `${path}.key`).replace("<value>", "key"));
   }
-  if (named && !secrets.acmeSolverKey) {
-    fault("acmeSolverKey", undefined, `a secret, since certificates.solver names the Secret ${acmeSolverSecret}`, mend);
-  }
-  if (!named && secrets.acmeSolverKey) {
+  if (references.length === 0 && secrets.acmeSolverKey) {
     const reference = `a solver that names it: {dns01: {cloudflare: {apiTokenSecretRef: {name: ${acmeSolverSecret}, key: key}}}}`;
     fault("certificates.solver", certificates.kind === "acme" ? certificates.solver : undefined, reference);
   }
+}
+
+/** The same token's rule, of what is written. */
+function solverKeyMissing(
+  site: StackName,
+  certificates: Record<string, unknown>,
+  secrets: Partial<Record<SecretKey, string>>,
+  fault: Report,
+): void {
+  if (certificates.kind !== "acme" || secrets.acmeSolverKey) return;
+  if (solverReferences(certificates.solver, "certificates.solver").length === 0) return;
+  const allowed = `a secret, since certificates.solver names the Secret ${acmeSolverSecret}`;
+  fault("acmeSolverKey", undefined, allowed, setCommand(site, "acmeSolverKey", true));
 }
 
 /** Where a solver names the Secret of `acmeSolverKey`, and which key of it. */

@@ -260,6 +260,17 @@ describe("a fault inside of an object hides no other", () => {
     ["its way to sign in", { smtp: { ...smtp, username: "me" } }, ["smtp.auth", "smtp.from"]],
     ["the key of a DNS server", { dns }, ["dns.keyName", "dnsKey"]],
     [
+      "the token of a solver",
+      {
+        certificates: {
+          kind: "acme",
+          email: "nobody",
+          solver: { dns01: { cloudflare: { apiTokenSecretRef: { name: "acme-solver", key: "key" } } } },
+        },
+      },
+      ["acmeSolverKey", "certificates.email"],
+    ],
+    [
       "its zone",
       { dns: { ...dns, zone: "ample.moe" }, dnsKey: "QUJD".repeat(8) },
       ["dns.keyName", "dns.zone", "dns.zone"],
