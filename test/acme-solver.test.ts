@@ -99,7 +99,7 @@ describe("a solver that the API server would refuse, when all before it is made"
   const className = "one of ingressClassName, class and name, or none of them";
   it.each<[unknown, string[]]>([
     [
-      dns({ cloudflare: { apiTokenSecretReff: { name: "acme-solver", key: "key" } } }),
+      dns({ cloudflare: { apiTokenSecretReff: { name: "a", key: "key" } } }),
       [`.dns01.cloudflare.apiTokenSecretReff: ${inCloudflare}`],
     ],
     [
