@@ -59,6 +59,10 @@ export async function apiServerSlices(config: k8s.KubeConfig): Promise<k8s.V1End
   return items;
 }
 
+/** The command that names another kubeconfig or context for a stack. */
+export const setCluster = (key: KubeconfigFault["key"], site: string): string =>
+  `pulumi config set --path homestead:cluster.${key} ${key === "kubeconfig" ? "<file>" : "<context>"} --stack ${site}`;
+
 /** Why there is no client. */
 export class KubeconfigFault extends Error {
   constructor(
@@ -73,8 +77,7 @@ export class KubeconfigFault extends Error {
 
   /** What mends it for a stack, a command to paste among it. */
   mend(site: string): string {
-    const value = this.key === "kubeconfig" ? "<file>" : "<context>";
-    const set = `pulumi config set --path homestead:cluster.${this.key} ${value} --stack ${site}`;
+    const set = setCluster(this.key, site);
     return this.instead === undefined ? set : `${this.instead}, or: ${set}`;
   }
 }

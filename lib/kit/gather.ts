@@ -4,7 +4,7 @@ import * as path from "node:path";
 import { parse } from "yaml";
 import { keysOf } from "../bucket-keys";
 import { git } from "../git";
-import { kubeconfigName, kubeconfigPath } from "../kube";
+import { kubeconfigName, kubeconfigPath, setCluster } from "../kube";
 import type { PulumiCli } from "../pulumi-cli";
 import { noSite } from "../refusal";
 import type { Site } from "../site-secrets";
@@ -305,12 +305,11 @@ function kubeconfigsOf(settings: readonly Settings[]): { files: Kit["kubeconfigs
 
 function mendOf({ key }: NotThere, place: string, sites: readonly string[]): string {
   if (key === "kubeconfig" && place === "") return "put the file there, or: export KUBECONFIG=<file>";
-  const [first, ...others] = sites.map((site) => `--stack ${site}`);
-  const same = others.map((stack) => `, and the same with ${stack}`).join("");
-  const set = (value: string) => `pulumi config set --path homestead:cluster.${key} <${value}> ${first}${same}`;
+  const [first = "", ...others] = sites;
+  const set = [setCluster(key, first), ...others.map((site) => `and the same with --stack ${site}`)].join(", ");
   return key === "kubeconfig"
-    ? `put the file there, or: ${set("file")}`
-    : `name one that it has (kubectl config get-contexts): ${set("context")}`;
+    ? `put the file there, or: ${set}`
+    : `name one that it has (kubectl config get-contexts): ${set}`;
 }
 
 // ---------------------------------------------------------------- the clone
