@@ -12,8 +12,6 @@ const tests = fs
 const mocking = tests.filter((file) => /\bvi\.mock\(/.test(fs.readFileSync(new URL(file, import.meta.url), "utf8")));
 
 const shared = {
-  // Many tests start Node.js on the same packages: compiled once, they load a fifth faster.
-  env: { NODE_COMPILE_CACHE: new URL("node_modules/.cache/compile", import.meta.url).pathname },
   // A file that starts processes may wait for two slow cores.
   testTimeout: 120_000,
 };
