@@ -109,6 +109,15 @@ describe("a child process", () => {
     fs.rmSync(folder, { recursive: true });
   });
 
+  test.for([
+    ["alone", "echo first; echo done; sleep 60; echo more"],
+    ["with children", "sleep 60 & echo first; echo done; wait; echo more"],
+  ])("is killed as soon as it has said a line, %s", async ([, script = ""]) => {
+    const outcome = await run("sh", ["-c", script], { until: /^done$/m, seconds: 30 });
+    expect(outcome.code).toBe(128);
+    expect(outcome.output).toBe("first\ndone\n");
+  });
+
   test("gives its exit code, also where there is no such program", async () => {
     expect((await run("sh", ["-c", "exit 3"])).code).toBe(3);
     expect((await run("/nonexistent/program", [])).code).toBe(127);

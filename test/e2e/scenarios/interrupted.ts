@@ -3,14 +3,13 @@
  * that of an undisturbed one (issue 5, "Done means" 5). Before, one that is killed after the demotion is taken back.
  */
 import * as assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import * as crypto from "node:crypto";
 import * as fs from "node:fs";
 import * as path from "node:path";
 import { chance, draw, seedOf } from "../support/chance";
 import { handOn, takePair } from "../support/pair";
 import type { Pair } from "../support/pair";
-import { atExit } from "../support/processes";
+import { run } from "../support/processes";
 import type { Project, Site } from "../support/project";
 import { succeeded } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
@@ -135,44 +134,20 @@ async function lastRun({ report }: Context, pair: Pair, to: Site): Promise<void>
  * @returns what it had said. @throws Error when it ends by itself, or takes longer than a quarter of an hour
  */
 export async function untilLine(
-  pair: Pair,
+  { project }: Pair,
   folder: string,
   args: string[],
   line: RegExp,
   log: string,
 ): Promise<string> {
-  const { project } = pair;
-  const child = spawn("node", [path.join(folder, "cli", "homestead.mjs"), ...args], {
+  const command = [path.join(folder, "cli", "homestead.mjs"), ...args];
+  const { output, code } = await run("node", command, {
     cwd: folder,
     env: project.env,
-    detached: true,
-    stdio: ["ignore", "pipe", "pipe"],
+    seconds: 900,
+    log,
+    until: line,
   });
-  const kill = () => {
-    if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, "SIGKILL");
-  };
-  const registered = atExit(kill);
-  const late = setTimeout(kill, 900_000);
-  let output = "";
-  try {
-    return await new Promise<string>((resolve, reject) => {
-      let seen = false;
-      const hear = (text: string) => {
-        output += text;
-        if (seen || !line.test(output)) return;
-        seen = true;
-        kill();
-      };
-      child.stdout.setEncoding("utf8").on("data", hear);
-      child.stderr.setEncoding("utf8").on("data", hear);
-      child.once("error", reject);
-      child.once("close", (code) =>
-        seen ? resolve(output) : reject(new Error(`it ended with ${code} before ${line}: ${output.slice(-500)}`)),
-      );
-    });
-  } finally {
-    clearTimeout(late);
-    fs.writeFileSync(log, output);
-    await registered();
-  }
+  if (!line.test(output)) throw new Error(`it ended with ${code} before ${line}: ${output.slice(-500)}`);
+  return output;
 }

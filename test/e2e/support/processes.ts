@@ -23,6 +23,8 @@ export interface RunOptions {
   seconds?: number;
   /** A file the command line and the output are appended to. */
   log?: string;
+  /** Killed, with all its children, as soon as its output has this. */
+  until?: RegExp;
   /** Told how to end it earlier, by a signal to it and all its children. Does nothing once it has ended. */
   begun?: (signal: (name: NodeJS.Signals) => void) => void;
 }
@@ -102,11 +104,15 @@ export async function run(command: string, args: readonly string[], options: Run
   });
   let output = "";
   let stdout = "";
-  child.stdout?.setEncoding("utf8").on("data", (text: string) => {
+  const hear = (text: string) => {
     output += text;
+    if (options.until?.test(output)) endGroup(child, "SIGKILL");
+  };
+  child.stdout?.setEncoding("utf8").on("data", (text: string) => {
     stdout += text;
+    hear(text);
   });
-  child.stderr?.setEncoding("utf8").on("data", (text: string) => (output += text));
+  child.stderr?.setEncoding("utf8").on("data", hear);
   child.stdin?.on("error", () => undefined).end(options.input);
   let late = false;
   const timers = [
