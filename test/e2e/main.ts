@@ -1,5 +1,5 @@
 /**
- * The end-to-end suite: `npm run e2e -- [scenario ...] [--full]`, all scenarios if none is named.
+ * The end-to-end suite: `npm run e2e -- [scenario ...] [--full | --brief]`, all scenarios if none is named.
  *
  * Real Pulumi engine, real clusters; test/e2e/README.md says where they come from. The very last line is
  * `N passed, N failed, N skipped`, and the exit code is 0 if and only if nothing failed.
@@ -30,7 +30,9 @@ async function runScenario(scenario: Scenario, environment: Environment, extent:
   fs.rmSync(logs, { recursive: true, force: true });
   fs.mkdirSync(logs, { recursive: true });
   try {
-    await within(scenario.limit * 60, scenario.name, () => scenario.run({ environment, report, extent, logs }));
+    // One that hangs must not take more than the hour that a whole run has.
+    const limit = Math.min(scenario.limit, minutesLeft() + 2);
+    await within(limit * 60, scenario.name, () => scenario.run({ environment, report, extent, logs }));
   } catch (error) {
     await report.check(`${scenario.name} runs to its end`, () => {
       throw error;
@@ -119,7 +121,12 @@ async function besides(chosen: readonly Scenario[], environment: Environment, ex
 async function main(): Promise<Tally> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { full: { type: "boolean", default: false }, list: { type: "boolean", default: false } },
+    options: {
+      full: { type: "boolean", default: false },
+      // Named ones as a whole run has them, to see again what failed there.
+      brief: { type: "boolean", default: false },
+      list: { type: "boolean", default: false },
+    },
   });
   const unknown = positionals.filter((name) => !scenarios.some((s) => s.name === name));
   if (unknown.length > 0) {
@@ -158,7 +165,7 @@ async function main(): Promise<Tally> {
   });
   try {
     await prepareImages(environment);
-    const extent = values.full ? "full" : whole ? "brief" : "once";
+    const extent = values.full ? "full" : whole || values.brief ? "brief" : "once";
     // Beside the others only where there are others: somebody who names scenarios gets them one after the other.
     const second = whole ? chosen.filter(({ place }) => place !== undefined) : [];
     const first = chosen.filter(({ place }) => !whole || place !== "beside");
