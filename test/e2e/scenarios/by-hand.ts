@@ -11,8 +11,8 @@ import { Outage } from "../support/outage";
 import { handOn, otherThan, takePair } from "../support/pair";
 import type { Pair } from "../support/pair";
 import type { Peer } from "../support/peer";
-import { eventually, run, tail } from "../support/processes";
-import { succeeded } from "../support/project";
+import { eventually, run } from "../support/processes";
+import { diagnosis, succeeded } from "../support/project";
 import type { Site } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import { baseBackupIn } from "../support/stack";
@@ -145,7 +145,7 @@ async function followRunbook(
       log: path.join(logs, "runbook.log"),
     });
     if (outcome.code !== 0)
-      throw new Error(`${runbook}: '${block}' ended with ${outcome.code}: ${tail(outcome.output, 8)}`);
+      throw new Error(`${runbook}: '${block}' ended with ${outcome.code}: ${diagnosis(outcome.output)}`);
   }
 }
 
