@@ -13,6 +13,7 @@ import type { Pair } from "../support/pair";
 import type { Peer } from "../support/peer";
 import { eventually, run } from "../support/processes";
 import { diagnosis, succeeded } from "../support/project";
+import { oneLine } from "../support/report";
 import type { Site } from "../support/project";
 import type { Context, Scenario } from "../support/scenario";
 import { baseBackupIn } from "../support/stack";
@@ -145,7 +146,7 @@ async function followRunbook(
       log: path.join(logs, "runbook.log"),
     });
     if (outcome.code !== 0)
-      throw new Error(`${runbook}: '${block}' ended with ${outcome.code}: ${diagnosis(outcome.output)}`);
+      throw new Error(`${runbook}: '${oneLine(block, 90)}' ended with ${outcome.code}: ${diagnosis(outcome.output)}`);
   }
 }
 
