@@ -21,9 +21,23 @@ import type { Extent, Scenario } from "./support/scenario";
 import { discardSharedSite } from "./support/shared";
 import { scenarios } from "./scenarios/index";
 
+/** Seconds that the processors have had to do something, or nothing, since the machine started. */
+function processorTimes(): { idle: number; all: number } {
+  const times = os.cpus().map(({ times: of }) => of);
+  const sumOf = (parts: number[]) => parts.reduce((a, b) => a + b, 0) / 1000;
+  return { idle: sumOf(times.map(({ idle }) => idle)), all: sumOf(times.flatMap((of) => Object.values(of))) };
+}
+
+/** @returns what tells the part of the time since `before` in which the processors had nothing to do */
+const idleSince = (before: ReturnType<typeof processorTimes>) => (): number => {
+  const now = processorTimes();
+  return (now.idle - before.idle) / Math.max(now.all - before.all, 0.001);
+};
+
 async function runScenario(scenario: Scenario, environment: Environment, extent: Extent): Promise<Report> {
   console.log(`\n${scenario.name}: ${scenario.what}`);
   const start = Date.now();
+  const idle = idleSince(processorTimes());
   const before = fromNow();
   const report = new Report();
   const logs = path.join(environment.logs, scenario.name);
@@ -49,7 +63,7 @@ async function runScenario(scenario: Scenario, environment: Environment, extent:
   }
   // What failed may have left a site that is not as its files say.
   if (report.broken.length > 0) discardSharedSite();
-  console.log(scenarioLine(scenario.name, report.counts, (Date.now() - start) / 1000));
+  console.log(scenarioLine(scenario.name, report.counts, (Date.now() - start) / 1000, idle()));
   return report;
 }
 

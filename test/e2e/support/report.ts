@@ -6,9 +6,12 @@ export interface Tally {
   skipped: number;
 }
 
-/** The line that ends a scenario. */
-export const scenarioLine = (name: string, t: Tally, seconds: number): string =>
-  `${name} (${Math.round(seconds)} s): ${t.passed} passed, ${t.failed} failed`;
+/**
+ * The line that ends a scenario.
+ * @param idle which part of this machine's processors had nothing to do meanwhile: what could be had by doing more at once
+ */
+export const scenarioLine = (name: string, t: Tally, seconds: number, idle: number): string =>
+  `${name} (${Math.round(seconds)} s, processors ${Math.round(idle * 100)} % idle): ${t.passed} passed, ${t.failed} failed`;
 
 /** The line that ends the whole run; `.ci/run` and people's scripts read it. */
 export const totalLine = (t: Tally): string => `${t.passed} passed, ${t.failed} failed, ${t.skipped} skipped`;
