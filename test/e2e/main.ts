@@ -14,7 +14,7 @@ import type { Environment } from "./support/environment";
 import { prepareImages } from "./support/images";
 import { Lab } from "./support/lab";
 import { exclusive, isFirst } from "./support/lock";
-import { atExit, cleanUp, fromNow, run, within } from "./support/processes";
+import { atExit, cleanUp, fromNow, run, tail, within } from "./support/processes";
 import { forgivable, oneLine, parseTotal, Report, scenarioLine, sum, totalLine } from "./support/report";
 import type { Tally } from "./support/report";
 import type { Extent, Scenario } from "./support/scenario";
@@ -56,6 +56,8 @@ async function runScenario(scenario: Scenario, environment: Environment, extent:
         .describeTrouble()
         .catch((reason: unknown) => oneLine(reason));
       fs.writeFileSync(path.join(logs, `trouble-${access.name}.txt`), trouble);
+      // Of a run elsewhere often nothing is left but what it printed.
+      console.log(tail(trouble, 20).replaceAll(/^/gm, `      ${access.name}: `));
     }
     console.log(`      logs, and the clusters as they were: ${logs}`);
   } finally {
