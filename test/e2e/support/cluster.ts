@@ -196,7 +196,10 @@ export class Cluster {
     }
     const used: string[] = [];
     for (const cluster of clusters) {
-      if (await cluster.isUntouched()) continue;
+      if (await cluster.isUntouched()) {
+        await cluster.forgetLeaders();
+        continue;
+      }
       const machine = cluster.access.machine ?? cluster.access.name;
       await lab.run(["down", machine]);
       used.push(machine);
@@ -209,6 +212,15 @@ export class Cluster {
   private async isUntouched(): Promise<boolean> {
     const { code, stdout } = await this.tryKubectl(["get", telling, "-o", "name", "--request-timeout=10s"]);
     return code === 0 && tracesIn(stdout).length === 0;
+  }
+
+  /**
+   * Whoever led cert-manager holds its leases for a minute after its end, in a namespace that nothing takes away: a
+   * cert-manager that comes sooner waits for that.
+   */
+  async forgetLeaders(): Promise<void> {
+    const leases = ["cert-manager-controller", "cert-manager-cainjector-leader-election"];
+    await this.kubectl(["delete", "lease", ...leases, "-n", "kube-system", "--ignore-not-found"]);
   }
 
   /** The way to empty a cluster that cannot be made anew. */
@@ -239,6 +251,7 @@ export class Cluster {
         "--ignore-not-found",
         "--timeout=60s",
       ]);
+    await this.forgetLeaders();
     await eventually(60, "nothing of ours is left", async () => {
       const left = (await this.list("namespaces"))
         .map((n) => n.metadata.name)
