@@ -3,11 +3,12 @@ import * as fs from "node:fs";
 import * as path from "node:path";
 import { describe, expect, test } from "vitest";
 import { blocksOf, filled, mergedWith, sectionOf, sections, sharedValuesIn } from "./e2e/scenarios/by-hand";
+import { beginningWith, rounds, scenarios } from "./e2e/scenarios/index";
 import { drawSome, stepsIn } from "./e2e/scenarios/interrupted";
 import { shiftedDate } from "./e2e/scenarios/refused";
 import { plannedSteps } from "./e2e/scenarios/switch";
 import { Audit, arrivalsIn, longestSilence, missing, notExactlyOnce } from "./e2e/support/audit";
-import { chance } from "./e2e/support/chance";
+import { chance, drawnBy } from "./e2e/support/chance";
 import { sleep } from "./e2e/support/processes";
 import { perSecond, tickSeconds, timelineSvg } from "./e2e/support/timeline";
 import type { Timeline } from "./e2e/support/timeline";
@@ -228,6 +229,34 @@ Not a command.
     expect(sharedValuesIn(text)).toEqual({ activeSite: "vps", epoch: 2 });
     expect(sharedValuesIn("homestead:epoch:\n  value: 3")).toEqual({ epoch: 3 });
     expect(() => sharedValuesIn("homestead:epoch: 3")).toThrow("homestead:epoch has no value");
+  });
+});
+
+describe("a run that has an hour", () => {
+  const both = scenarios.filter(({ sites, included }) => sites === "both" && included !== "by name");
+
+  test("has each scenario of two sites in one round", () => {
+    expect(rounds.flat().sort()).toEqual([...both].sort());
+  });
+
+  test.for(rounds.map((round, i) => [i, round] as const))("leaves none out after round %i", ([, round]) => {
+    const order = beginningWith(round, both);
+    expect(order.map(({ name }) => name).slice(0, round.length)).toEqual(round.map(({ name }) => name));
+    expect(new Set(order.map(({ name }) => name))).toEqual(new Set(both.map(({ name }) => name)));
+  });
+
+  test("counts what a scenario needs before it begins, but for one that goes on where its round is", () => {
+    const [switched, byHand, next] = beginningWith(rounds[0] ?? [], both);
+    const minutesOf = (name?: string) => scenarios.find((one) => one.name === name)?.minutes ?? 0;
+    expect(switched?.minutes).toBe(minutesOf("switch") + 4);
+    expect(byHand?.minutes).toBe(minutesOf("by-hand"));
+    expect(next?.minutes).toBe(minutesOf(next?.name) + 4);
+  });
+
+  test("draws by the commit, and every round in the end", () => {
+    expect(drawnBy("26231621c0ffee\n", rounds.length)).toBe(0x26231621 % rounds.length);
+    const drawn = ["0", "1", "2", "3"].map((last) => drawnBy(`2623162${last}`, rounds.length));
+    expect([...drawn].sort()).toEqual([0, 1, 2, 3]);
   });
 });
 

@@ -8,8 +8,9 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as path from "node:path";
 import { parseArgs } from "node:util";
+import { drawnBy } from "./support/chance";
 import { Cluster } from "./support/cluster";
-import { beside, findEnvironment } from "./support/environment";
+import { beside, checkout, findEnvironment } from "./support/environment";
 import type { Environment } from "./support/environment";
 import { prepareImages } from "./support/images";
 import { Lab } from "./support/lab";
@@ -19,7 +20,7 @@ import { forgivable, oneLine, parseTotal, Report, scenarioLine, sum, totalLine }
 import type { Tally } from "./support/report";
 import type { Extent, Scenario } from "./support/scenario";
 import { discardSharedSite } from "./support/shared";
-import { scenarios } from "./scenarios/index";
+import { beginningWith, rounds, scenarios } from "./scenarios/index";
 
 /** Seconds that the processors have had to do something, or nothing, since the machine started. */
 function processorTimes(): { idle: number; all: number } {
@@ -108,6 +109,21 @@ async function inOrder(
   return sum(tallies);
 }
 
+/**
+ * Those of two sites, in the order in which a whole run takes them. One that has an hour cannot take all, and begins with
+ * what the commit draws, so that each has its turn.
+ */
+async function ofTwoSites(chosen: readonly Scenario[]): Promise<readonly Scenario[]> {
+  if (process.env["E2E_MINUTES"] === undefined) return chosen;
+  const { code, stdout } = await run("git", ["-C", checkout, "rev-parse", "HEAD"]);
+  const number = process.env["E2E_ROUND"] ?? String(code === 0 ? drawnBy(stdout, rounds.length) : 0);
+  const round = rounds[Number(number)];
+  if (round === undefined) throw new Error(`E2E_ROUND is '${number}': one of 0 to ${rounds.length - 1}, or unset it`);
+  const names = round.map(({ name }) => name).join(", ");
+  console.log(`of two sites: first ${names} (E2E_ROUND=${number}, drawn by the commit), then what there is time for`);
+  return beginningWith(round, chosen);
+}
+
 /** Runs scenarios on the second cluster, in a process of their own; what they say comes when all of it is said. */
 async function besides(chosen: readonly Scenario[], environment: Environment, extent: Extent): Promise<Tally> {
   const names = chosen.map(({ name }) => name);
@@ -189,19 +205,15 @@ async function main(): Promise<Tally> {
       const folder = (claims = fs.mkdtempSync(path.join(os.tmpdir(), "homestead-e2e-claims-")));
       atExit(() => fs.rmSync(folder, { recursive: true, force: true }));
     }
-    const of = (when: NonNullable<Scenario["sites"]>) =>
-      inOrder(
-        first.filter(({ sites = "one" }) => sites === when),
-        environment,
-        extent,
-        whole ? "taken" : "none",
-      );
+    const inTheirOrder = (some: readonly Scenario[]) => inOrder(some, environment, extent, whole ? "taken" : "none");
+    const both = first.filter(({ sites }) => sites === "both");
+    const ofBoth = whole ? await ofTwoSites(both) : both;
     // They begin first: a scenario ends what began since it did.
     const together = await Promise.all([
       second.length === 0 ? sum([]) : besides(second, environment, extent),
-      of("one"),
+      inTheirOrder(first.filter((scenario) => !both.includes(scenario))),
     ]);
-    return sum([{ passed: 0, failed: 0, skipped: left.length }, ...together, await of("both")]);
+    return sum([{ passed: 0, failed: 0, skipped: left.length }, ...together, await inTheirOrder(ofBoth)]);
   } finally {
     await undo();
   }

@@ -40,7 +40,7 @@ export const scenarios: readonly Scenario[] = [
   tryIt,
   tryAstray,
   doctor,
-  // And these seven a pair of sites, each as the one before leaves it. What a run has no time for is at the end.
+  // And these seven a pair of sites, each as the one before leaves it.
   switchThereAndBack,
   byHand,
   interrupted,
@@ -50,3 +50,25 @@ export const scenarios: readonly Scenario[] = [
   coldVps,
   archivePrice,
 ];
+
+/**
+ * A run that has an hour has no time for all seven of two sites: it begins with one of these, which another commit draws
+ * anew. Each begins with a pair of its own, and is over within a quarter of an hour.
+ */
+export const rounds: readonly (readonly Scenario[])[] = [
+  [switchThereAndBack, byHand],
+  [interrupted],
+  [lostHome, rebornHome],
+  [refused, coldVps],
+];
+
+/** Minutes to make a pair, or to make the other one of it the active site: what a scenario may need before it begins. */
+const pairMinutes = 4;
+
+/** Those of two sites with one round at their beginning; what the others need before they begin is counted. Pure. */
+export function beginningWith(round: readonly Scenario[], all: readonly Scenario[]): Scenario[] {
+  const rest = all.filter((scenario) => !round.includes(scenario));
+  return [...round, ...rest].map((scenario, i) =>
+    i > 0 && i < round.length ? scenario : { ...scenario, minutes: scenario.minutes + pairMinutes },
+  );
+}

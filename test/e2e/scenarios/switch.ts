@@ -32,7 +32,7 @@ export const switchThereAndBack: Scenario = {
   name: "switch",
   what: "planned switches, there and back (in a whole run: from vps to home), with a client that posts throughout: nothing is lost, nothing comes twice",
   sites: "both",
-  minutes: 8,
+  minutes: 5,
   limit: 90,
   async run(context) {
     // In a whole run the way back is by hand: from vps to home here, and home is active again when it is to be lost.

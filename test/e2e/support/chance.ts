@@ -22,3 +22,6 @@ export function draw<T>(random: () => number, things: readonly T[]): T {
   if (thing === undefined) throw new RangeError("nothing to draw from");
   return thing;
 }
+
+/** Which of some things a commit draws: the same one each time, and with the next commit most often another. Pure. */
+export const drawnBy = (commit: string, count: number): number => Number.parseInt(commit.slice(0, 8), 16) % count;
