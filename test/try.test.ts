@@ -398,7 +398,7 @@ describe("./try", () => {
 
     expect(await tryIt(["--destroy", "--yes"])).toBe(`${removing}It is gone.\n`);
     expect(commands().some((command) => command.startsWith("destroy --yes --skip-preview --stack dev"))).toBe(true);
-    expect(changes).toEqual(["DELETE /api/v1/namespaces/homestead"]);
+    expect(changes[0]).toBe("DELETE /api/v1/namespaces/homestead");
     expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
     await expect(tryIt(["--destroy"])).rejects.toThrow("nothing to remove: .state has no trial");
   });
@@ -585,7 +585,7 @@ describe("a trial whose namespace somebody deleted", () => {
     lists.namespaces?.pop();
     expect(await tryIt(["--destroy", "--yes"])).toBe(`${removing}It is gone.\n`);
     expect(commands().at(-1)).toContain("destroy --yes --skip-preview --refresh --stack dev");
-    expect(changes).toEqual(["DELETE /api/v1/namespaces/homestead"]);
+    expect(changes[0]).toBe("DELETE /api/v1/namespaces/homestead");
     expect(fs.existsSync(path.join(folder, ".state"))).toBe(false);
   });
 
@@ -658,6 +658,16 @@ describe("the end of a trial", () => {
     expect(await tryIt(["--destroy", "--yes"])).toMatch(
       /\n2 custom resource definitions .* delete crd clusters\.postgresql\.cnpg\.io objectstores\.barmancloud\.cnpg\.io\n$/s,
     );
+  });
+
+  it("leaves pods no time to bring to safety what is to go", async () => {
+    const { kubeconfig, server, changes } = await fakeCluster({ namespaces: [namespaceOf("dev")] });
+    const cluster = new Cluster({ name: "trial", file: kubeconfig, server });
+    await cluster.deleteNamespace("homestead", () => undefined);
+    expect(changes).toEqual([
+      "DELETE /api/v1/namespaces/homestead",
+      "DELETE /api/v1/namespaces/homestead/pods?gracePeriodSeconds=5",
+    ]);
   });
 
   it("is the same command again where the namespace does not end", async () => {

@@ -178,6 +178,8 @@ export class Cluster {
     const begun = Date.now();
     const seconds = () => Math.round((Date.now() - begun) / 1000);
     await this.core.deleteNamespace({ name }).catch(unlessMissing);
+    // What they hold goes with it. The database would ask for minutes for an archive that is gone already.
+    await this.core.deleteCollectionNamespacedPod({ namespace: name, gracePeriodSeconds: 5 }).catch(unlessMissing);
     let toldAt = -Infinity;
     for (;;) {
       const left = await this.core.readNamespace({ name }).catch(unlessMissing);

@@ -92,9 +92,9 @@ export async function fakeCluster(lists: Lists = {}): Promise<FakeCluster> {
     ),
   });
   const server = http.createServer((request, response) => {
-    const { pathname } = new URL(request.url ?? "/", "http://cluster");
+    const { pathname, search } = new URL(request.url ?? "/", "http://cluster");
     if (request.method !== "GET") {
-      changes.push(`${request.method} ${pathname}`);
+      changes.push(`${request.method} ${pathname}${search}`);
       const deleted = own.find(({ metadata }) => pathname.endsWith(`/namespaces/${metadata.name}`));
       if (deleted) deleted.metadata.deletionTimestamp = "2026-11-22T10:00:00Z";
     }
