@@ -32,7 +32,7 @@ export const byHand: Scenario = {
   name: "by-hand",
   what: "a planned switch that the command began, finished with the Pulumi CLI alone, by the commands of the runbook (named: then one of a site that is gone, too)",
   sites: "both",
-  minutes: 4,
+  minutes: 5,
   limit: 45,
   async run(context) {
     const { report } = context;

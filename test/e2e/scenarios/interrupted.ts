@@ -20,7 +20,7 @@ export const interrupted: Scenario = {
   name: "interrupted",
   what: "a switch killed after some of its steps, drawn at random, and run again: the same end",
   sites: "both",
-  minutes: 6,
+  minutes: 9,
   limit: 60,
   async run(context) {
     const { report, extent } = context;

@@ -22,7 +22,7 @@ export const refused: Scenario = {
   name: "refused",
   what: "wrong identity, used archive, stale token, second promotion, clocks apart, read-only vault: refused, and nothing changes",
   sites: "both",
-  minutes: 3,
+  minutes: 4,
   limit: 45,
   async run(context) {
     const { report } = context;
