@@ -23,7 +23,7 @@ export const rebornHome: Scenario = {
   name: "reborn-home",
   what: "home comes back from the dead: it delivers and acknowledges nothing, then it gets the server back",
   sites: "both",
-  minutes: 7,
+  minutes: 8,
   limit: 60,
   async run(context) {
     const { environment, report } = context;
