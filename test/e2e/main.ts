@@ -15,12 +15,12 @@ import type { Environment } from "./support/environment";
 import { prepareImages } from "./support/images";
 import { Lab } from "./support/lab";
 import { exclusive, isFirst } from "./support/lock";
-import { atExit, cleanUp, fromNow, run, tail, within } from "./support/processes";
+import { atExit, cleanUp, fromNow, must, run, tail, within } from "./support/processes";
 import { forgivable, oneLine, parseTotal, Report, scenarioLine, sum, totalLine } from "./support/report";
 import type { Tally } from "./support/report";
 import type { Extent, Scenario } from "./support/scenario";
 import { discardSharedSite } from "./support/shared";
-import { beginningWith, rounds, scenarios } from "./scenarios/index";
+import { beginningWith, minutesBefore, rounds, scenarios } from "./scenarios/index";
 
 /** Seconds that the processors have had to do something, or nothing, since the machine started. */
 function processorTimes(): { idle: number; all: number } {
@@ -53,9 +53,9 @@ async function runScenario(scenario: Scenario, environment: Environment, extent:
       throw error;
     });
     for (const access of [environment.home, environment.vps]) {
-      const trouble = await new Cluster(access, environment)
-        .describeTrouble()
-        .catch((reason: unknown) => oneLine(reason));
+      // A cluster that is off is asked in vain, and each question has two minutes.
+      const described = within(60, access.name, () => new Cluster(access, environment).describeTrouble());
+      const trouble = await described.catch((reason: unknown) => oneLine(reason));
       fs.writeFileSync(path.join(logs, `trouble-${access.name}.txt`), trouble);
       // Of a run elsewhere often nothing is left but what it printed.
       console.log(tail(trouble, 20).replaceAll(/^/gm, `      ${access.name}: `));
@@ -82,23 +82,32 @@ let claims = process.env["E2E_CLAIMS"];
 const isOurs = ({ name, place }: Scenario): boolean =>
   place !== "either" || claims === undefined || isFirst(claims, name);
 
-/** @param secondTries `none`: somebody has named the scenarios, and wants to see each outcome. */
+/**
+ * @param secondTries `none`: somebody has named the scenarios, and wants to see each outcome.
+ * @param round with which those of two sites begin, in a run that has an hour
+ */
 async function inOrder(
   chosen: readonly Scenario[],
   environment: Environment,
   extent: Extent,
   secondTries: "taken" | "none",
+  round?: readonly Scenario[],
 ): Promise<Tally> {
   const tallies: Tally[] = [];
-  for (const scenario of chosen) {
+  let before: Parameters<typeof minutesBefore>[2] = "broken or left out";
+  for (const [i, scenario] of chosen.entries()) {
     if (!isOurs(scenario)) continue;
-    const { name, minutes, secondTry } = scenario;
+    const { name, secondTry } = scenario;
+    const minutes = scenario.minutes + (round === undefined ? 0 : minutesBefore(i, round, before));
+    before = "broken or left out";
     if (minutes <= minutesLeft()) {
       const first = await runScenario(scenario, environment, extent);
       const again =
         forgivable(first.broken) && secondTry !== undefined && secondTries === "taken" && minutes <= minutesLeft();
       if (again) console.log(`\n${name} once more, and that counts: ${secondTry}`);
-      tallies.push((again ? await runScenario(scenario, environment, extent) : first).counts);
+      const last = again ? await runScenario(scenario, environment, extent) : first;
+      if (last.broken.length === 0) before = "held";
+      tallies.push(last.counts);
     } else {
       console.log(
         `\nskip  ${name}: it takes ${minutes} minutes, and ${minutesLeft()} are left (npm run e2e -- ${name})`,
@@ -110,18 +119,20 @@ async function inOrder(
 }
 
 /**
- * Those of two sites, in the order in which a whole run takes them. One that has an hour cannot take all, and begins with
- * what the commit draws, so that each has its turn.
+ * With which of those of two sites a run begins that has an hour, and so cannot take all: drawn by the commit, so that each
+ * has its turn. Undefined where there is no such end.
  */
-async function ofTwoSites(chosen: readonly Scenario[]): Promise<readonly Scenario[]> {
-  if (process.env["E2E_MINUTES"] === undefined) return chosen;
-  const { code, stdout } = await run("git", ["-C", checkout, "rev-parse", "HEAD"]);
-  const number = process.env["E2E_ROUND"] ?? String(code === 0 ? drawnBy(stdout, rounds.length) : 0);
-  const round = rounds[Number(number)];
+async function drawnRound(): Promise<readonly Scenario[] | undefined> {
+  if (process.env["E2E_MINUTES"] === undefined) return undefined;
+  const given = process.env["E2E_ROUND"];
+  const number =
+    given ?? String(drawnBy(await must("git", ["-C", checkout, "rev-parse", "HEAD"], { seconds: 60 }), rounds.length));
+  const round = /^\d$/.test(number) ? rounds[Number(number)] : undefined;
   if (round === undefined) throw new Error(`E2E_ROUND is '${number}': one of 0 to ${rounds.length - 1}, or unset it`);
   const names = round.map(({ name }) => name).join(", ");
-  console.log(`of two sites: first ${names} (E2E_ROUND=${number}, drawn by the commit), then what there is time for`);
-  return beginningWith(round, chosen);
+  const drawn = given === undefined ? `drawn by the commit: E2E_ROUND=${number}` : `E2E_ROUND=${number}`;
+  console.log(`of two sites: first ${names} (${drawn}), then what there is time for`);
+  return round;
 }
 
 /** Runs scenarios on the second cluster, in a process of their own; what they say comes when all of it is said. */
@@ -205,15 +216,27 @@ async function main(): Promise<Tally> {
       const folder = (claims = fs.mkdtempSync(path.join(os.tmpdir(), "homestead-e2e-claims-")));
       atExit(() => fs.rmSync(folder, { recursive: true, force: true }));
     }
-    const inTheirOrder = (some: readonly Scenario[]) => inOrder(some, environment, extent, whole ? "taken" : "none");
+    const round = whole ? await drawnRound() : undefined;
     const both = first.filter(({ sites }) => sites === "both");
-    const ofBoth = whole ? await ofTwoSites(both) : both;
+    const secondTries = whole ? "taken" : "none";
     // They begin first: a scenario ends what began since it did.
     const together = await Promise.all([
       second.length === 0 ? sum([]) : besides(second, environment, extent),
-      inTheirOrder(first.filter((scenario) => !both.includes(scenario))),
+      inOrder(
+        first.filter((scenario) => !both.includes(scenario)),
+        environment,
+        extent,
+        secondTries,
+      ),
     ]);
-    return sum([{ passed: 0, failed: 0, skipped: left.length }, ...together, await inTheirOrder(ofBoth)]);
+    const ofBoth = await inOrder(
+      round === undefined ? both : beginningWith(round, both),
+      environment,
+      extent,
+      secondTries,
+      round,
+    );
+    return sum([{ passed: 0, failed: 0, skipped: left.length }, ...together, ofBoth]);
   } finally {
     await undo();
   }

@@ -53,7 +53,7 @@ export const scenarios: readonly Scenario[] = [
 
 /**
  * A run that has an hour has no time for all seven of two sites: it begins with one of these, which another commit draws
- * anew. Each begins with a pair of its own, and is over within a quarter of an hour.
+ * anew. With the making of a pair each takes some quarter of an hour.
  */
 export const rounds: readonly (readonly Scenario[])[] = [
   [switchThereAndBack, byHand],
@@ -62,13 +62,19 @@ export const rounds: readonly (readonly Scenario[])[] = [
   [refused, coldVps],
 ];
 
-/** Minutes to make a pair, or to make the other one of it the active site: what a scenario may need before it begins. */
-const pairMinutes = 4;
+/** Those of two sites with one round at their beginning. Pure. */
+export const beginningWith = (round: readonly Scenario[], all: readonly Scenario[]): Scenario[] => [
+  ...round,
+  ...all.filter((scenario) => !round.includes(scenario)),
+];
 
-/** Those of two sites with one round at their beginning; what the others need before they begin is counted. Pure. */
-export function beginningWith(round: readonly Scenario[], all: readonly Scenario[]): Scenario[] {
-  const rest = all.filter((scenario) => !round.includes(scenario));
-  return [...round, ...rest].map((scenario, i) =>
-    i > 0 && i < round.length ? scenario : { ...scenario, minutes: scenario.minutes + pairMinutes },
-  );
+/**
+ * Minutes that one of two sites needs before it begins. The first makes a pair; one that goes on in its round, after one that
+ * held, finds it as it must be; and any other has to make one, or to make the other site of it the active one, or lost. Pure.
+ *
+ * @param i its place in the order
+ */
+export function minutesBefore(i: number, round: readonly Scenario[], before: "held" | "broken or left out"): number {
+  if (i === 0) return 3;
+  return i < round.length && before === "held" ? 0 : 6;
 }

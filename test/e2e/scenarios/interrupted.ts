@@ -20,7 +20,7 @@ export const interrupted: Scenario = {
   name: "interrupted",
   what: "a switch killed after some of its steps, drawn at random, and run again: the same end",
   sites: "both",
-  minutes: 9,
+  minutes: 10,
   limit: 60,
   async run(context) {
     const { report, extent } = context;
@@ -31,7 +31,7 @@ export const interrupted: Scenario = {
     let kills: string[] = [];
     await plannedSwitch(context, pair, peer, async (to) => {
       await takenBack(context, pair, to);
-      // Those that `switch` has seen the command take, in a whole run.
+      // In a whole run not those that `--dry-run` lists: it takes its time, and `switch` checks them.
       const steps = extent === "brief" ? plannedSteps : await stepsAhead(pair, to);
       kills = extent === "full" ? [...steps] : drawSome(random, steps, 3);
       console.log(`      killed after: ${kills.join(", ")} (E2E_SEED=${seed})`);
@@ -40,7 +40,7 @@ export const interrupted: Scenario = {
       const elsewhere = 1 + Math.floor(random() * (kills.length - 2));
       for (const [i, step] of kills.entries()) {
         const folder = i === elsewhere ? laptop : pair.project.folder;
-        await killedAfter(context, pair, { to, folder, step, run: i });
+        await killedAfter(context, pair, { to, folder, step, before: i });
       }
       await lastRun(context, pair, to);
     });
@@ -110,15 +110,15 @@ interface Kill {
   folder: string;
   step: string;
   /** How many were killed before. */
-  run: number;
+  before: number;
 }
 
-async function killedAfter({ report, logs }: Context, pair: Pair, { to, folder, step, run }: Kill): Promise<void> {
+async function killedAfter({ report, logs }: Context, pair: Pair, { to, folder, step, before }: Kill): Promise<void> {
   const where = folder === pair.project.folder ? "" : ", on another laptop";
-  await report.check(`${run === 0 ? "begun" : "gone on with"}${where}, and killed after ${step}`, async () => {
-    const log = path.join(logs, `switch-killed-${run}-${step}.log`);
+  await report.check(`${before === 0 ? "begun" : "gone on with"}${where}, and killed after ${step}`, async () => {
+    const log = path.join(logs, `switch-killed-${before}-${step}.log`);
     const output = await untilLine(pair, folder, pair.switchArguments(to), new RegExp(`^done {2}${step} `, "m"), log);
-    if (run > 0) assert.match(output, new RegExp(`going on with the switch to ${to} `));
+    if (before > 0) assert.match(output, new RegExp(`going on with the switch to ${to} `));
   });
 }
 

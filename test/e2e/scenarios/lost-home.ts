@@ -21,7 +21,7 @@ export const lostHome: Scenario = {
   name: "lost-home",
   what: "home loses its power in mid-write; one command, and the VPS serves, with all but the last seconds",
   sites: "both",
-  minutes: 4,
+  minutes: 3,
   limit: 90,
   async run(context) {
     const { environment, report, extent } = context;

@@ -30,12 +30,12 @@ export const plannedSteps = [
 
 export const switchThereAndBack: Scenario = {
   name: "switch",
-  what: "planned switches, there and back (in a whole run: from vps to home), with a client that posts throughout: nothing is lost, nothing comes twice",
+  what: "planned switches, there and back (in a whole run: one of them), with a client that posts throughout: nothing is lost, nothing comes twice",
   sites: "both",
-  minutes: 5,
+  minutes: 6,
   limit: 90,
   async run(context) {
-    // In a whole run the way back is by hand: from vps to home here, and home is active again when it is to be lost.
+    // In a whole run the way back is by-hand's: from vps to home here, where it has no other pair to take.
     const pair = await takePair(context, context.extent === "brief" ? "vps" : "home");
     const peer = await pair.meetPeer();
     const { activeSite } = await pair.lease();

@@ -35,7 +35,10 @@ export interface Scenario {
    * watches it. Both outcomes are printed.
    */
   secondTry?: string;
-  /** Minutes that it takes on two cores: a whole run that has an hour does not begin what it could not end. */
+  /**
+   * Minutes that it takes on two cores, of two sites without the making of a pair: a whole run that has an hour does not
+   * begin what it could not end.
+   */
   minutes: number;
   /** Minutes after which it is given up. */
   limit: number;
