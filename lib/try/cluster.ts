@@ -180,9 +180,7 @@ export class Cluster {
     await this.core.deleteNamespace({ name }).catch(unlessMissing);
     // What the pods hold goes with it, and the database's would ask for minutes for an archive that is gone already. It only
     // hurries what ends by itself, so a cluster that refuses it changes nothing.
-    await this.core
-      .deleteCollectionNamespacedPod({ namespace: name, gracePeriodSeconds: 5 })
-      .catch(() => undefined);
+    await this.core.deleteCollectionNamespacedPod({ namespace: name, gracePeriodSeconds: 5 }).catch(() => undefined);
     let toldAt = -Infinity;
     for (;;) {
       const left = await this.core.readNamespace({ name }).catch(unlessMissing);
