@@ -561,6 +561,12 @@ describe("one fault gives one line", () => {
     // It would not come to its end here if it waited for that.
     const results = await verify({ ...target, retrySeconds: 600 }, pace);
     expect(statuses(results)).toMatchObject({ mastodon: "failed", blog: "ok" });
+
+    broken = { ...broken, [`${apex}/`]: answer(503) };
+    const atMost = await verify({ ...target, retrySeconds: 1.5 }, pace);
+    const seconds = (name: string) => atMost.find((r) => r.check === name)?.seconds ?? 0;
+    expect(seconds("mastodon")).toBeGreaterThanOrEqual(0.3);
+    expect(seconds("blog")).toBeGreaterThanOrEqual(1.3);
   });
 
   it("does not wait for ever for an answer", async () => {
