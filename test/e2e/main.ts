@@ -229,13 +229,7 @@ async function main(): Promise<Tally> {
         secondTries,
       ),
     ]);
-    const ofBoth = await inOrder(
-      round === undefined ? both : beginningWith(round, both),
-      environment,
-      extent,
-      secondTries,
-      round,
-    );
+    const ofBoth = await inOrder(beginningWith(round ?? [], both), environment, extent, secondTries, round);
     return sum([{ passed: 0, failed: 0, skipped: left.length }, ...together, ofBoth]);
   } finally {
     await undo();

@@ -12,6 +12,7 @@ import { handOn, otherThan, takePair } from "../support/pair";
 import type { Pair } from "../support/pair";
 import type { Peer } from "../support/peer";
 import { eventually, run } from "../support/processes";
+import type { RunOptions } from "../support/processes";
 import { diagnosis, succeeded } from "../support/project";
 import { oneLine } from "../support/report";
 import type { Site } from "../support/project";
@@ -139,15 +140,14 @@ async function followRunbook(
     }
     // The names are known to the tests' DNS server alone.
     const script = block.replaceAll(/--public\b/g, `--public --resolver ${environment.dns.server}`);
-    const outcome = await run("bash", ["-euo", "pipefail", "-c", script], {
-      cwd: project.folder,
-      env,
-      seconds: 1200,
-      log: path.join(logs, "runbook.log"),
-    });
-    if (outcome.code !== 0)
-      throw new Error(`${runbook}: '${oneLine(block, 90)}' ended with ${outcome.code}: ${diagnosis(outcome.output)}`);
+    await runBlock(runbook, script, { cwd: project.folder, env, seconds: 1200, log: path.join(logs, "runbook.log") });
   }
+}
+
+/** Runs the commands of one block of a runbook. @throws Error that names it, with what the commands say went wrong */
+export async function runBlock(from: string, script: string, options: RunOptions): Promise<void> {
+  const { code, output } = await run("bash", ["-euo", "pipefail", "-c", script], options);
+  if (code !== 0) throw new Error(`${from}: '${oneLine(script, 90)}' ended with ${code}: ${diagnosis(output)}`);
 }
 
 // ---------------------------------------------------------------- reading a runbook (pure)

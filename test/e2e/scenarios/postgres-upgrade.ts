@@ -7,7 +7,7 @@ import * as path from "node:path";
 import { patientAudit } from "../support/audit";
 import type { Audit } from "../support/audit";
 import { Cluster, differences } from "../support/cluster";
-import { eventually, run, sleep, tail } from "../support/processes";
+import { eventually, sleep, tail } from "../support/processes";
 import { diagnosis, succeeded } from "../support/project";
 import type { Project, PulumiOutcome } from "../support/project";
 import { oneLine } from "../support/report";
@@ -15,7 +15,7 @@ import type { Context, Scenario } from "../support/scenario";
 import type { SiteClient } from "../support/site";
 import { baseBackups, buckets, clientOf, keep, namesOf, prepare } from "../support/stack";
 import type { ObjectServer } from "../support/vault";
-import { blocksOf } from "./by-hand";
+import { blocksOf, runBlock } from "./by-hand";
 
 const namespace = "homestead";
 const runbook = "docs/runbooks/upgrade.md";
@@ -166,18 +166,12 @@ async function followRunbook({ environment, logs }: Context, project: Project, w
   const section = project.read(runbook).split("\n## Postgres\n")[1] ?? "";
   const [block, another] = blocksOf(section).filter(({ text }) => text.includes(word));
   assert.ok(block !== undefined && another === undefined, `${runbook}: not one block in which '${word}' stands`);
-  const outcome = await run(
-    "bash",
-    ["-euo", "pipefail", "-c", block.text.replaceAll("--context home", `--context ${environment.home.context}`)],
-    {
-      cwd: project.folder,
-      env: { ...project.env, KUBECONFIG: environment.home.kubeconfig },
-      seconds: 300,
-      log: path.join(logs, "runbook.log"),
-    },
-  );
-  if (outcome.code !== 0)
-    throw new Error(`${runbook}: '${block.text}' ended with ${outcome.code}: ${tail(outcome.output, 8)}`);
+  await runBlock(runbook, block.text.replaceAll("--context home", `--context ${environment.home.context}`), {
+    cwd: project.folder,
+    env: { ...project.env, KUBECONFIG: environment.home.kubeconfig },
+    seconds: 300,
+    log: path.join(logs, "runbook.log"),
+  });
 }
 
 // ---------------------------------------------------------------- both
